@@ -1,0 +1,1 @@
+"""Camera relocalization by relative poses to retrieved images, in scenes never trained on."""

@@ -1,0 +1,42 @@
+"""What a script does with a user's mistake: one line on stderr, exit status 2, no traceback."""
+
+import sys
+from collections.abc import Callable, Iterable
+
+from absl import app, flags
+
+EXIT_STATUS = 2
+
+
+class UsageError(Exception):
+    """A user's mistake. The message is one line naming the file, the field and the remedy."""
+
+
+def check_choice(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raises UsageError, listing the known names, unless `name` is one of them."""
+    known = sorted(known)
+    if name not in known:
+        raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+
+
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """Parses flags and runs `main(argv)`; a UsageError or a wrong flag ends it in one line."""
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        except (flags.Error, UsageError) as error:
+            _fail(error)
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except UsageError as error:
+            _fail(error)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _fail(error: Exception) -> None:
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(EXIT_STATUS)

@@ -1,0 +1,33 @@
+"""Shared fixtures. Random inputs are fresh each run; JAXRELOC_TEST_SEED repeats a run."""
+
+import os
+import pathlib
+import secrets
+import zlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SEED = int(os.environ.get("JAXRELOC_TEST_SEED", secrets.randbits(32)))
+SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_report_header() -> str:
+    return f"JAXRELOC_TEST_SEED={SEED}"
+
+
+@pytest.fixture
+def rng(request) -> np.random.Generator:
+    """A generator of the run's seed and the test's name."""
+    return np.random.default_rng([SEED, zlib.crc32(request.node.nodeid.encode())])
+
+
+@pytest.fixture
+def shared_data() -> pathlib.Path:
+    """The folder of real data for tests and measurements; its licences keep it out of here."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data is absent: {SHARED_DATA}")
+    return SHARED_DATA

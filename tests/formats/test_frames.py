@@ -1,0 +1,61 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.formats.frames import PosedFrames, rigid
+from jaxreloc.usage import UsageError
+
+
+def random_pose(rng):
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.random(rng=rng).as_matrix()
+    pose[:3, 3] = rng.normal(size=3)
+    return pose
+
+
+def some_frames(rng, n=5):
+    return PosedFrames(
+        scene="room",
+        names=tuple(f"{i}.png" for i in range(n)),
+        world_from_cam=np.stack([random_pose(rng) for _ in range(n)]),
+        intrinsics=np.tile(np.diag([500.0, 500.0, 1.0]), (n, 1, 1)),
+        image_sizes=np.tile([640, 480], (n, 1)),
+        images=[np.full((2, 2, 3), i, np.uint8) for i in range(n)],
+    )
+
+
+def test_select_keeps_order_and_composes(rng):
+    frames = some_frames(rng)
+    chosen = frames.select([4, 1, 3]).select([2, 0])
+    assert chosen.names == ("3.png", "4.png")
+    np.testing.assert_array_equal(chosen.world_from_cam, frames.world_from_cam[[3, 4]])
+    assert [int(image[0, 0, 0]) for image in chosen.images] == [3, 4]
+
+
+def test_fields_of_different_lengths_are_refused(rng):
+    with pytest.raises(ValueError, match="different lengths"):
+        dataclasses.replace(some_frames(rng), names=("a",))
+
+
+def test_rigid_projects_small_defects_to_the_nearest_rotation(rng):
+    pose = random_pose(rng)
+    off = pose.copy()
+    off[:3, :3] *= 1.003
+    np.testing.assert_allclose(rigid(off, "a.txt"), pose, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda pose: pose * np.float64("nan"), "NaN"),
+        (lambda pose: pose[:3], "shape"),
+        (lambda pose: pose * np.array([1.1, 1.1, 1.1, 1.0]), "not a rigid transform"),
+        (lambda pose: pose * np.array([-1.0, 1.0, 1.0, 1.0]), "mirrors"),
+        (lambda pose: pose + np.eye(4)[:, ::-1] * 1e-3 * np.array([1, 0, 0, 0]), "not a rigid"),
+    ],
+)
+def test_rigid_refuses_what_is_not_a_pose_naming_the_file(rng, spoil, message):
+    with pytest.raises(UsageError, match=f"^a.txt: .*{message}"):
+        rigid(spoil(random_pose(rng)), "a.txt")

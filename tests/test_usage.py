@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+from jaxreloc.usage import UsageError, check_choice
+
+SCRIPT = """
+from absl import flags
+from jaxreloc.usage import UsageError, run_script
+flags.DEFINE_integer("number", 1, "a number")
+def main(argv):
+    if flags.FLAGS.number == 2:
+        raise UsageError("file.txt:\\n  field is wrong; mend it")
+    print("ran")
+run_script(main)
+"""
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_success_exits_zero():
+    result = run()
+    assert (result.returncode, result.stdout) == (0, "ran\n")
+
+
+@pytest.mark.parametrize("arguments", [["--number=2"], ["--number=x"], ["--nunber=1"]])
+def test_mistake_is_one_line_and_status_2(arguments):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_unknown_choice_lists_the_known():
+    with pytest.raises(UsageError, match="unknown backbone 'vgg'; known: resnet18, resnet34"):
+        check_choice("backbone", "vgg", ["resnet34", "resnet18"])
