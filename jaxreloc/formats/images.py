@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from jaxreloc.usage import UsageError
 
@@ -46,3 +46,18 @@ class ImageFiles(Sequence):
 
     def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
         return read_image(self.paths[i])
+
+
+def decode_depth(encoded: bytes, source: str) -> Float32[np.ndarray, "h w"]:
+    """Metres along the optical axis, 0 where unknown, from a 16-bit PNG in millimetres.
+
+    The file's 0 and 65535 both mean unknown (7-Scenes, Kinect).
+
+    Raises:
+      UsageError: not a 16-bit picture of one channel.
+    """
+    buffer = np.frombuffer(encoded, np.uint8)
+    raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
+        raise UsageError(f"{source}: not a 16-bit depth picture; replace the file or the frame")
+    return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(1000.0)
