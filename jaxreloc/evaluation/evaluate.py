@@ -1,0 +1,93 @@
+"""One evaluation for every caller: queries of a scene through the network and the baselines."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxreloc.evaluation.metrics import PoseErrors, concatenate, pose_errors
+from jaxreloc.evaluation.sift import SiftRelator
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.localization.clock import STAGES
+from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.usage import check_choice
+
+NEAREST = "most similar image"
+NETWORK = "network"
+SIFT = "SIFT + essential matrix"
+METHODS = {"nearest": NEAREST, "network": NETWORK, "sift": SIFT}
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodResult:
+    """What one method made of the queries; nothing of a failed query but its name counts."""
+
+    method: str
+    names: tuple[str, ...]
+    world_from_query: Float[np.ndarray, "n 4 4"]
+    success: Bool[np.ndarray, "n"]
+    errors: PoseErrors
+    stage_ms: dict[str, Float[np.ndarray, "n"]]
+
+
+def evaluate_scene(
+    localizer: Localizer,
+    queries: PosedFrames,
+    *,
+    methods: Sequence[str] = tuple(METHODS),
+    progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
+) -> list[MethodResult]:
+    """Every query by every method, on the same retrieved images.
+
+    Args:
+      methods: of METHODS' keys.
+      progress: wraps the iteration over the queries, as tqdm does.
+    """
+    for method in methods:
+        check_choice("method", method, METHODS)
+    sift = SiftRelator(localizer.scene_map.frames) if "sift" in methods else None
+
+    def locate(i: int) -> dict[str, Localization]:
+        query = localizer.retrieve(queries.images[i], queries.intrinsics[i])
+        located = {}
+        if "nearest" in methods:
+            located["nearest"] = localizer.copy_nearest(query)
+        if "network" in methods:
+            located["network"] = localizer.locate(query, localizer.relate)
+        if sift is not None:
+            sift.prefetch(query.neighbors)
+            located["sift"] = localizer.locate(query, sift)
+        return located
+
+    locate(0)  # compiles, so that the first query's time is like the others'
+    located = [locate(i) for i in progress(range(len(queries)))]
+    return [_gather(method, [query[method] for query in located], queries) for method in methods]
+
+
+def _gather(method: str, located: list[Localization], queries: PosedFrames) -> MethodResult:
+    poses = np.stack([x.world_from_query for x in located])
+    success = np.array([x.success for x in located])
+    return MethodResult(
+        method=METHODS[method],
+        names=queries.names,
+        world_from_query=poses,
+        success=success,
+        errors=pose_errors(poses, queries.world_from_cam, success),
+        stage_ms={stage: np.array([x.stage_ms[stage] for x in located]) for stage in STAGES},
+    )
+
+
+def pool(results: Sequence[Sequence[MethodResult]]) -> list[MethodResult]:
+    """The results of several scenes, method by method, as those of one set of queries."""
+    return [
+        MethodResult(
+            method=parts[0].method,
+            names=tuple(name for part in parts for name in part.names),
+            world_from_query=np.concatenate([part.world_from_query for part in parts]),
+            success=np.concatenate([part.success for part in parts]),
+            errors=concatenate([part.errors for part in parts]),
+            stage_ms={s: np.concatenate([part.stage_ms[s] for part in parts]) for s in STAGES},
+        )
+        for parts in zip(*results, strict=True)
+    ]

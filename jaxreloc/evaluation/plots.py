@@ -1,0 +1,33 @@
+"""Pictures of a result."""
+
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxreloc.evaluation.evaluate import MethodResult
+from jaxreloc.files import replacing
+from jaxreloc.formats.frames import PosedFrames
+
+
+def save_top_view(
+    path: pathlib.Path, database: PosedFrames, queries: PosedFrames, result: MethodResult
+) -> None:
+    """Camera centres seen along the axis in which they vary least: database, truth, estimate."""
+    everything = np.concatenate([database.world_from_cam, queries.world_from_cam])
+    axes = np.sort(np.argsort(np.ptp(everything[:, :3, 3], axis=0))[1:])
+    truth = queries.world_from_cam[result.success][:, axes, 3]
+    estimate = result.world_from_query[result.success][:, axes, 3]
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    plot = figure.add_subplot()
+    plot.plot(*np.stack([truth, estimate]).transpose(2, 0, 1), color="0.7", linewidth=0.8, zorder=1)
+    plot.scatter(*database.world_from_cam[:, axes, 3].T, s=8, color="0.6", label="database")
+    plot.scatter(*truth.T, s=18, color="tab:green", label="query, true")
+    plot.scatter(*estimate.T, s=18, color="tab:red", marker="x", label="query, estimated")
+    plot.set_aspect("equal")
+    plot.set_xlabel(f"world {'xyz'[axes[0]]}, m")
+    plot.set_ylabel(f"world {'xyz'[axes[1]]}, m")
+    plot.set_title(f"{queries.scene}: {result.method}")
+    plot.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

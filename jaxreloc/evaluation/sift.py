@@ -1,0 +1,108 @@
+"""The classical yardstick: relative pose by SIFT matches and an essential matrix (OpenCV)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import jaxlie
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.localization.localizer import Query
+
+MAX_FEATURES = 2000
+RATIO = 0.8  # Lowe's test, best over second-best distance
+THRESHOLD_PX = 1.0  # epipolar distance of an inlier
+MIN_INLIERS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class SiftFeatures:
+    """Keypoints on the camera's normalised plane (z = 1) and their descriptors."""
+
+    points: Float[np.ndarray, "n 2"]
+    descriptors: Float[np.ndarray, "n 128"]
+    focal_px: float
+
+
+def extract(
+    image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+) -> SiftFeatures:
+    """RootSIFT features; an image without any gives empty arrays."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    keypoints, descriptors = cv2.SIFT_create(MAX_FEATURES).detectAndCompute(gray, None)
+    if not keypoints:
+        descriptors = np.zeros((0, 128), np.float32)
+    pixels = np.array([k.pt for k in keypoints], np.float64).reshape(-1, 2)
+    normalised = (pixels - intrinsics[:2, 2]) / np.diag(intrinsics)[:2]
+    total = descriptors.sum(axis=1, keepdims=True)
+    root = np.sqrt(descriptors / np.maximum(total, 1e-12)).astype(np.float32)
+    return SiftFeatures(normalised, root, float(np.mean(np.diag(intrinsics)[:2])))
+
+
+def match(a: SiftFeatures, b: SiftFeatures) -> np.ndarray:
+    """Index pairs [m, 2] that are mutual nearest neighbours and pass the ratio test in `a`."""
+    if len(a.descriptors) < 2 or len(b.descriptors) < 2:
+        return np.zeros((0, 2), np.int64)
+    similarity = a.descriptors @ b.descriptors.T
+    order = np.argpartition(-similarity, 1, axis=1)[:, :2]
+    pair = np.take_along_axis(similarity, order, axis=1)
+    best = np.take_along_axis(order, pair.argmax(axis=1)[:, None], axis=1)[:, 0]
+    first, second = (np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (pair.max(axis=1), pair.min(axis=1)))
+    index = np.arange(len(best))
+    mutual = similarity.argmax(axis=0)[best] == index
+    kept = mutual & (first < RATIO * second)
+    return np.stack([index[kept], best[kept]], axis=1)
+
+
+def relative_pose(db: SiftFeatures, query: SiftFeatures) -> Float[np.ndarray, "4 4"] | None:
+    """`db_from_query` with a translation of length 1, or None under MIN_INLIERS inliers.
+
+    An essential matrix knows the translation's direction only.
+    """
+    pairs = match(query, db)
+    if len(pairs) < MIN_INLIERS:
+        return None
+    x_query, x_db = query.points[pairs[:, 0]], db.points[pairs[:, 1]]
+    threshold = THRESHOLD_PX / np.mean([query.focal_px, db.focal_px])
+    essential, inliers = cv2.findEssentialMat(
+        x_query, x_db, np.eye(3), method=cv2.RANSAC, prob=0.999, threshold=threshold
+    )
+    if essential is None or essential.shape[0] < 3:
+        return None
+    count, rotation, translation, _ = cv2.recoverPose(
+        essential[:3], x_query, x_db, np.eye(3), mask=inliers
+    )
+    if count < MIN_INLIERS:
+        return None
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    pose[:3, 3] = translation[:, 0]
+    return pose
+
+
+class SiftRelator:
+    """A `Relator` on the full-size images; each database image is extracted once, when first
+    retrieved, outside the query's time (`prefetch`)."""
+
+    def __init__(self, database: PosedFrames):
+        self._database = database
+        self._features: dict[int, SiftFeatures] = {}
+
+    def prefetch(self, neighbors: Sequence[int]) -> None:
+        """Extracts what is not yet known of the database images `neighbors`."""
+        for i in map(int, neighbors):
+            if i not in self._features:
+                image = self._database.images[i]
+                self._features[i] = extract(image, self._database.intrinsics[i])
+
+    def __call__(self, query: Query) -> tuple[jaxlie.SE3, Bool[np.ndarray, "N"]]:
+        """`db_from_query` of each neighbour; those without enough inliers are not valid."""
+        self.prefetch(query.neighbors)
+        features = extract(query.image, query.intrinsics)
+        poses = [relative_pose(self._features[int(i)], features) for i in query.neighbors]
+        valid = np.array([pose is not None for pose in poses])
+        matrices = np.stack([np.eye(4) if pose is None else pose for pose in poses])
+        return jaxlie.SE3.from_matrix(jnp.asarray(matrices, jnp.float32)), valid

@@ -1,0 +1,25 @@
+"""Wall time by stage of the pipeline."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+STAGES = ("prepare", "backbone", "retrieval", "relate", "fusion")
+
+
+class StageClock:
+    """Adds up milliseconds under the name of each stage."""
+
+    def __init__(self, stage_ms: dict[str, float] | None = None):
+        self.stage_ms = dict.fromkeys(STAGES, 0.0) | (stage_ms or {})
+
+    def copy(self) -> "StageClock":
+        """A clock that goes on from here without changing this one."""
+        return StageClock(self.stage_ms)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times its block; the block must wait for its own device results."""
+        start = time.perf_counter()
+        yield
+        self.stage_ms[name] += 1e3 * (time.perf_counter() - start)

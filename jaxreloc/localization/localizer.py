@@ -1,0 +1,166 @@
+"""`Localizer`: one image in, one camera pose out."""
+
+import dataclasses
+import functools
+from typing import Protocol
+
+import jax
+import jaxlie
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+
+from jaxreloc.geometry.fusion import FusedPose, fuse
+from jaxreloc.localization.clock import StageClock
+from jaxreloc.localization.network import InferenceNetwork
+from jaxreloc.localization.retrieval import most_similar
+from jaxreloc.localization.scene_map import SceneMap
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """An image to localize with its retrieved database images."""
+
+    image: UInt8[np.ndarray, "h w 3"]  # as given
+    intrinsics: Float[np.ndarray, "3 3"]  # of `image`
+    network_intrinsics: Float[np.ndarray, "1 3 3"]  # of the network's input
+    features: PyTree  # of the pair head, leading axis 1
+    neighbors: Int[np.ndarray, "N"]  # database indices, most similar first
+    similarities: Float[np.ndarray, "N"]
+    clock: StageClock
+
+
+class Relator(Protocol):
+    """Predicts the relative pose of the query to each of its neighbours."""
+
+    def __call__(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
+        """`db_from_query` with batch axis N, and which of them are valid."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Localization:
+    """Where the query camera is, and how well that is known.
+
+    `world_from_query` is rigid, in OpenCV camera axes and the database's metres. It means
+    nothing where `success` is false.
+    """
+
+    world_from_query: Float[np.ndarray, "4 4"]
+    success: bool
+    location_inliers: Bool[np.ndarray, "N"]
+    rotation_inliers: Bool[np.ndarray, "N"]
+    position_covariance: Float[np.ndarray, "3 3"]  # world axes, square metres
+    rotation_std: float  # radians
+    neighbors: Int[np.ndarray, "N"]
+    stage_ms: dict[str, float]
+
+
+class Localizer:
+    """Retrieves, relates and fuses against one scene map.
+
+    Args:
+      scene_map: the database.
+      network: the network that made the map's features.
+      num_neighbors: N, the retrieved images a query.
+      fusion_method: "robust" or "paper".
+    """
+
+    def __init__(
+        self,
+        scene_map: SceneMap,
+        network: InferenceNetwork,
+        *,
+        num_neighbors: int = 5,
+        fusion_method: str = "robust",
+    ):
+        self.scene_map = scene_map
+        self.network = network
+        self.num_neighbors = num_neighbors
+        self._fuse = functools.partial(_fuse_neighbors, method=fusion_method)
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+    ) -> Localization:
+        """Localizes one image by the network: one backbone pass and N head passes."""
+        return self.locate(self.retrieve(image, intrinsics), self.relate)
+
+    def retrieve(
+        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+    ) -> Query:
+        """Encodes the image and finds its neighbours."""
+        clock = StageClock()
+        with clock.stage("prepare"):
+            network_image, network_intrinsics = self.network.prepare(image, intrinsics)
+        with clock.stage("backbone"):
+            features = self.network.encode(network_image[None])
+            descriptor = jax.block_until_ready(self.network.descriptor(features))
+        with clock.stage("retrieval"):
+            found = most_similar(descriptor, self.scene_map.descriptors, self.num_neighbors)
+            neighbors, similarities = (np.asarray(x[0]) for x in found)
+        return Query(
+            image=image,
+            intrinsics=intrinsics,
+            network_intrinsics=network_intrinsics[None].astype(np.float32),
+            features=features,
+            neighbors=neighbors,
+            similarities=similarities,
+            clock=clock,
+        )
+
+    def relate(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
+        """The network's `db_from_query` for each neighbour; all are valid."""
+        db_from_query = self.network.relate_neighbors(
+            self.scene_map.features,
+            self.scene_map.intrinsics,
+            query.neighbors,
+            query.features,
+            query.network_intrinsics,
+        )
+        return db_from_query, np.ones(len(query.neighbors), bool)
+
+    def copy_nearest(self, query: Query) -> Localization:
+        """The most similar image's pose, as it stands: the baseline of pure retrieval."""
+        inliers = np.arange(len(query.neighbors)) == 0
+        return Localization(
+            world_from_query=self.scene_map.frames.world_from_cam[query.neighbors[0]],
+            success=True,
+            location_inliers=inliers,
+            rotation_inliers=inliers,
+            position_covariance=np.full((3, 3), np.inf),
+            rotation_std=np.inf,
+            neighbors=query.neighbors,
+            stage_ms=query.clock.stage_ms,
+        )
+
+    def locate(self, query: Query, relator: Relator) -> Localization:
+        """Relates the query to its neighbours by `relator` and fuses the relative poses."""
+        clock = query.clock.copy()
+        with clock.stage("relate"):
+            db_from_query, valid = relator(query)
+            jax.block_until_ready(db_from_query)
+        with clock.stage("fusion"):
+            world_from_query, fused = jax.block_until_ready(
+                self._fuse(self.scene_map.world_from_db, query.neighbors, db_from_query, valid)
+            )
+        return Localization(
+            world_from_query=np.asarray(world_from_query, np.float64),
+            success=bool(fused.success),
+            location_inliers=np.asarray(fused.location_inliers),
+            rotation_inliers=np.asarray(fused.rotation_inliers),
+            position_covariance=np.asarray(fused.position_covariance),
+            rotation_std=float(fused.rotation_std),
+            neighbors=query.neighbors,
+            stage_ms=clock.stage_ms,
+        )
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def _fuse_neighbors(
+    world_from_db: jaxlie.SE3,
+    neighbors: Int[Array, "N"],
+    db_from_query: jaxlie.SE3,
+    valid: Bool[Array, "N"],
+    method: str,
+) -> tuple[Float[Array, "4 4"], FusedPose]:
+    world_from_neighbors = jax.tree.map(lambda x: x[neighbors], world_from_db)
+    fused = fuse(world_from_neighbors, db_from_query, valid=valid, method=method)
+    return fused.world_from_query.as_matrix(), fused
