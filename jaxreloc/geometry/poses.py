@@ -1,0 +1,35 @@
+"""Relative poses of image pairs, and the two frames in which their translations are written.
+
+A pose `a_from_b` maps points, `x_a = a_from_b @ x_b`; `world_from_cam` therefore holds the camera
+centre, in metres, as its translation. Quaternions are unit Hamilton `wxyz`.
+"""
+
+import jax
+from jaxlie import SE3
+from jaxtyping import Float
+
+
+def relative_pose(world_from_db: SE3, world_from_query: SE3) -> SE3:
+    """`db_from_query = inverse(world_from_db) @ world_from_query`, over any leading batch axes.
+
+    Its translation is the query's centre in the database camera's axes, metres.
+    """
+    return world_from_db.inverse() @ world_from_query
+
+
+def to_camera_axes(
+    world_from_db: SE3, t_world: Float[jax.Array, "*batch 3"]
+) -> Float[jax.Array, "*batch 3"]:
+    """`R_world_from_db^T t_world`: an offset in world axes, written in the database camera's.
+
+    The lists that the paper's authors published hold `centre_query - centre_db` in world axes;
+    this turns such a label into the translation of `db_from_query`.
+    """
+    return world_from_db.rotation().inverse() @ t_world
+
+
+def to_world_axes(
+    world_from_db: SE3, t_db: Float[jax.Array, "*batch 3"]
+) -> Float[jax.Array, "*batch 3"]:
+    """`R_world_from_db t_db`: the inverse of `to_camera_axes`."""
+    return world_from_db.rotation() @ t_db
