@@ -1,0 +1,83 @@
+"""From a configuration to a network and its first variables."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxreloc.models import layers
+from jaxreloc.models.backbones import resnet
+from jaxreloc.models.heads.concat import ConcatHead
+from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.usage import check_choice
+
+BACKBONES = {
+    "resnet18": lambda **options: resnet.ResNet(resnet.RESNET18_BLOCKS, **options),
+    "resnet34": lambda **options: resnet.ResNet(resnet.RESNET34_BLOCKS, **options),
+}
+HEADS = {"concat": ConcatHead}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Variables do not depend on the image size; a small image makes initialisation cheap.
+INIT_IMAGE_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The fields of `config.model`.
+
+    Attributes:
+      backbone: a name in BACKBONES.
+      head: a name in HEADS.
+      dtype: of the computation, "float32" or "bfloat16"; parameters are float32.
+      remat: recompute activations in the backward pass: less memory, more time.
+      pretrained: the backbone's first weights: None (random), "default" (ImageNet's), or the path
+        of a `.pth` or `.safetensors` file.
+    """
+
+    backbone: str = "resnet34"
+    head: str = "concat"
+    dtype: str = "float32"
+    remat: bool = False
+    pretrained: str | None = None
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any]) -> "NetworkConfig":
+        """Checks the fields of a mapping or ConfigDict.
+
+        Raises:
+          UsageError: an unknown field, backbone, head or dtype; the message lists the known ones.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        for name in config.keys():
+            check_choice("field of config.model", name, fields)
+        parsed = cls(**dict(config.items()))
+        check_choice("backbone", parsed.backbone, BACKBONES)
+        check_choice("head", parsed.head, HEADS)
+        check_choice("dtype", parsed.dtype, DTYPES)
+        return parsed
+
+
+def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> SiameseNetwork:
+    """The network that `config` (see NetworkConfig) describes.
+
+    Args:
+      axis_name: the pmap axis over which training averages batch statistics; None on one device.
+    """
+    parsed = NetworkConfig.parse(config)
+    compute = layers.Compute(DTYPES[parsed.dtype], axis_name, parsed.remat)
+    return SiameseNetwork(
+        backbone=BACKBONES[parsed.backbone](compute=compute),
+        head=HEADS[parsed.head](compute=compute),
+    )
+
+
+def init_variables(network: nn.Module, key: jax.Array) -> dict[str, Any]:
+    """Random `{"params": ..., "batch_stats": ...}` of a network."""
+    images = jnp.zeros((1, INIT_IMAGE_SIZE, INIT_IMAGE_SIZE, 3))
+    intrinsics = jnp.eye(3).reshape(1, 3, 3)
+    init = jax.jit(network.init, static_argnames="train")
+    return init(key, images, images, intrinsics, intrinsics, train=False)

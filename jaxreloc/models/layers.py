@@ -1,0 +1,125 @@
+"""The layers that backbones and heads share: a linear map followed by batch normalisation."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxreloc.models import convolution
+
+BATCH_NORM_MOMENTUM = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a network computes, apart from what it computes.
+
+    Attributes:
+      dtype: of activations and products; parameters, batch statistics and outputs stay float32.
+      axis_name: the pmap axis over which batch statistics are averaged in training, if any.
+      remat: recompute the activations of each block in the backward pass instead of keeping them.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+    remat: bool = False
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, then batch normalisation over all but the channel axis.
+
+    Attributes:
+      features: output channels; must equal the input's where `depthwise`.
+      kernel_size: side of the square kernel.
+      strides: of both axes.
+      padding: "SAME" (as TensorFlow's, more on the far side), or the rows and columns of zeros
+        on each side.
+      depthwise: filter each channel by itself.
+      epsilon: added to the variance.
+    """
+
+    features: int
+    kernel_size: int
+    compute: Compute
+    strides: int = 1
+    padding: str | int = "SAME"
+    depthwise: bool = False
+    epsilon: float = 1e-5
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
+        size = self.kernel_size
+        channels = 1 if self.depthwise else x.shape[-1]
+        kernel = self.param(
+            "kernel",
+            nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            (size, size, channels, self.features),
+        )
+        x = convolution.conv2d(
+            x.astype(self.compute.dtype),
+            kernel.astype(self.compute.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            depthwise=self.depthwise,
+        )
+        return batch_norm(self.compute, self.epsilon, self.scale_init)(x, not train)
+
+
+class DenseNorm(nn.Module):
+    """A linear layer without bias, then batch normalisation over the batch axis."""
+
+    features: int
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B C"], train: bool) -> Float[Array, "B D"]:
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        x = jnp.dot(x.astype(self.compute.dtype), kernel.astype(self.compute.dtype))
+        return batch_norm(self.compute)(x, not train)
+
+
+def batch_norm(
+    compute: Compute,
+    epsilon: float = 1e-5,
+    scale_init: Callable = nn.initializers.ones,
+) -> nn.BatchNorm:
+    """Batch normalisation named `norm`; statistics are float32 whatever the compute type."""
+    return nn.BatchNorm(
+        momentum=BATCH_NORM_MOMENTUM,
+        epsilon=epsilon,
+        dtype=compute.dtype,
+        axis_name=compute.axis_name,
+        scale_init=scale_init,
+        name="norm",
+    )
+
+
+def maybe_remat(block: type[nn.Module], compute: Compute) -> type[nn.Module]:
+    """`block`, whose call is `(x, train)`, rematerialised where `compute` asks for it."""
+    return nn.remat(block, static_argnums=(2,)) if compute.remat else block
+
+
+def global_average(x: Float[Array, "B h w C"]) -> Float[Array, "B C"]:
+    """The mean over rows and columns, in float32."""
+    return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+
+def normalise_pixels(
+    images: Array, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Array, "B H W 3"]:
+    """`(images - mean) / std` per channel; `images` are RGB in 0..255, of any number type."""
+    shape = (1, 1, 1, 3)
+    mean, std = jnp.asarray(mean).reshape(shape), jnp.asarray(std).reshape(shape)
+    return (images.astype(jnp.float32) - mean) / std
+
+
+@jax.named_scope("l2_normalise")
+def l2_normalise(x: Float[Array, "B D"], epsilon: float = 1e-12) -> Float[Array, "B D"]:
+    """`x / max(|x|, epsilon)` along the last axis, with a finite gradient at zero."""
+    squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))

@@ -1,0 +1,110 @@
+"""A network ready for inference as one file: its parameters, with its config in the header.
+
+The file is safetensors, which holds arrays and strings only, so that reading one runs no code. It
+is complete whenever it exists, since it takes its place by rename.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxreloc import files
+from jaxreloc.models import build, variables
+from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.usage import UsageError
+
+FILE_NAME = "network.safetensors"
+# Where a training's workdir keeps its networks, in the order of preference.
+WORKDIR_FOLDERS = ("best", "last")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with its variables and the whole config that `save_network` was given."""
+
+    network: SiameseNetwork
+    variables: dict[str, Any]
+    config: dict[str, Any]
+
+
+def save_network(
+    folder: str | pathlib.Path, config: Mapping[str, Any], network_variables: Mapping[str, Any]
+) -> pathlib.Path:
+    """Writes `folder/network.safetensors` by rename and returns its path.
+
+    Args:
+      config: what JSON can hold; `config["model"]` builds the network (`build.NetworkConfig`), the
+        rest, such as the image size, is kept for whoever uses the network.
+      network_variables: `{"params": ..., "batch_stats": ...}` of one replica.
+
+    Raises:
+      UsageError: the folder cannot be written.
+    """
+    config = _plain(config)
+    build.NetworkConfig.parse(config["model"])
+    named = variables.flatten(network_variables)
+    arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
+    metadata = {"config": json.dumps(config)}
+    path = pathlib.Path(folder) / FILE_NAME
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+    return path
+
+
+def load_network(
+    path: str | pathlib.Path, model: Mapping[str, Any] | None = None
+) -> LoadedNetwork:
+    """Reads a network from a workdir (its `best`, else its `last`), a folder or a file.
+
+    Args:
+      model: `config.model` of the network to load into, where the caller insists on one; the
+        saved config's otherwise.
+
+    Raises:
+      UsageError: there is no network, or it does not fit; every parameter that does not match is
+        listed.
+    """
+    path = _find(pathlib.Path(path))
+    config, named = _read(path)
+    network = build.build_network(config["model"] if model is None else model)
+    shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
+    expected = variables.flatten(shapes)
+    variables.check_match(expected, named, str(path), "choose the config that it was trained with")
+    return LoadedNetwork(network, variables.unflatten(named), config)
+
+
+def _find(path: pathlib.Path) -> pathlib.Path:
+    if path.is_file():
+        return path
+    for folder in (path, *(path / name for name in WORKDIR_FOLDERS)):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    raise UsageError(
+        f"{path}: no trained network ({FILE_NAME}) here, nor in {' or '.join(WORKDIR_FOLDERS)};"
+        " train one with run_train.py --workdir, or name another folder"
+    )
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            config = json.loads((file.metadata() or {})["config"])
+            return config, {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise UsageError(f"{path}: not a saved network ({error}); train or copy it again") from error
+
+
+def _plain(config: Any) -> Any:
+    """Mappings and sequences of any kind, ConfigDicts among them, as dicts and lists."""
+    if hasattr(config, "items"):
+        return {name: _plain(value) for name, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [_plain(value) for value in config]
+    return config
