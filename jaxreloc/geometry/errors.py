@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jaxlie import SE3, SO3
 from jaxtyping import Float
 
+from jaxreloc.geometry import poses
+
 
 def rotation_error(a: SO3, b: SO3) -> Float[jax.Array, "*batch"]:
     """Geodesic distance `|log(a^-1 b)|`, radians: `2 atan2(|v|, |w|)` of the quaternion a^-1 b."""
-    difference = (a.inverse() @ b).wxyz
+    difference = poses.compose(poses.inverse(a), b).wxyz
     return 2.0 * jnp.arctan2(_norm(difference[..., 1:]), jnp.abs(difference[..., 0]))
 
 

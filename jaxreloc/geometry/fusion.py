@@ -38,7 +38,8 @@ def fuse(
     """Fuses the relative poses of a query to N database images, over any leading batch axes."""
     if valid is None:
         valid = jnp.ones(world_from_db.get_batch_axes(), bool)
-    return _fuse(world_from_db, db_from_query, valid)
+    with jax.numpy_rank_promotion("allow"):
+        return _fuse(world_from_db, db_from_query, valid)
 
 
 @functools.partial(jnp.vectorize, signature="(n,7),(n,7),(n)->(7),(n),(n),(3,3),(),()")
@@ -46,7 +47,7 @@ def _fuse_arrays(world_from_db, db_from_query, valid):
     n = valid.shape[0]
     world_from_db, db_from_query = SE3(world_from_db), SE3(db_from_query)
     centres = world_from_db.translation()
-    direction = world_from_db.rotation() @ db_from_query.translation()
+    direction = world_from_db.rotation() @ db_from_query.translation()  # world axes
     direction = direction / jnp.maximum(jnp.linalg.norm(direction, axis=-1, keepdims=True), 1e-12)
     i, j = np.triu_indices(n, 1)
     nearest = centres[jnp.argmax(valid)]
