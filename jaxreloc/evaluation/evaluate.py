@@ -13,22 +13,29 @@ from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.usage import check_choice
 
-NEAREST = "most similar image"
-NETWORK = "network"
-SIFT = "SIFT + essential matrix"
-METHODS = {"nearest": NEAREST, "network": NETWORK, "sift": SIFT}
+# Key (on the command line, in file names) and name (in tables) of each method.
+METHODS = {
+    "nearest": "most similar image",
+    "network": "network",
+    "sift": "SIFT + essential matrix",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodResult:
     """What one method made of the queries; nothing of a failed query but its name counts."""
 
-    method: str
+    key: str  # of METHODS
     names: tuple[str, ...]
     world_from_query: Float[np.ndarray, "n 4 4"]
     success: Bool[np.ndarray, "n"]
     errors: PoseErrors
     stage_ms: dict[str, Float[np.ndarray, "n"]]
+
+    @property
+    def title(self) -> str:
+        """The method's name in tables."""
+        return METHODS[self.key]
 
 
 def evaluate_scene(
@@ -41,11 +48,12 @@ def evaluate_scene(
     """Every query by every method, on the same retrieved images.
 
     Args:
-      methods: of METHODS' keys.
+      methods: of METHODS' keys; the results come in its order.
       progress: wraps the iteration over the queries, as tqdm does.
     """
     for method in methods:
         check_choice("method", method, METHODS)
+    methods = [method for method in METHODS if method in methods]
     sift = SiftRelator(localizer.scene_map.frames) if "sift" in methods else None
 
     def locate(i: int) -> dict[str, Localization]:
@@ -69,7 +77,7 @@ def _gather(method: str, located: list[Localization], queries: PosedFrames) -> M
     poses = np.stack([x.world_from_query for x in located])
     success = np.array([x.success for x in located])
     return MethodResult(
-        method=METHODS[method],
+        key=method,
         names=queries.names,
         world_from_query=poses,
         success=success,
@@ -82,7 +90,7 @@ def pool(results: Sequence[Sequence[MethodResult]]) -> list[MethodResult]:
     """The results of several scenes, method by method, as those of one set of queries."""
     return [
         MethodResult(
-            method=parts[0].method,
+            key=parts[0].key,
             names=tuple(name for part in parts for name in part.names),
             world_from_query=np.concatenate([part.world_from_query for part in parts]),
             success=np.concatenate([part.success for part in parts]),

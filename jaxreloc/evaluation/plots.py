@@ -27,7 +27,7 @@ def save_top_view(
     plot.set_aspect("equal")
     plot.set_xlabel(f"world {'xyz'[axes[0]]}, m")
     plot.set_ylabel(f"world {'xyz'[axes[1]]}, m")
-    plot.set_title(f"{queries.scene}: {result.method}")
+    plot.set_title(f"{queries.scene}: {result.title}")
     plot.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

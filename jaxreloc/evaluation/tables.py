@@ -14,7 +14,7 @@ def format_results(title: str, results: Sequence[MethodResult]) -> str:
     """Two blocks under one title: accuracy by method, then median milliseconds by stage."""
     accuracy = [
         [
-            result.method,
+            result.title,
             f"{summary.median_position_m:.3f}",
             f"{summary.median_rotation_deg:.2f}",
             *(f"{100 * recall:.0f}%" for recall in summary.recalls),
@@ -26,7 +26,7 @@ def format_results(title: str, results: Sequence[MethodResult]) -> str:
     headers += [f"{100 * m:.0f} cm, {deg:.0f} deg" for m, deg in RECALL_THRESHOLDS] + ["failed"]
     times = [
         [
-            result.method,
+            result.title,
             *(f"{np.median(result.stage_ms[stage]):.1f}" for stage in STAGES),
             f"{np.median(sum(result.stage_ms.values())):.1f}",
         ]

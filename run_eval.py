@@ -1,0 +1,84 @@
+"""Evaluates relocalization and prints the table.
+
+  python run_eval.py --scene=chess --workdir=DIR
+  python run_eval.py --dataset=posed_images --data_path=PHOTOS --scene=NAME --workdir=DIR
+  python run_eval.py --pairs=NN_university.txt --estimates=FILE
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxreloc.usage import UsageError, run_script
+
+FLAGS = flags.FLAGS
+flags.DEFINE_list("scene", [], "Scene, or scenes separated by commas; `all` means every one.")
+flags.DEFINE_string("dataset", "seven_scenes", "Dataset that the scene belongs to.")
+flags.DEFINE_string("data_path", None, "Folder of your own photographs (posed_images).")
+flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared datasets (its default).")
+flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in.")
+flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
+config_flags.DEFINE_config_file("config", None, "Insist on the network of this config.")
+flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).")
+flags.DEFINE_integer("num_neighbors", 5, "Retrieved images a query.", lower_bound=1)
+flags.DEFINE_enum("method", "robust", ["robust", "paper"], "Fusion of the relative poses.")
+flags.DEFINE_list("baseline", ["nearest", "sift"], "Rows beside the network's: nearest, sift.")
+flags.DEFINE_string("pairs", None, "Fuse relative poses of this list of pairs, and no network.")
+flags.DEFINE_string("estimates", None, "The relative poses that a program wrote for --pairs.")
+flags.DEFINE_enum(
+    "translation_frame", "world", ["world", "camera"], "Axes of the estimates' translations."
+)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UsageError(f"unknown argument {argv[1]!r}; flags start with --")
+    print(evaluate_estimates() if FLAGS.pairs or FLAGS.estimates else evaluate_network())
+
+
+def evaluate_estimates() -> str:
+    """The table of relative poses that another program has written."""
+    from jaxreloc.evaluation.pair_estimates import evaluate_pair_estimates
+
+    if not (FLAGS.pairs and FLAGS.estimates):
+        raise UsageError("--pairs and --estimates belong together; give both")
+    return evaluate_pair_estimates(
+        FLAGS.pairs,
+        FLAGS.estimates,
+        method=FLAGS.method,
+        translation_frame=FLAGS.translation_frame,
+        num_neighbors=FLAGS.num_neighbors,
+    )
+
+
+def evaluate_network() -> str:
+    """The table of a trained network beside the baselines."""
+    from jaxreloc.data import datasets
+    from jaxreloc.evaluation import run
+    from jaxreloc.localization.network import load_inference_network
+
+    if not FLAGS.scene:
+        raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
+    if bool(FLAGS.workdir) == bool(FLAGS.checkpoint):
+        raise UsageError("give --workdir (of run_train.py) or --checkpoint, one of them")
+    source = pathlib.Path(FLAGS.workdir or FLAGS.checkpoint)
+    scenes = FLAGS.scene
+    if scenes == ["all"]:
+        scenes = datasets.scene_names(FLAGS.dataset, data_dir=FLAGS.data_dir)
+    settings = run.Settings(
+        dataset=FLAGS.dataset,
+        scenes=tuple(scenes),
+        data_path=FLAGS.data_path,
+        data_dir=FLAGS.data_dir,
+        num_neighbors=FLAGS.num_neighbors,
+        fusion_method=FLAGS.method,
+        methods=("network", *FLAGS.baseline),
+    )
+    network = load_inference_network(source, FLAGS.config.model if FLAGS.config else None)
+    out = pathlib.Path(FLAGS.out) if FLAGS.out else source / "eval" / FLAGS.dataset
+    return run.evaluate_dataset(network, settings, out, {"network": str(source)})
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from jaxreloc.localization.clock import STAGES
+from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.scene_map import build_scene_map
+from tests.localization.fakes import OracleNetwork, oracle_frames
+
+
+@pytest.fixture
+def database(rng):
+    return oracle_frames(rng, 21)
+
+
+def localizer(database, **options):
+    network = OracleNetwork()
+    return Localizer(build_scene_map(database, network, batch_size=8), network, **options)
+
+
+def test_map_holds_every_image_whatever_the_batch_size(database):
+    one, many = (build_scene_map(database, OracleNetwork(), batch_size=b) for b in (5, 64))
+    assert len(one) == len(many) == 21
+    np.testing.assert_array_equal(one.descriptors, many.descriptors)
+    np.testing.assert_array_equal(one.features["pose"], many.features["pose"])
+
+
+@pytest.mark.parametrize("method", ["paper", "robust"])
+def test_exact_relative_poses_give_the_exact_pose(database, rng, method):
+    queries = oracle_frames(rng, 4)
+    locate = localizer(database, fusion_method=method)
+    for i in range(4):
+        found = locate(queries.images[i], queries.intrinsics[i])
+        assert found.success
+        assert found.location_inliers.sum() >= 2
+        np.testing.assert_allclose(found.world_from_query, queries.world_from_cam[i], atol=5e-3)
+
+
+def test_nearest_is_the_most_similar_images_pose(database):
+    locate = localizer(database)
+    found = locate.copy_nearest(locate.retrieve(database.images[3], database.intrinsics[3]))
+    np.testing.assert_array_equal(found.world_from_query, database.world_from_cam[3])
+
+
+def test_every_stage_is_timed_and_a_query_can_be_located_twice(database):
+    locate = localizer(database)
+    query = locate.retrieve(database.images[0], database.intrinsics[0])
+    first = locate.locate(query, locate.relate)
+    second = locate.locate(query, locate.relate)
+    np.testing.assert_array_equal(first.world_from_query, second.world_from_query)
+    assert tuple(first.stage_ms) == STAGES
+    assert query.clock.stage_ms["fusion"] == 0 < first.stage_ms["fusion"]
+
+
+def test_no_valid_pair_is_a_failure(database):
+    locate = localizer(database)
+    query = locate.retrieve(database.images[0], database.intrinsics[0])
+
+    def none_valid(query):
+        db_from_query, valid = locate.relate(query)
+        return db_from_query, np.zeros_like(valid)
+
+    assert not locate.locate(query, none_valid).success
+
+
+def test_more_neighbours_than_images(rng):
+    database = oracle_frames(rng, 3)
+    found = localizer(database, num_neighbors=10)(database.images[0], database.intrinsics[0])
+    assert len(found.neighbors) == 3
