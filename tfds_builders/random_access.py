@@ -25,8 +25,8 @@ class RandomAccessBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
         """A `tf.data.Dataset` of decoded examples of `split`.
 
-        From array_record, `shuffle_files` shuffles the records themselves anew at each iteration
-        (by `read_config.shuffle_seed`), since any order costs the same there.
+        From array_record, `shuffle_files` shuffles the records themselves (from
+        `read_config.shuffle_seed`), since any order costs the same there.
         """
         if self.info.file_format.value != ARRAY_RECORD:
             return super()._as_dataset(split, decoders, read_config, shuffle_files)

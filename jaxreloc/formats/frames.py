@@ -27,6 +27,7 @@ class PosedFrames:
     images: Sequence[np.ndarray]  # images[i]: uint8 RGB, height x width x 3
     depths: Sequence[np.ndarray] | None = None  # depths[i]: float32 metres along z, 0 where none
     sequences: tuple[str, ...] | None = None  # the camera path each frame was taken on
+    depth_intrinsics: Float64[np.ndarray, "n 3 3"] | None = None  # None: those of the images
 
     def __post_init__(self):
         sizes = {
@@ -52,6 +53,9 @@ class PosedFrames:
             images=Selection(self.images, index),
             depths=None if self.depths is None else Selection(self.depths, index),
             sequences=None if self.sequences is None else tuple(self.sequences[i] for i in index),
+            depth_intrinsics=(
+                None if self.depth_intrinsics is None else self.depth_intrinsics[index]
+            ),
         )
 
 

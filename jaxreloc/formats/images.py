@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
+from PIL import Image, UnidentifiedImageError
 
 from jaxreloc.usage import UsageError
 
@@ -17,11 +18,7 @@ def read_image(path: str | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
       UsageError: the file is absent or not a picture.
     """
-    try:
-        encoded = pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    return decode_image(encoded, str(path))
+    return decode_image(_read_bytes(path), str(path))
 
 
 def decode_image(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -33,6 +30,23 @@ def decode_image(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise UsageError(f"{source}: not a readable picture; replace the file or remove the frame")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(path: str | pathlib.Path) -> tuple[int, int]:
+    """Width and height of the stored pixels, from the file's header alone.
+
+    Raises:
+      UsageError: the file is absent or not a picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise UsageError(
+            f"{path}: not a readable picture; replace the file or remove the frame"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +62,15 @@ class ImageFiles(Sequence):
         return read_image(self.paths[i])
 
 
-def decode_depth(encoded: bytes, source: str) -> Float32[np.ndarray, "h w"]:
-    """Metres along the optical axis, 0 where unknown, from a 16-bit PNG in millimetres.
+def decode_depth(
+    encoded: bytes, source: str, *, per_metre: float = 1000.0
+) -> Float32[np.ndarray, "h w"]:
+    """Metres along the optical axis, 0 where unknown, from a 16-bit PNG.
 
     The file's 0 and 65535 both mean unknown (7-Scenes, Kinect).
+
+    Args:
+      per_metre: the file's units in a metre: 1000 for 7-Scenes, 5000 for TUM RGB-D.
 
     Raises:
       UsageError: not a 16-bit picture of one channel.
@@ -60,4 +79,26 @@ def decode_depth(encoded: bytes, source: str) -> Float32[np.ndarray, "h w"]:
     raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
         raise UsageError(f"{source}: not a 16-bit depth picture; replace the file or the frame")
-    return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(1000.0)
+    return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(per_metre)
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthFiles(Sequence):
+    """16-bit depth pictures on disk, decoded on access to metres (see `decode_depth`)."""
+
+    paths: tuple[pathlib.Path, ...]
+    per_metre: float = 1000.0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Float32[np.ndarray, "h w"]:
+        path = self.paths[i]
+        return decode_depth(_read_bytes(path), str(path), per_metre=self.per_metre)
+
+
+def _read_bytes(path: str | pathlib.Path) -> bytes:
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error

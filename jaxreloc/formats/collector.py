@@ -1,0 +1,149 @@
+"""Gathering the frames of one scene while reading files: what every reader ends in."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float64
+
+from jaxreloc.formats.cameras import Camera, UndistortedImages
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.images import DepthFiles, ImageFiles, image_size, read_image
+from jaxreloc.usage import UsageError
+
+
+class BadFrames:
+    """What to do with a frame that cannot be used: raise, or skip it and list it at the end.
+
+    Args:
+      source: the file or folder being read, for the summary.
+      skip: whether to skip; otherwise the first bad frame raises.
+    """
+
+    def __init__(self, source: str | pathlib.Path, *, skip: bool):
+        self.source = source
+        self.skip = skip
+        self.problems: list[str] = []
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Runs the reading of one frame; a UsageError in it passes on or is noted."""
+        try:
+            yield
+        except UsageError as error:
+            if not self.skip:
+                raise UsageError(f"{error}; --skip_bad_frames leaves such frames out") from error
+            self.problems.append(str(error))
+
+    def report(self) -> None:
+        """One warning with the count and the list of the skipped frames, if there are any."""
+        if self.problems:
+            listed = "\n  ".join(self.problems)
+            logging.warning(
+                "%s: skipped %d bad frame(s):\n  %s", self.source, len(self.problems), listed
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    name: str
+    image: pathlib.Path
+    world_from_cam: Float64[np.ndarray, "4 4"]
+    camera: Camera
+    sequence: str | None
+    depth: pathlib.Path | None
+
+
+class FrameCollector:
+    """Collects checked frames and makes `PosedFrames` of them.
+
+    A frame is bad if its picture is absent, unreadable or of another size than its camera, or if
+    its name came before. Pictures are decoded here only where bad frames are to be skipped, so
+    that one that breaks off in the middle is found too; otherwise it raises when it is decoded.
+
+    Args:
+      scene: the scene's name.
+      source: the file or folder being read.
+      skip_bad_frames: lists bad frames in one warning instead of raising at the first.
+      depth_per_metre: the depth pictures' units in a metre.
+    """
+
+    def __init__(
+        self,
+        scene: str,
+        source: str | pathlib.Path,
+        *,
+        skip_bad_frames: bool = False,
+        depth_per_metre: float = 1000.0,
+    ):
+        self.scene = scene
+        self.source = source
+        self.bad = BadFrames(source, skip=skip_bad_frames)
+        self._depth_per_metre = depth_per_metre
+        self._frames: dict[str, _Frame] = {}
+
+    def add(
+        self,
+        name: str,
+        image: pathlib.Path,
+        world_from_cam: Float64[np.ndarray, "4 4"],
+        camera: Camera,
+        *,
+        sequence: str | None = None,
+        depth: pathlib.Path | None = None,
+    ) -> None:
+        """Adds one frame; call inside `bad.guard()`."""
+        if name in self._frames:
+            raise UsageError(f"{self.source}: {name} is listed twice; remove one of its poses")
+        size = image_size(image)
+        if size != (camera.width, camera.height):
+            raise UsageError(
+                f"{image}: is {size[0]} x {size[1]}, but its intrinsics in {self.source} are for "
+                f"{camera.width} x {camera.height}; scale one to the other"
+            )
+        if self.bad.skip:
+            read_image(image)
+        self._frames[name] = _Frame(name, image, world_from_cam, camera, sequence, depth)
+
+    def finish(self) -> PosedFrames:
+        """The frames in the order they were added, after a report of the skipped ones.
+
+        Raises:
+          UsageError: none is left.
+        """
+        self.bad.report()
+        frames = list(self._frames.values())
+        if not frames:
+            raise UsageError(f"{self.source}: no usable frame; check that the images lie beside it")
+        cameras = tuple(frame.camera for frame in frames)
+        images = ImageFiles(tuple(frame.image for frame in frames))
+        if distorted := {camera for camera in cameras if not camera.is_pinhole}:
+            images = UndistortedImages(images, cameras)
+            _note_distortion(self.source, distorted)
+        depths = [frame.depth for frame in frames]
+        sequences = [frame.sequence for frame in frames]
+        return PosedFrames(
+            scene=self.scene,
+            names=tuple(frame.name for frame in frames),
+            world_from_cam=np.stack([frame.world_from_cam for frame in frames]),
+            intrinsics=np.stack([camera.intrinsics for camera in cameras]),
+            image_sizes=np.array([(camera.width, camera.height) for camera in cameras], np.int64),
+            images=images,
+            depths=None if None in depths else DepthFiles(tuple(depths), self._depth_per_metre),
+            sequences=None if None in sequences else tuple(sequences),
+        )
+
+
+def _note_distortion(source: str | pathlib.Path, cameras: set[Camera]) -> None:
+    coefficients = "; ".join(
+        " ".join(f"{value:.4g}" for value in camera.distortion) for camera in list(cameras)[:3]
+    )
+    logging.warning(
+        "%s: %d camera(s) have lens distortion (%s); images are undistorted as they are read",
+        source,
+        len(cameras),
+        coefficients,
+    )
