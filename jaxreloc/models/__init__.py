@@ -1,7 +1,13 @@
 """Backbones, pair heads and the siamese network that joins them."""
 
-from jaxreloc.models.build import build_network, init_variables
+from jaxreloc.models.build import build_network, first_variables, init_variables
 from jaxreloc.models.heads.relative_pose import RelativePose
 from jaxreloc.models.siamese import SiameseNetwork
 
-__all__ = ["RelativePose", "SiameseNetwork", "build_network", "init_variables"]
+__all__ = [
+    "RelativePose",
+    "SiameseNetwork",
+    "build_network",
+    "first_variables",
+    "init_variables",
+]

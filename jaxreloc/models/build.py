@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from jaxreloc.models import layers
-from jaxreloc.models.backbones import resnet
+from jaxreloc.models import layers, pretrained
+from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.usage import check_choice
@@ -17,6 +16,7 @@ from jaxreloc.usage import check_choice
 BACKBONES = {
     "resnet18": lambda **options: resnet.ResNet(resnet.RESNET18_BLOCKS, **options),
     "resnet34": lambda **options: resnet.ResNet(resnet.RESNET34_BLOCKS, **options),
+    "efficientnet_lite0": efficientnet_lite.EfficientNetLite0,
 }
 HEADS = {"concat": ConcatHead}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -75,9 +75,29 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
     )
 
 
-def init_variables(network: nn.Module, key: jax.Array) -> dict[str, Any]:
+def init_variables(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
     """Random `{"params": ..., "batch_stats": ...}` of a network."""
     images = jnp.zeros((1, INIT_IMAGE_SIZE, INIT_IMAGE_SIZE, 3))
     intrinsics = jnp.eye(3).reshape(1, 3, 3)
     init = jax.jit(network.init, static_argnames="train")
     return init(key, images, images, intrinsics, intrinsics, train=False)
+
+
+def first_variables(
+    config: Mapping[str, Any], network: SiameseNetwork, key: jax.Array
+) -> dict[str, Any]:
+    """What training starts from: random variables, the backbone's from `config.pretrained`.
+
+    Raises:
+      UsageError: the pretrained weights cannot be had or do not fit the backbone.
+    """
+    parsed = NetworkConfig.parse(config)
+    variables = init_variables(network, key)
+    if parsed.pretrained is None:
+        return variables
+    backbone = {collection: tree["backbone"] for collection, tree in variables.items()}
+    loaded = pretrained.load_backbone(parsed.backbone, parsed.pretrained, backbone)
+    return {
+        collection: {**tree, "backbone": loaded[collection]}
+        for collection, tree in variables.items()
+    }

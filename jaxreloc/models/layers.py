@@ -1,7 +1,6 @@
 """The layers that backbones and heads share: a linear map followed by batch normalisation."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -48,15 +47,14 @@ class ConvNorm(nn.Module):
     padding: str | int = "SAME"
     depthwise: bool = False
     epsilon: float = 1e-5
-    scale_init: Callable = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         size = self.kernel_size
-        channels = 1 if self.depthwise else x.shape[-1]
+        channels, fan = (1, "fan_in") if self.depthwise else (x.shape[-1], "fan_out")
         kernel = self.param(
             "kernel",
-            nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            nn.initializers.variance_scaling(2.0, fan, "normal"),
             (size, size, channels, self.features),
         )
         x = convolution.conv2d(
@@ -66,7 +64,7 @@ class ConvNorm(nn.Module):
             padding=self.padding,
             depthwise=self.depthwise,
         )
-        return batch_norm(self.compute, self.epsilon, self.scale_init)(x, not train)
+        return batch_norm(self.compute, self.epsilon)(x, not train)
 
 
 class DenseNorm(nn.Module):
@@ -83,18 +81,13 @@ class DenseNorm(nn.Module):
         return batch_norm(self.compute)(x, not train)
 
 
-def batch_norm(
-    compute: Compute,
-    epsilon: float = 1e-5,
-    scale_init: Callable = nn.initializers.ones,
-) -> nn.BatchNorm:
+def batch_norm(compute: Compute, epsilon: float = 1e-5) -> nn.BatchNorm:
     """Batch normalisation named `norm`; statistics are float32 whatever the compute type."""
     return nn.BatchNorm(
         momentum=BATCH_NORM_MOMENTUM,
         epsilon=epsilon,
         dtype=compute.dtype,
         axis_name=compute.axis_name,
-        scale_init=scale_init,
         name="norm",
     )
 

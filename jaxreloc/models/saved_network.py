@@ -98,7 +98,8 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             config = json.loads((file.metadata() or {})["config"])
             return config, {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise UsageError(f"{path}: not a saved network ({error}); train or copy it again") from error
+        message = f"{path}: not a saved network ({error}); train or copy it again"
+        raise UsageError(message) from error
 
 
 def _plain(config: Any) -> Any:

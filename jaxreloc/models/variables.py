@@ -36,5 +36,5 @@ def check_match(
         if want != have:
             differences.append(f"{name} is {list(have)}, the network's is {list(want)}")
     if differences:
-        listing = "; ".join(differences)
-        raise UsageError(f"{source}: {len(differences)} parameters do not match ({remedy}): {listing}")
+        summary = f"{source}: {len(differences)} parameters do not match ({remedy})"
+        raise UsageError(f"{summary}: {'; '.join(differences)}")
