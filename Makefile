@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+DEMO := runs/demo
 
 .PHONY: demo test test-slow
 
@@ -9,6 +10,19 @@ $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
+
+demo: $(VENV)/installed
+	@echo "Rendering rooms, then training the siamese network on pairs of their images ($(DEMO))."
+	$(RUN) run_train.py --config=configs/pairs.py:quick --workdir=$(DEMO)
+	@echo
+	@echo "New camera paths through rooms that it was trained in (the paper's 7-Scenes protocol)."
+	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=train-000,train-001,train-002
+	@echo
+	@echo "A room that it never saw."
+	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=test-000
+	@echo
+	@echo "What to expect: minutes of training leave the network far behind SIFT; this head needs days of it,"
+	@echo "and reads its answer from pooled features, which do not transfer to rooms it has not seen."
 
 test: $(VENV)/installed
 	$(RUN) -m pytest

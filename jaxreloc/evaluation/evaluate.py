@@ -40,6 +40,7 @@ class MethodResult:
 
 def evaluate_scene(
     localizer: Localizer,
+    database: PosedFrames,
     queries: PosedFrames,
     *,
     methods: Sequence[str] = tuple(METHODS),
@@ -48,13 +49,14 @@ def evaluate_scene(
     """Every query by every method, on the same retrieved images.
 
     Args:
+      database: the frames of the localizer's map, whose pictures SIFT reads.
       methods: of METHODS' keys; the results come in its order.
       progress: wraps the iteration over the queries, as tqdm does.
     """
     for method in methods:
         check_choice("method", method, METHODS)
     methods = [method for method in METHODS if method in methods]
-    sift = SiftRelator(localizer.scene_map.frames) if "sift" in methods else None
+    sift = SiftRelator(database) if "sift" in methods else None
 
     def locate(i: int) -> dict[str, Localization]:
         query = localizer.retrieve(queries.images[i], queries.intrinsics[i])

@@ -69,6 +69,7 @@ def _evaluate_scene(
     )
     methods = evaluate.evaluate_scene(
         localizer,
+        database,
         queries,
         methods=settings.methods,
         progress=_progress(f"{scene}: queries", "query"),

@@ -121,7 +121,7 @@ class Localizer:
         """The most similar image's pose, as it stands: the baseline of pure retrieval."""
         inliers = np.arange(len(query.neighbors)) == 0
         return Localization(
-            world_from_query=self.scene_map.frames.world_from_cam[query.neighbors[0]],
+            world_from_query=_pose_matrix(self.scene_map.world_from_db, query.neighbors[0]),
             success=True,
             location_inliers=inliers,
             rotation_inliers=inliers,
@@ -151,6 +151,10 @@ class Localizer:
             neighbors=query.neighbors,
             stage_ms=clock.stage_ms,
         )
+
+
+def _pose_matrix(poses: jaxlie.SE3, i: int) -> Float[np.ndarray, "4 4"]:
+    return np.asarray(jaxlie.SE3(poses.wxyz_xyz[i]).as_matrix(), np.float64)
 
 
 @functools.partial(jax.jit, static_argnames="method")

@@ -17,14 +17,14 @@ from jaxreloc.localization.network import InferenceNetwork
 class SceneMap:
     """Poses, retrieval descriptors and pair features of M database images."""
 
-    frames: PosedFrames
+    names: tuple[str, ...]
     world_from_db: jaxlie.SE3  # batch axis M
     intrinsics: Float[Array, "M 3 3"]  # of the network's input image
     descriptors: Float[Array, "M dim"]  # L2-normalised
     features: PyTree  # what the pair head takes, leading axis M
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.names)
 
 
 def build_scene_map(
@@ -52,7 +52,7 @@ def build_scene_map(
         parts.append(jax.tree.map(lambda x, count=len(images): np.asarray(x[:count]), encoded))
     features, descriptors = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
     return SceneMap(
-        frames=frames,
+        names=frames.names,
         world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(frames.world_from_cam, jnp.float32)),
         intrinsics=jnp.asarray(np.stack(intrinsics), jnp.float32),
         descriptors=descriptors,
