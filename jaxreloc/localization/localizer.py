@@ -108,10 +108,8 @@ class Localizer:
 
     def relate(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
         """The network's `db_from_query` for each neighbour; all are valid."""
-        db_from_query = self.network.relate_neighbors(
-            self.scene_map.features,
-            self.scene_map.intrinsics,
-            query.neighbors,
+        db_from_query = self.network.relate(
+            *self.scene_map.neighbor_features(query.neighbors),
             query.features,
             query.network_intrinsics,
         )

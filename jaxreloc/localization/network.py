@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.data import transforms
 from jaxreloc.models import saved_network
@@ -30,7 +30,7 @@ class InferenceNetwork:
         apply = functools.partial(loaded.network.apply, variables)
         self._encode = jax.jit(functools.partial(apply, method="encode"))
         self._descriptor = jax.jit(functools.partial(apply, method="descriptor"))
-        self._relate = jax.jit(functools.partial(_relate_neighbors, apply))
+        self._relate = jax.jit(functools.partial(_relate_one_to_many, apply))
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
@@ -47,18 +47,15 @@ class InferenceNetwork:
         """L2-normalised retrieval descriptors."""
         return self._descriptor(features)
 
-    def relate_neighbors(
+    def relate(
         self,
         db_features: PyTree,
-        db_intrinsics: Float[Array, "M 3 3"],
-        neighbors: Int[Array, "N"],
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
         query_features: PyTree,
-        query_intrinsics: Float[Array, "1 3 3"],
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> jaxlie.SE3:
-        """`db_from_query` of one query and the database images `neighbors`; batch axis N."""
-        return self._relate(
-            db_features, db_intrinsics, neighbors, query_features, query_intrinsics
-        )
+        """`db_from_query` of one query (leading axis 1) and N database images; batch axis N."""
+        return self._relate(db_features, db_intrinsics, query_features, query_intrinsics)
 
 
 def load_inference_network(
@@ -68,18 +65,13 @@ def load_inference_network(
     return InferenceNetwork(saved_network.load_network(path, model))
 
 
-def _relate_neighbors(
-    apply, db_features, db_intrinsics, neighbors, query_features, query_intrinsics
+def _relate_one_to_many(
+    apply, db_features, db_intrinsics, query_features, query_intrinsics
 ) -> jaxlie.SE3:
-    n = neighbors.shape[0]
-    chosen_features, chosen_intrinsics = jax.tree.map(
-        lambda x: x[neighbors], (db_features, db_intrinsics)
-    )
-    repeated_features, repeated_intrinsics = jax.tree.map(
+    n = db_intrinsics.shape[0]
+    repeated = jax.tree.map(
         lambda x: jnp.broadcast_to(x, (n, *x.shape[1:])), (query_features, query_intrinsics)
     )
-    pose = apply(
-        chosen_features, repeated_features, chosen_intrinsics, repeated_intrinsics, method="relate"
-    )
+    pose = apply(db_features, repeated[0], db_intrinsics, repeated[1], method="relate")
     q_wxyz = pose.q_wxyz / jnp.linalg.norm(pose.q_wxyz, axis=-1, keepdims=True)
     return jaxlie.SE3.from_rotation_and_translation(jaxlie.SO3(q_wxyz), pose.t)

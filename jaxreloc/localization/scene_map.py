@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.network import InferenceNetwork
@@ -19,12 +19,18 @@ class SceneMap:
 
     names: tuple[str, ...]
     world_from_db: jaxlie.SE3  # batch axis M
-    intrinsics: Float[Array, "M 3 3"]  # of the network's input image
+    intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
     descriptors: Float[Array, "M dim"]  # L2-normalised
-    features: PyTree  # what the pair head takes, leading axis M
+    features: PyTree  # what the pair head takes, on the host, leading axis M
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def neighbor_features(
+        self, neighbors: Int[np.ndarray, "N"]
+    ) -> tuple[PyTree, Float[np.ndarray, "N 3 3"]]:
+        """Features and intrinsics of the database images `neighbors`, leading axis N."""
+        return jax.tree.map(lambda x: x[neighbors], self.features), self.intrinsics[neighbors]
 
 
 def build_scene_map(
@@ -50,11 +56,11 @@ def build_scene_map(
         features = network.encode(np.pad(images, padding))
         encoded = (features, network.descriptor(features))
         parts.append(jax.tree.map(lambda x, count=len(images): np.asarray(x[:count]), encoded))
-    features, descriptors = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
+    features, descriptors = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     return SceneMap(
         names=frames.names,
         world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(frames.world_from_cam, jnp.float32)),
-        intrinsics=jnp.asarray(np.stack(intrinsics), jnp.float32),
-        descriptors=descriptors,
+        intrinsics=np.stack(intrinsics).astype(np.float32),
+        descriptors=jnp.asarray(descriptors),
         features=features,
     )

@@ -25,9 +25,9 @@ class OracleNetwork:
         x = jnp.concatenate([features["pose"][:, 4:], jnp.ones_like(features["pose"][:, :1])], axis=1)
         return x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
-    def relate_neighbors(self, db_features, db_intrinsics, neighbors, query_features, query_intrinsics):
-        db = jaxlie.SE3(jnp.asarray(db_features["pose"])[neighbors])
-        query = jaxlie.SE3(jnp.broadcast_to(query_features["pose"], (len(neighbors), 7)))
+    def relate(self, db_features, db_intrinsics, query_features, query_intrinsics):
+        db = jaxlie.SE3(jnp.asarray(db_features["pose"]))
+        query = jaxlie.SE3(jnp.broadcast_to(query_features["pose"], (len(db_intrinsics), 7)))
         return jax.vmap(lambda a, b: a.inverse() @ b)(db, query)
 
 
