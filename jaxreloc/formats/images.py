@@ -1,6 +1,7 @@
 """Reading pictures from files and bytes, through OpenCV."""
 
 import dataclasses
+import io
 import pathlib
 from collections.abc import Sequence
 
@@ -32,21 +33,26 @@ def decode_image(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w 3"]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def image_size(path: str | pathlib.Path) -> tuple[int, int]:
-    """Width and height of the stored pixels, from the file's header alone.
+def image_size(picture: str | pathlib.Path | bytes, source: str = "") -> tuple[int, int]:
+    """Width and height of the stored pixels, from the header alone.
+
+    Args:
+      picture: a file, or the bytes of one.
+      source: what the bytes are, for the message.
 
     Raises:
-      UsageError: the file is absent or not a picture.
+      UsageError: it is absent or not a picture.
     """
+    source = source or str(picture)
     try:
-        with Image.open(path) as picture:
-            return picture.size
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
+            return opened.size
     except (UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise UsageError(
-            f"{path}: not a readable picture; replace the file or remove the frame"
+            f"{source}: not a readable picture; replace the file or remove the frame"
         ) from error
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise UsageError(f"{source}: cannot be read ({error.strerror}); check the path") from error
 
 
 @dataclasses.dataclass(frozen=True)

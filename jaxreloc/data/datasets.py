@@ -1,0 +1,212 @@
+"""Frames by the name of a dataset, a scene and a split: the way in for training and evaluation.
+
+`posed_images` reads a user's files as they are. The other datasets are read through their TFDS
+builds by random access, without TensorFlow.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxreloc.data.tfds_frames import SplitFrames
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.usage import UsageError, check_choice
+
+LOCALIZATION_SPLITS = ("database", "query")
+DEFAULT_QUERY_EVERY = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class _TfdsDataset:
+    """How a TFDS builder's configs and splits are named after scenes and localization splits."""
+
+    name: str
+    variants: tuple[str, ...]
+    scenes: tuple[str, ...] | None  # None: as the build has them
+    config: Callable[[str | None, str | None], str | None]  # of scene, variant
+    split: Callable[[str | None, str], str]  # of scene, split
+    built_on_demand: bool
+    remedy: str  # how to get it, where it is not built on demand
+
+    def open(
+        self, scene: str | None, variant: str | None, split: str, data_dir: str | None
+    ) -> SplitFrames:
+        """The split that holds the scene's frames, prepared first if that needs no download."""
+        if self.scenes is not None:
+            check_choice(f"scene of {self.name}", scene, self.scenes)
+        builder = self._builder(self.config(scene, variant), data_dir)
+        if not builder.is_prepared() and self.built_on_demand:
+            builder.download_and_prepare()
+        if not builder.is_prepared():
+            raise UsageError(
+                f"{builder.info.full_name} is not in {builder.data_dir}; {self.remedy}"
+            )
+        return SplitFrames(builder, self.split(scene, split))
+
+    def _builder(self, config: str | None, data_dir: str | None):
+        import tensorflow_datasets as tfds
+
+        import tfds_builders  # noqa: F401  (registers the builders)
+
+        full_name = f"{self.name}/{config}" if config else self.name
+        data_dir = None if data_dir is None else pathlib.Path(data_dir).expanduser()
+        return tfds.builder(full_name, data_dir=data_dir)
+
+
+def _seven_scenes_config(scene: str, variant: str | None) -> str:
+    return f"{scene}_{variant}" if variant else scene
+
+
+def _synthetic_rooms_split(scene: str | None, split: str) -> str:
+    """`test-000` lies in the splits test and test_query; without a scene, test rooms are meant."""
+    if split not in LOCALIZATION_SPLITS:
+        return split
+    rooms = scene.rpartition("-")[0] if scene else "test"
+    return rooms if split == "database" else f"{rooms}_query"
+
+
+_TFDS_DATASETS = {
+    "seven_scenes": _TfdsDataset(
+        name="seven_scenes",
+        variants=("depth", "sfm", "sfm_depth"),
+        scenes=("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs"),
+        config=_seven_scenes_config,
+        split=lambda scene, split: {"database": "train", "query": "test"}.get(split, split),
+        built_on_demand=False,
+        remedy="tfds_builders/seven_scenes/README.md says how to download it, or give "
+        "--data_path=FOLDER of the unpacked scenes",
+    ),
+    "university": _TfdsDataset(
+        name="university",
+        variants=(),
+        scenes=("office", "meeting", "kitchen", "conference"),
+        config=lambda scene, variant: None,
+        split=lambda scene, split: split,
+        built_on_demand=False,
+        remedy="tfds_builders/university/README.md says what to download (29 GB) and where to",
+    ),
+    "synthetic_rooms": _TfdsDataset(
+        name="synthetic_rooms",
+        variants=("procedural", "furnished"),
+        scenes=None,
+        config=lambda scene, variant: variant,
+        split=_synthetic_rooms_split,
+        built_on_demand=True,
+        remedy="",
+    ),
+}
+DATASETS = (*_TFDS_DATASETS, "posed_images")
+
+
+def load_frames(
+    dataset: str,
+    scene: str,
+    split: str,
+    *,
+    data_dir: str | pathlib.Path | None = None,
+    data_path: str | pathlib.Path | None = None,
+    query_every: int = DEFAULT_QUERY_EVERY,
+    skip_bad_frames: bool = False,
+) -> PosedFrames:
+    """The frames of one scene in one split; images decode on access, in any process.
+
+    Args:
+      dataset: one of DATASETS, or NAME/VARIANT: `seven_scenes/depth`, `seven_scenes/sfm` (the
+        alternative ground truth), `synthetic_rooms/furnished`.
+      scene: its scene; of posed_images just a label.
+      split: "database" or "query", for every dataset, or a split of the TFDS build.
+      data_dir: where TFDS keeps prepared datasets; its default if None.
+      data_path: the folder of a user's files (posed_images), or an unpacked 7-Scenes folder, which
+        is then read as it is.
+      query_every: of posed_images, in the order of their names every k-th is a query.
+      skip_bad_frames: reading files, lists bad frames in one warning instead of raising.
+
+    Raises:
+      UsageError: an unknown name, data that is not there (saying how to get it), a bad frame.
+    """
+    name, variant = _parse_name(dataset)
+    if name == "posed_images":
+        frames = read_posed_images(
+            _required_path(data_path), scene=scene, skip_bad_frames=skip_bad_frames
+        )
+        return split_frames(frames, split, query_every=query_every)
+    return _TFDS_DATASETS[name].open(scene, variant, split, data_dir).frames(scene)
+
+
+def load_scenes(
+    dataset: str,
+    split: str,
+    *,
+    data_dir: str | pathlib.Path | None = None,
+    data_path: str | pathlib.Path | None = None,
+    scenes: Sequence[str] | None = None,
+) -> list[PosedFrames]:
+    """The frames of `split`, one entry a scene; of all its scenes unless `scenes` names some."""
+    if scenes is None:
+        scenes = scene_names(dataset, split=split, data_dir=data_dir, data_path=data_path)
+    return [
+        load_frames(dataset, scene, split, data_dir=data_dir, data_path=data_path)
+        for scene in scenes
+    ]
+
+
+def scene_names(
+    dataset: str,
+    *,
+    split: str = "query",
+    data_dir: str | pathlib.Path | None = None,
+    data_path: str | pathlib.Path | None = None,
+) -> list[str]:
+    """The scenes of a dataset that have frames in `split`."""
+    name, variant = _parse_name(dataset)
+    if name == "posed_images":
+        return [_required_path(data_path).resolve().name]
+    known = _TFDS_DATASETS[name]
+    if known.scenes is not None:
+        return list(known.scenes)
+    return known.open(None, variant, split, data_dir).scene_names()
+
+
+def split_frames(
+    frames: PosedFrames, split: str, *, query_every: int = DEFAULT_QUERY_EVERY
+) -> PosedFrames:
+    """The "database" or "query" part of a scene without splits of its own, or "all" of it.
+
+    In the order of their names, every `query_every`-th frame is a query.
+
+    Raises:
+      UsageError: an unknown split, or too few frames to have a query.
+    """
+    check_choice("split", split, (*LOCALIZATION_SPLITS, "all"))
+    order = np.array(sorted(range(len(frames)), key=frames.names.__getitem__))
+    if split == "all":
+        return frames.select(order)
+    if not 2 <= query_every <= len(frames):
+        raise UsageError(
+            f"{frames.scene}: every {query_every}-th of {len(frames)} frames cannot be a query; "
+            f"choose from 2 to the number of frames"
+        )
+    is_query = np.arange(1, len(order) + 1) % query_every == 0
+    return frames.select(order[is_query if split == "query" else ~is_query])
+
+
+def _parse_name(dataset: str) -> tuple[str, str | None]:
+    name, _, variant = dataset.partition("/")
+    check_choice("dataset", name, DATASETS)
+    known = () if name == "posed_images" else _TFDS_DATASETS[name].variants
+    if variant and variant not in known:
+        raise UsageError(
+            f"unknown variant {variant!r} of {name}; known: {', '.join(known) or 'none'}"
+        )
+    return name, variant or None
+
+
+def _required_path(data_path: str | pathlib.Path | None) -> pathlib.Path:
+    if data_path is None:
+        raise UsageError(
+            "posed_images needs --data_path=FOLDER, the folder of your images and poses"
+        )
+    return pathlib.Path(data_path).expanduser()

@@ -1,0 +1,55 @@
+"""Anyone's posed photographs: finds out which format a folder is in and reads it."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+from jaxreloc.formats import transforms_json
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.usage import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format that a folder of posed images may be in."""
+
+    name: str
+    markers: tuple[str, ...]  # glob patterns; any file that matches one tells the format
+    read: Callable[..., PosedFrames]  # (folder, *, scene, skip_bad_frames)
+
+    def fits(self, folder: pathlib.Path) -> bool:
+        return any(next(folder.glob(marker), None) is not None for marker in self.markers)
+
+
+FORMATS = (
+    Format("transforms.json", (transforms_json.FILE_NAME,), transforms_json.read_transforms_json),
+)
+
+
+def read_posed_images(
+    path: str | pathlib.Path, *, scene: str | None = None, skip_bad_frames: bool = False
+) -> PosedFrames:
+    """The posed frames of a folder in any of `FORMATS`; the first whose marker file is there.
+
+    Args:
+      path: the folder (a transforms.json itself will do).
+      scene: the scene's name; by default the folder's.
+      skip_bad_frames: lists bad frames in one warning instead of raising at the first.
+
+    Raises:
+      UsageError: no format fits, or a frame is bad.
+    """
+    path = pathlib.Path(path).expanduser()
+    if path.name == transforms_json.FILE_NAME and path.is_file():
+        path = path.parent
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder; give the folder of your images and poses")
+    for form in FORMATS:
+        if form.fits(path):
+            return form.read(path, scene=scene, skip_bad_frames=skip_bad_frames)
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    known = "; ".join(f"{form.name} ({' or '.join(form.markers)})" for form in FORMATS)
+    raise UsageError(
+        f"{path}: no poses in a known format. Known: {known}. "
+        f"Found: {', '.join(found[:8]) or 'nothing'}{', ...' if len(found) > 8 else ''}"
+    )
