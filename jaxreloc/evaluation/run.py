@@ -63,7 +63,6 @@ def _evaluate_scene(
     scene_map = build_scene_map(database, network, progress=_progress(f"{scene}: database", "batch"))
     localizer = Localizer(
         scene_map,
-        network,
         num_neighbors=settings.num_neighbors,
         fusion_method=settings.fusion_method,
     )

@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from jaxreloc.geometry.fusion import FusedPose, fuse
 from jaxreloc.localization.clock import StageClock
-from jaxreloc.localization.network import InferenceNetwork
 from jaxreloc.localization.retrieval import most_similar
 from jaxreloc.localization.scene_map import SceneMap
 
@@ -58,8 +57,7 @@ class Localizer:
     """Retrieves, relates and fuses against one scene map.
 
     Args:
-      scene_map: the database.
-      network: the network that made the map's features.
+      scene_map: the database, with the network that made its features.
       num_neighbors: N, the retrieved images a query.
       fusion_method: "robust" or "paper".
     """
@@ -67,13 +65,12 @@ class Localizer:
     def __init__(
         self,
         scene_map: SceneMap,
-        network: InferenceNetwork,
         *,
         num_neighbors: int = 5,
         fusion_method: str = "robust",
     ):
         self.scene_map = scene_map
-        self.network = network
+        self.network = scene_map.network
         self.num_neighbors = num_neighbors
         self._fuse = functools.partial(_fuse_neighbors, method=fusion_method)
 

@@ -17,6 +17,7 @@ from jaxreloc.localization.network import InferenceNetwork
 class SceneMap:
     """Poses, retrieval descriptors and pair features of M database images."""
 
+    network: InferenceNetwork  # made the descriptors and the features
     names: tuple[str, ...]
     world_from_db: jaxlie.SE3  # batch axis M
     intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
@@ -58,6 +59,7 @@ def build_scene_map(
         parts.append(jax.tree.map(lambda x, count=len(images): np.asarray(x[:count]), encoded))
     features, descriptors = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     return SceneMap(
+        network=network,
         names=frames.names,
         world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(frames.world_from_cam, jnp.float32)),
         intrinsics=np.stack(intrinsics).astype(np.float32),

@@ -13,8 +13,7 @@ def database(rng):
 
 
 def localizer(database, **options):
-    network = OracleNetwork()
-    return Localizer(build_scene_map(database, network, batch_size=8), network, **options)
+    return Localizer(build_scene_map(database, OracleNetwork(), batch_size=8), **options)
 
 
 def test_map_holds_every_image_whatever_the_batch_size(database):
