@@ -13,8 +13,9 @@ from absl import flags
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import transforms
-from jaxreloc.data.pairs import Pairs, inverse_rigid
+from jaxreloc.data.pairs import Pairs
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import check_choice
 
 TRANSLATION_FRAMES = ("camera", "world")
@@ -178,7 +179,7 @@ class _View:
 
 def _labels(scenes: Sequence[PosedFrames], pairs: Pairs, translation_frame: str) -> np.ndarray:
     """float32 [pair, order, 7]: the label of each pair as it is and with its images swapped."""
-    orders = np.stack([pairs.db_from_query, inverse_rigid(pairs.db_from_query)], axis=1)
+    orders = np.stack([pairs.db_from_query, inverse(pairs.db_from_query)], axis=1)
     q_xyzw = Rotation.from_matrix(orders[..., :3, :3].reshape(-1, 3, 3)).as_quat(canonical=True)
     q_wxyz = np.roll(q_xyzw, 1, axis=1).reshape(len(pairs), 2, 4)
     translation = orders[..., :3, 3]

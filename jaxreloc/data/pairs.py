@@ -4,10 +4,19 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 from jaxtyping import Float, Int
 
+from jaxreloc.data.candidates import sample_candidates
+from jaxreloc.data.overlap import pair_overlap
+from jaxreloc.data.pair_target import TARGETS, PairTarget, allot
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError
+
+# Candidates looked at per pair wanted; the second round only where the first finds too few.
+OVERSAMPLING = (8, 128)
+ENOUGH = 0.95  # of the pairs wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,37 +45,111 @@ def make_pairs(
     query: Int[np.ndarray, " n"],
     overlap: Float[np.ndarray, " n"] | None = None,
 ) -> Pairs:
-    """Pairs of the named frames, `db_from_query = inverse(world_from_db) @ world_from_query`."""
+    """Pairs of the given frames, `db_from_query = inverse(world_from_db) @ world_from_query`."""
     db_from_query = np.empty((len(scene), 4, 4))
     for index, frames in enumerate(scenes):
         rows = np.flatnonzero(scene == index)
         world_from_db = frames.world_from_cam[db[rows]]
-        world_from_query = frames.world_from_cam[query[rows]]
-        db_from_query[rows] = inverse_rigid(world_from_db) @ world_from_query
+        db_from_query[rows] = inverse(world_from_db) @ frames.world_from_cam[query[rows]]
     return Pairs(scene, db, query, db_from_query, overlap)
 
 
-def inverse_rigid(a_from_b: Float[np.ndarray, "*n 4 4"]) -> Float[np.ndarray, "*n 4 4"]:
-    """b_from_a of rigid transforms."""
-    rotation = np.swapaxes(a_from_b[..., :3, :3], -1, -2)
-    b_from_a = np.zeros_like(a_from_b)
-    b_from_a[..., :3, :3] = rotation
-    b_from_a[..., :3, 3] = -(rotation @ a_from_b[..., :3, 3:])[..., 0]
-    b_from_a[..., 3, 3] = 1.0
-    return b_from_a
+def mine_pairs(
+    scenes: Sequence[PosedFrames],
+    *,
+    num_pairs: int,
+    target: PairTarget = TARGETS["paper"],
+    seed: int = 0,
+) -> Pairs:
+    """Pairs within scenes whose rotations, baselines and overlaps are distributed as `target`.
 
+    Each scene gets pairs in proportion to its frames. Overlap is measured where a scene has depth
+    and guessed from the poses where it has none (`jaxreloc.data.overlap`). Which frame of a pair is
+    the database's is a coin's toss, and the pairs come in random order, so any stretch of them is
+    a fair sample. The same seed and frames give the same pairs.
 
-def mine_pairs(scenes: Sequence[PosedFrames], *, num_pairs: int, seed: int = 0) -> Pairs:
-    """Random pairs within scenes: at most 60 deg and 3 m apart."""
-    rng = np.random.default_rng(seed)
+    Returns:
+      `num_pairs` pairs, or fewer, with a warning, where the scenes do not hold so many.
+
+    Raises:
+      UsageError: no pair of frames is within the target's range.
+    """
     sizes = np.array([len(frames) for frames in scenes])
-    scene = rng.choice(len(scenes), 50 * num_pairs, p=sizes / sizes.sum())
-    db = rng.integers(sizes[scene])
-    query = rng.integers(sizes[scene])
-    pairs = make_pairs(scenes, scene, db, query)
-    cos = (np.trace(pairs.db_from_query[:, :3, :3], axis1=1, axis2=2) - 1) / 2
-    baseline = np.linalg.norm(pairs.db_from_query[:, :3, 3], axis=1)
-    kept = np.flatnonzero((db != query) & (cos > 0.5) & (baseline < 3))[:num_pairs]
-    if not len(kept):
-        raise UsageError("no two frames look at the same place; give more frames of each scene")
-    return pairs.select(kept)
+    frame_shares = sizes / sizes.sum()
+    for oversampling in OVERSAMPLING:
+        wanted = num_pairs * frame_shares * oversampling
+        tables = [
+            _SceneTable(frames, target, wanted[k], np.random.default_rng([seed, k]))
+            for k, frames in enumerate(scenes)
+        ]
+        rng = np.random.default_rng(seed)
+        chosen = _draw(tables, num_pairs, target, frame_shares, rng)
+        found = len(chosen[0])
+        if found >= ENOUGH * num_pairs or all(table.complete for table in tables):
+            break
+    if not found:
+        raise UsageError(
+            f"no two frames of {', '.join(frames.scene for frames in scenes)} are within the "
+            "rotations, baselines and overlaps asked for; widen the target's bins or give more frames"
+        )
+    if found < ENOUGH * num_pairs:
+        logging.warning("found %d pairs of the %d asked for", found, num_pairs)
+    order = rng.permutation(found)
+    scene, first, second, overlap = (column[order] for column in chosen)
+    swapped = rng.random(found) < 0.5
+    db, query = np.where(swapped, second, first), np.where(swapped, first, second)
+    return make_pairs(scenes, scene, db, query, overlap)
+
+
+class _SceneTable:
+    """Candidate pairs of one scene by cell (rotation, baseline, overlap)."""
+
+    def __init__(
+        self, frames: PosedFrames, target: PairTarget, wanted: float, rng: np.random.Generator
+    ):
+        rotation_deg, baseline_m = target.rotation_deg, target.baseline_m
+        joint = np.outer(rotation_deg.shares, baseline_m.shares).ravel()
+        capacity = np.ceil(wanted * joint).astype(np.int64)
+        found = sample_candidates(frames, rotation_deg, baseline_m, capacity, rng)
+        self.complete = bool(np.all((found.population <= capacity) | (joint == 0)))
+        overlap = pair_overlap(frames, found.first, found.second)
+        overlap_bin = target.overlap.index(overlap)
+        cell = found.bin * len(target.overlap) + overlap_bin
+        # By ascending key within a cell, so that the first of a cell are a random choice from it.
+        order = np.lexsort((found.key, cell))
+        order = order[overlap_bin[order] >= 0]
+        self.first, self.second = found.first[order], found.second[order]
+        self.overlap, self.cell = overlap[order], cell[order]
+        self.available = np.bincount(self.cell, minlength=np.prod(target.shape))
+        sampled = np.bincount(found.bin, minlength=len(joint))
+        pairs_per_candidate = np.repeat(
+            found.population / np.maximum(sampled, 1), len(target.overlap)
+        )
+        self.population = self.available * pairs_per_candidate
+
+    def draw(self, count: Int[np.ndarray, " cells"]) -> tuple[np.ndarray, ...]:
+        """The first `count` pairs of each cell: first and second frame, overlap."""
+        start = np.cumsum(self.available) - self.available
+        rank = np.arange(len(self.cell)) - start[self.cell]
+        drawn = rank < count[self.cell]
+        return self.first[drawn], self.second[drawn], self.overlap[drawn]
+
+
+def _draw(tables, num_pairs, target, frame_shares, rng) -> tuple[np.ndarray, ...]:
+    """Scene index, first and second frame and overlap of about `num_pairs` pairs."""
+    shape = (len(tables), *target.shape)
+    counts = allot(
+        num_pairs,
+        np.stack([table.available for table in tables]).reshape(shape),
+        np.stack([table.population for table in tables]).reshape(shape),
+        [
+            frame_shares,
+            target.rotation_deg.shares,
+            target.baseline_m.shares,
+            target.overlap.shares,
+        ],
+        rng,
+    ).reshape(len(tables), -1)
+    drawn = [table.draw(count) for table, count in zip(tables, counts)]
+    scene = np.repeat(np.arange(len(tables)), [len(first) for first, _, _ in drawn])
+    return scene, *(np.concatenate(column) for column in zip(*drawn))
