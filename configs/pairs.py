@@ -1,0 +1,99 @@
+"""The siamese network of Laskar et al. (ICCVW 2017, arXiv 1707.09733), trained on image pairs.
+
+  python run_train.py --config=configs/pairs.py --workdir=DIR
+
+The default is what the authors' published program does (github.com/AaltoVision/
+camera-relocalisation, commit 17a9ca8): 7 Scenes, ResNet-34, Adam, 250 epochs of 40,000 pairs. Not
+run here for want of a GPU; no result is claimed.
+
+Variants, `--config=configs/pairs.py:NAME`:
+  quick    the demo: ResNet-18 on small images of rendered rooms; minutes on two CPU cores.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from jaxreloc.usage import check_choice
+
+VARIANTS = ("authors", "quick")
+
+
+def get_config(variant: str = "authors") -> ml_collections.ConfigDict:
+    check_choice("variant of configs/pairs.py", variant, VARIANTS)
+    config = _authors()
+    if variant == "quick":
+        _quick(config)
+    return config.lock()
+
+
+def _authors() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 333  # opts.lua, manualSeed
+    config.batch_size = 64  # opts.lua, train_batch_size; over all devices together
+    epoch = 40_000 // config.batch_size
+    config.num_steps = 250 * epoch  # opts.lua, max_epoch
+
+    config.data = ml_collections.ConfigDict()
+    config.data.dataset = "seven_scenes"
+    config.data.data_dir = placeholder(str)  # where prepared datasets lie; None: TFDS's default
+    config.data.data_path = placeholder(str)  # your own photographs (posed_images)
+    config.data.train_split = "database"
+    config.data.num_pairs = 40_000  # opts.lua, training_dataset_size (39,999)
+    # The published validation list, too, pairs frames of the training sequences.
+    config.data.validation_split = "database"
+    config.data.num_validation_pairs = 10_000  # opts.lua, validation_dataset_size (10,001)
+    config.data.short_side = 256  # README.md: images resized beforehand
+    config.data.crop = 224  # construct_minibatch.lua: random in training, centre in evaluation
+    config.data.jitter = 0.4  # construct_minibatch.lua: brightness, contrast and saturation
+    config.data.translation_frame = "camera"  # their labels are in "world" axes
+    config.data.num_workers = 8
+
+    config.model = ml_collections.ConfigDict()
+    config.model.backbone = "resnet34"  # model.lua, from ImageNet weights
+    config.model.pretrained = placeholder(str)
+    config.model.head = "concat"
+    config.model.dtype = "float32"
+    config.model.remat = False
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.translation = "metric"
+    config.loss.weighting = "fixed"
+    config.loss.beta = 1.0  # opts.lua
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 0.1  # opts.lua
+    config.optimizer.schedule = "steps"
+    # main.lua: a tenth from each of epochs 31, 51, 81, 111, 151 and 201 on
+    config.optimizer.decay_at = tuple(n * epoch for n in (30, 50, 80, 110, 150, 200))
+    config.optimizer.decay_factor = 0.1
+    config.optimizer.b1 = 0.9  # opts.lua, beta1
+    config.optimizer.b2 = 0.999  # opts.lua, beta2
+    config.optimizer.eps = 1e-8
+    config.optimizer.warmup_steps = 0
+    # opts.lua has 1e-5, which train.lua reads under another name and so does not apply.
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.max_gradient_norm = placeholder(float)
+
+    config.accumulation = 1
+    config.log_every = 100
+    config.validate_every = epoch
+    return config
+
+
+def _quick(config: ml_collections.ConfigDict) -> None:
+    config.batch_size = 16
+    config.num_steps = 400
+    config.data.dataset = "synthetic_rooms"
+    config.data.train_split = "train"
+    config.data.validation_split = "validation"
+    config.data.num_pairs = 20_000
+    config.data.num_validation_pairs = 128
+    config.data.short_side = 146
+    config.data.crop = 128
+    config.data.num_workers = 0
+    config.model.backbone = "resnet18"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 20
+    config.log_every = 10
+    config.validate_every = 200

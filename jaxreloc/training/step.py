@@ -1,0 +1,136 @@
+"""The training and validation steps, under `jax.pmap` over every device of every process.
+
+A batch has leaves `[devices, examples of the device, ...]`. The loss is the mean over the examples
+of the global batch for which `mask` is True, and the gradient its derivative, so neither depends on
+the number of devices; batch statistics are those of the global batch where the network was built
+with `axis_name=AXIS`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlie
+import optax
+from jaxtyping import Array, Float
+
+from jaxreloc.geometry import errors
+from jaxreloc.models import RelativePose, SiameseNetwork
+from jaxreloc.training import losses
+from jaxreloc.training.state import TrainState
+
+AXIS = "devices"
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Float[Array, ""]]
+
+
+def make_train_step(
+    network: SiameseNetwork,
+    loss: losses.PairLoss,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulation: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The pmapped `(state, batch) -> (state, metrics)`, one update of the parameters.
+
+    Args:
+      accumulation: how many parts each device's examples are split into, one after the other, to
+        save memory. The gradient is still the whole batch's; batch statistics are each part's.
+
+    Metrics: `loss`, `loss/PART` for each part (unweighted), `gradient_norm`, and `weight/PART` for
+    learned weights; equal on all devices.
+    """
+
+    def loss_of_part(params, batch_stats, part, num_examples):
+        variables = {"params": params["network"], "batch_stats": batch_stats}
+        predicted, updates = _apply(network, variables, part, train=True)
+        per_example, parts = loss(
+            params["loss"], predicted.t, predicted.q_wxyz, part["db_from_query"]
+        )
+        sums = {"loss": per_example} | {f"loss/{name}": x for name, x in parts.items()}
+        sums = {
+            name: jnp.sum(jnp.where(part["mask"], x, 0.0)) / num_examples for name, x in sums.items()
+        }
+        return sums["loss"], (sums, updates["batch_stats"])
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        num_examples = jnp.maximum(jax.lax.psum(jnp.sum(batch["mask"]), AXIS), 1)
+        gradient_of_part = jax.grad(loss_of_part, has_aux=True)
+
+        def accumulate(carry, part):
+            gradient, sums, batch_stats = carry
+            more, (part_sums, batch_stats) = gradient_of_part(
+                state.params, batch_stats, part, num_examples
+            )
+            add = lambda a, b: jax.tree.map(jnp.add, a, b)  # noqa: E731
+            return (add(gradient, more), add(sums, part_sums), batch_stats), None
+
+        zero_sums = {f"loss/{name}": jnp.float32(0) for name in loss.part_names}
+        zero = jax.tree.map(jnp.zeros_like, state.params), zero_sums | {"loss": jnp.float32(0)}
+        parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
+        if accumulation == 1:
+            carry, _ = accumulate((*zero, state.batch_stats), jax.tree.map(lambda x: x[0], parts))
+        else:
+            carry, _ = jax.lax.scan(accumulate, (*zero, state.batch_stats), parts)
+        gradient, metrics, batch_stats = carry
+        gradient, metrics = jax.lax.psum((gradient, metrics), AXIS)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics |= {f"weight/{k}": jnp.exp(-s) for k, s in state.params["loss"].items()}
+        return (
+            TrainState(
+                step=state.step + 1,
+                params=optax.apply_updates(state.params, updates),
+                batch_stats=jax.lax.pmean(batch_stats, AXIS),
+                opt_state=opt_state,
+            ),
+            metrics,
+        )
+
+    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+
+
+def make_validation_step(
+    network: SiameseNetwork, loss: losses.PairLoss
+) -> Callable[[TrainState, Batch], dict[str, Float[Array, "devices B"]]]:
+    """The pmapped `(state, batch) -> per-example errors` with the running batch statistics.
+
+    The result has every example of the global batch, on every device: `loss`, `position_error`
+    (metres), `rotation_error` (radians), `predicted_wxyz_xyz`, and the batch's `mask` and
+    `pair_index`.
+    """
+
+    def validation_step(state: TrainState, batch: Batch) -> dict[str, Array]:
+        predicted, _ = _apply(network, state.network_variables(), batch, train=False)
+        target = batch["db_from_query"]
+        per_example, _ = loss(state.params["loss"], predicted.t, predicted.q_wxyz, target)
+        q_wxyz = predicted.q_wxyz / losses.norm(predicted.q_wxyz)[..., None]
+        pose = jaxlie.SE3(jnp.concatenate([q_wxyz, predicted.t], axis=-1))
+        true_pose = jaxlie.SE3(target)
+        result = {
+            "loss": per_example,
+            "position_error": errors.position_error(pose, true_pose),
+            "rotation_error": errors.rotation_error(pose.rotation(), true_pose.rotation()),
+            "mask": batch["mask"],
+            "pair_index": batch["pair_index"],
+            "predicted_wxyz_xyz": pose.wxyz_xyz,
+        }
+        return jax.lax.all_gather(result, AXIS, tiled=True)
+
+    return jax.pmap(validation_step, axis_name=AXIS)
+
+
+def _apply(
+    network: SiameseNetwork, variables: dict[str, Any], batch: Batch, train: bool
+) -> tuple[RelativePose, dict[str, Any]]:
+    return network.apply(
+        variables,
+        batch["db_image"],
+        batch["query_image"],
+        batch["db_intrinsics"],
+        batch["query_intrinsics"],
+        train,
+        mutable=["batch_stats"] if train else [],
+    )
