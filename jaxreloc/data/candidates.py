@@ -42,7 +42,7 @@ def sample_candidates(
         baseline_bin = by_distance.index(distance_squared)
         wanted = (rotation_bin >= 0) & (baseline_bin >= 0) & (rows[:, None] < columns[None, :])
         i, j = np.nonzero(wanted)
-        bins = rotation_bin[i, j] * len(baseline_m) + baseline_bin[i, j]
+        bins = rotation_bin[i, j].astype(np.int64) * len(baseline_m) + baseline_bin[i, j]
         reservoir.offer(rows[i], columns[j], bins, rng)
     return reservoir.contents()
 

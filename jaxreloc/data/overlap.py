@@ -7,20 +7,23 @@ from the camera, and count as seen if they project into the other image and the 
 meet at a narrow enough angle: cameras that face each other share a volume, but no surface.
 """
 
-from collections.abc import Iterator
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.rigid_arrays import inverse
 
-GRID = (9, 12)  # rows, columns of points per image
-DEPTH_CELLS = (45, 60)  # rows, columns kept of a depth map; a multiple of GRID
+DEPTH_GRID = (9, 12)  # rows, columns of points per image
+DEPTH_CELLS = (45, 60)  # rows, columns kept of a depth map; an odd multiple of DEPTH_GRID
 DEPTH_TOLERANCE = 0.1  # of the distance; covers the slant of a surface within a cell
-NOMINAL_DEPTHS = (0.75, 1.5, 3.0)  # times the scene's depth
+NOMINAL_GRID = (6, 8)
+NOMINAL_DEPTHS = (1.0, 2.5)  # times the scene's depth
 MAX_RAY_ANGLE_DEG = 60.0
-PAIRS_PER_CHUNK = 2048
+MIN_RAY_COS = np.float32(np.cos(np.radians(MAX_RAY_ANGLE_DEG)))
+PAIRS_PER_CHUNK = 1024
 DEPTH_READERS = 4
 
 
@@ -44,22 +47,21 @@ def depth_overlap(
       UsageError: a depth map cannot be read.
     """
     cells = _depth_cells(frames, np.union1d(first, second))
-    rows, columns = (_centres(k, of) for k, of in zip(GRID, DEPTH_CELLS))
+    rows, columns = (_centres(k, of) for k, of in zip(DEPTH_GRID, DEPTH_CELLS))
     sampled = cells[:, rows[:, None], columns].reshape(len(frames), -1)
 
     def share(source, target):
-        seen, counted = np.zeros(len(source), np.int64), np.zeros(len(source), np.int64)
-        for part in _chunks(len(source)):
-            depth = sampled[source[part]]
-            view = _View(frames, source[part], target[part], depth)
-            measured = view.look_up(cells)
-            known = (depth > 0) & ~(view.inside & (measured == 0))
-            close = np.abs(measured - view.distance) < DEPTH_TOLERANCE * view.distance
-            seen[part] = (known & view.inside & close).sum(axis=1)
-            counted[part] = known.sum(axis=1)
-        return seen / np.maximum(counted, 1)
+        depth = sampled[source]
+        points = _Rays(frames, source, target, DEPTH_GRID).at(depth)
+        u, v, inside = points.in_image()
+        row = np.clip((v * DEPTH_CELLS[0]).astype(np.int32), 0, DEPTH_CELLS[0] - 1)
+        column = np.clip((u * DEPTH_CELLS[1]).astype(np.int32), 0, DEPTH_CELLS[1] - 1)
+        measured = cells[target[:, None], row, column]
+        seen = inside & (np.abs(measured - points.z) < DEPTH_TOLERANCE * points.z)
+        known = (depth > 0) & ~(inside & (measured == 0))
+        return np.sum(seen & known, axis=1) / np.maximum(np.sum(known, axis=1), 1)
 
-    return np.minimum(share(first, second), share(second, first))
+    return _smaller_share(share, first, second)
 
 
 def frustum_overlap(
@@ -69,18 +71,17 @@ def frustum_overlap(
     depth: float,
 ) -> Float[np.ndarray, " n"]:
     """The overlap guessed from poses, for surfaces about `depth` away from the cameras."""
-    num_points = GRID[0] * GRID[1]
 
     def share(source, target):
-        seen = np.zeros(len(source), np.int64)
-        for part in _chunks(len(source)):
-            for nominal in NOMINAL_DEPTHS:
-                at = np.full((len(source[part]), num_points), nominal * depth)
-                view = _View(frames, source[part], target[part], at)
-                seen[part] += (view.inside & view.rays_agree()).sum(axis=1)
-        return seen / (num_points * len(NOMINAL_DEPTHS))
+        rays = _Rays(frames, source, target, NOMINAL_GRID)
+        shares = []
+        for factor in NOMINAL_DEPTHS:
+            points = rays.at(np.float32(factor * depth))
+            _, _, inside = points.in_image()
+            shares.append(np.mean(inside & points.rays_agree(), axis=1))
+        return np.mean(shares, axis=0)
 
-    return np.minimum(share(first, second), share(second, first))
+    return _smaller_share(share, first, second)
 
 
 def scene_depth(frames: PosedFrames, num_pairs: int = 20_000) -> float:
@@ -106,83 +107,76 @@ def scene_depth(frames: PosedFrames, num_pairs: int = 20_000) -> float:
     return float(np.median(np.linalg.norm(between, axis=1))) or 1.0
 
 
-class _View:
-    """Grid points of the source cameras, at a depth along their z axis, in the target cameras.
+def _smaller_share(share, first, second) -> Float[np.ndarray, " n"]:
+    smaller = np.zeros(len(first))
+    for start in range(0, len(first), PAIRS_PER_CHUNK):
+        part = slice(start, start + PAIRS_PER_CHUNK)
+        one, other = first[part], second[part]
+        smaller[part] = np.minimum(share(one, other), share(other, one))
+    return smaller
 
-    Attributes are [pair, point]; `x, y, distance` are in the target camera's axes.
+
+class _Rays:
+    """Viewing rays of the source cameras' grid points, turned into the target cameras' axes.
+
+    Arrays are [pair, point], or [pair, 1] where they belong to the camera.
     """
 
-    def __init__(
-        self,
-        frames: PosedFrames,
-        source: Int[np.ndarray, " n"],
-        target: Int[np.ndarray, " n"],
-        depth: Float[np.ndarray, "n points"],
-    ):
+    def __init__(self, frames: PosedFrames, source, target, grid: tuple[int, int]):
         world_from_source = frames.world_from_cam[source]
-        world_from_target = frames.world_from_cam[target]
-        rotation = np.einsum(
-            "nji,njk->nik", world_from_target[:, :3, :3], world_from_source[:, :3, :3]
-        )
-        apart = world_from_source[:, :3, 3] - world_from_target[:, :3, 3]
-        translation = np.einsum("nji,nj->ni", world_from_target[:, :3, :3], apart)
-        ray_x, ray_y = _grid_rays(frames, source)
-        x, y, z = (
-            (rotation[:, k, 0, None] * ray_x + rotation[:, k, 1, None] * ray_y)
-            + rotation[:, k, 2, None]
-            for k in range(3)
-        )
-        self.x = x * depth + translation[:, 0, None]
-        self.y = y * depth + translation[:, 1, None]
-        self.distance = z * depth + translation[:, 2, None]
-        self._source_centre = translation
-        self._target = target
-        self._u, self._v = self._project(frames)
+        target_from_world = inverse(frames.world_from_cam[target])
+        target_from_source = (target_from_world @ world_from_source).astype(np.float32)
+        u, v = (k.reshape(1, -1) for k in np.meshgrid(*(_unit_centres(k) for k in grid[::-1])))
+        focal_x, focal_y, centre_x, centre_y = _unit_intrinsics(frames, source)
+        x, y = (u - centre_x) / focal_x, (v - centre_y) / focal_y
+        row = target_from_source[:, :, :, None].transpose(1, 2, 0, 3)  # [row, column, pair, 1]
+        self.direction = tuple(row[k, 0] * x + row[k, 1] * y + row[k, 2] for k in range(3))
+        self.length = np.sqrt(x**2 + y**2 + 1)
+        self.origin = tuple(row[k, 3] for k in range(3))
+        self.target_intrinsics = _unit_intrinsics(frames, target)
 
-    def _project(self, frames: PosedFrames):
-        """Position in the target image, which spans 0 to 1 both ways; -1 behind the camera."""
-        scale, centre = _unit_intrinsics(frames, self._target)
-        in_front = self.distance > 1e-6
-        inverse = np.where(in_front, 1 / np.where(in_front, self.distance, 1.0), 0.0)
-        u = scale[:, 0, None] * self.x * inverse + centre[:, 0, None]
-        v = scale[:, 1, None] * self.y * inverse + centre[:, 1, None]
-        return np.where(in_front, u, -1.0), np.where(in_front, v, -1.0)
+    def at(self, depth: Float[np.ndarray, "..."]) -> "_Points":
+        """The points at `depth` along the source camera's z axis."""
+        return _Points(self, *(d * depth + o for d, o in zip(self.direction, self.origin)))
 
-    @property
-    def inside(self) -> Bool[np.ndarray, "n points"]:
-        return (self._u >= 0) & (self._u < 1) & (self._v >= 0) & (self._v < 1)
 
-    def look_up(self, cells: Float[np.ndarray, "frames h w"]) -> Float[np.ndarray, "n points"]:
-        """The target's value of `cells` where each point projects; at the border if outside."""
-        _, height, width = cells.shape
-        row = np.clip((self._v * height).astype(np.int64), 0, height - 1)
-        column = np.clip((self._u * width).astype(np.int64), 0, width - 1)
-        return cells[self._target[:, None], row, column]
+@dataclasses.dataclass(frozen=True)
+class _Points:
+    """Points on the rays, in the target camera's axes."""
+
+    rays: _Rays
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+    def in_image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the target sees each point, u and v from 0 to 1 over its image, and whether."""
+        focal_x, focal_y, centre_x, centre_y = self.rays.target_intrinsics
+        in_front = self.z > 1e-6
+        inverse_z = 1 / np.where(in_front, self.z, np.float32(1))
+        u = focal_x * self.x * inverse_z + centre_x
+        v = focal_y * self.y * inverse_z + centre_y
+        return u, v, in_front & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
 
     def rays_agree(self) -> Bool[np.ndarray, "n points"]:
-        """Whether the rays from both cameras meet at less than MAX_RAY_ANGLE_DEG."""
-        x, y, z = self.x, self.y, self.distance
-        cx, cy, cz = (self._source_centre[:, k, None] for k in range(3))
-        dot = x * (x - cx) + y * (y - cy) + z * (z - cz)
-        lengths = (x**2 + y**2 + z**2) * ((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2)
-        return dot > np.cos(np.radians(MAX_RAY_ANGLE_DEG)) * np.sqrt(lengths)
+        """Whether the two cameras' rays meet at less than MAX_RAY_ANGLE_DEG."""
+        x, y, z = self.rays.direction
+        dot = self.x * x + self.y * y + self.z * z
+        distance = np.sqrt(self.x**2 + self.y**2 + self.z**2)
+        return dot > MIN_RAY_COS * self.rays.length * distance
 
 
-def _grid_rays(frames: PosedFrames, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x / z and y / z, [frame, point], of a regular grid over each image."""
-    v, u = np.meshgrid(*((np.arange(k) + 0.5) / k for k in GRID), indexing="ij")
-    scale, centre = _unit_intrinsics(frames, index)
-    ray_x = (u.reshape(1, -1) - centre[:, 0, None]) / scale[:, 0, None]
-    ray_y = (v.reshape(1, -1) - centre[:, 1, None]) / scale[:, 1, None]
-    return ray_x, ray_y
-
-
-def _unit_intrinsics(frames: PosedFrames, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Focal lengths and principal points (x, y) of images that span 0 to 1 both ways."""
-    size = frames.image_sizes[index].astype(np.float64)
-    intrinsics = frames.intrinsics[index]
-    focal = np.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], axis=1)
-    return focal / size, (intrinsics[:, :2, 2] + 0.5) / size
+def _unit_intrinsics(frames: PosedFrames, index: Int[np.ndarray, " n"]) -> tuple[np.ndarray, ...]:
+    """Focal lengths and principal point (x, y, x, y), [n, 1] each, of images that span 0 to 1."""
+    width, height = frames.image_sizes[index].T.astype(np.float64)
+    k = frames.intrinsics[index]
+    values = (
+        k[:, 0, 0] / width,
+        k[:, 1, 1] / height,
+        (k[:, 0, 2] + 0.5) / width,
+        (k[:, 1, 2] + 0.5) / height,
+    )
+    return tuple(value.astype(np.float32)[:, None] for value in values)
 
 
 def _depth_cells(frames: PosedFrames, used: Int[np.ndarray, " m"]) -> Float[np.ndarray, "n h w"]:
@@ -205,6 +199,5 @@ def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:
     return ((2 * np.arange(count) + 1) * length) // (2 * count)
 
 
-def _chunks(length: int) -> Iterator[slice]:
-    for start in range(0, length, PAIRS_PER_CHUNK):
-        yield slice(start, start + PAIRS_PER_CHUNK)
+def _unit_centres(count: int) -> Float[np.ndarray, " count"]:
+    return ((np.arange(count) + 0.5) / count).astype(np.float32)

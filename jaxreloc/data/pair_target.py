@@ -35,10 +35,13 @@ class Bins:
         """The weights, of sum 1."""
         return np.array(self.weights, np.float64) / sum(self.weights)
 
-    def index(self, values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    def index(self, values: Float[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
         """The bin of each value, -1 outside."""
-        index = np.searchsorted(np.array(self.edges), values, side="right") - 1
-        return np.where(index < len(self), index, -1)
+        index = np.full(values.shape, -1, np.int16)
+        for edge in self.edges:
+            index += values >= edge  # a few sweeps over the array; a binary search is slower
+        index[index == len(self)] = -1
+        return index
 
 
 @dataclasses.dataclass(frozen=True)

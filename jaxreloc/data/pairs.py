@@ -14,8 +14,8 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError
 
-# Candidates looked at per pair wanted; the second round only where the first finds too few.
-OVERSAMPLING = (8, 128)
+# Candidates looked at per pair wanted; the next round only where one finds too few.
+OVERSAMPLING = (4, 32, 256)
 ENOUGH = 0.95  # of the pairs wanted
 
 
