@@ -1,26 +1,32 @@
-"""Batches of image pairs with their relative poses, read by worker processes.
+"""Batches of image pairs with their relative poses, read by threads or worker processes.
 
 The order and the augmentation of a batch depend on the seed and the step alone, whatever the number
 of workers and of processes, so that a run resumes at any step by asking for it.
 """
 
-import dataclasses
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 
+import cv2
 import grain
 import numpy as np
-from absl import flags
+from absl import flags, logging
+from jaxtyping import Float32
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import transforms
+from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
 from jaxreloc.data.pairs import Pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
-from jaxreloc.usage import check_choice
+from jaxreloc.usage import UsageError, check_choice
 
 TRANSLATION_FRAMES = ("camera", "world")
 READ_THREADS = 2
 PREFETCHED_BATCHES = 2
+_BAD_FRAMES = "bad_frames"
 
 
 class PairLoader:
@@ -30,12 +36,16 @@ class PairLoader:
       db_from_query: float32 [B, 7], `wxyz_xyz`: unit quaternion with w >= 0, then the query's centre
         in the database camera's axes, or the difference of centres in world axes, metres.
       db_intrinsics, query_intrinsics: float32 [B, 3, 3].
-      mask: bool [B], False on the padding of the last evaluation batch.
+      mask: bool [B], False on what is no pair: padding of the last evaluation batch, and in
+        evaluation unreadable pairs that are skipped.
       pair_index: int64 [B], into the pairs; -1 on padding.
 
     In training the epochs follow each other without end, each in its own random order; each pair is
     seen in a random order of its two images, cropped at random and jittered. In evaluation the
     pairs come once, in their own order, cropped in the middle.
+
+    Attributes:
+      bad_frames: with `skip_bad_frames`, SCENE/NAME of the unreadable frames met so far.
     """
 
     def __init__(
@@ -51,6 +61,9 @@ class PairLoader:
         jitter: float = 0.4,
         translation_frame: str = "camera",
         num_workers: int = 0,
+        cache_dir: str | os.PathLike | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+        skip_bad_frames: bool = False,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -58,136 +71,219 @@ class PairLoader:
         Args:
           batch_size: pairs in the global batch, divided evenly over the processes.
           image_size: the short side before cropping; with `crop=None`, the height and width that
-            whole frames are fitted into.
+            whole frames are fitted into, padded with black where their aspect differs.
+          crop: side of the square crops; None for whole frames.
+          jitter: strength of the colour jitter in training.
+          num_workers: processes that read ahead; 0 reads in threads of this one, which is faster
+            where the frames are small or fit in memory.
+          cache_dir: where resized frames are kept on disk; None to keep none.
+          memory_bytes: memory for resized frames, shared out among the workers.
+          skip_bad_frames: pairs with an unreadable picture are listed in `bad_frames` instead of
+            ending the iteration; training takes the next pair in their place.
+
+        Raises:
+          UsageError: an unknown translation frame, sizes that do not fit together, or a cache
+            directory that cannot be written.
         """
         check_choice("translation frame", translation_frame, TRANSLATION_FRAMES)
+        _check_sizes(image_size, crop)
         if batch_size % process_count:
-            raise ValueError(f"batch of {batch_size} over {process_count} processes")
-        self._pairs = len(pairs)
+            raise UsageError(
+                f"batch_size={batch_size} does not divide over {process_count} processes"
+            )
+        self._num_pairs = len(pairs)
         self._train = train
         self._seed = seed
         self._num_workers = num_workers
         self._batch_size = batch_size
         self._process_index = process_index
         self._process_count = process_count
-        self._source = _PairSource(
-            scenes=tuple(scenes),
+        self._frame_names = [f"{frames.scene}/{name}" for frames in scenes for name in frames.names]
+        memory_bytes //= max(1, num_workers)
+        self._examples = _Examples(
             pairs=pairs,
             labels=_labels(scenes, pairs, translation_frame),
-            length=len(pairs) if train else batch_size * len(self),
+            frames=FrameCache(scenes, image_size, directory=cache_dir, memory_bytes=memory_bytes),
+            first_frame=np.cumsum([0] + [len(frames) for frames in scenes[:-1]]),
+            shape=(crop, crop) if crop else image_size,
+            crop=crop,
+            jitter=jitter if train else 0.0,
+            train=train,
+            skip_bad_frames=skip_bad_frames,
         )
-        self._view = _View(train, image_size, crop, jitter)
+        self.bad_frames: set[str] = set()
 
     def __len__(self) -> int:
-        """Batches in an epoch, a begun one counted."""
-        return -(-self._pairs // self._batch_size)
+        """Batches that it takes to see every pair."""
+        return -(-self._num_pairs // self._batch_size)
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """Batches from `start_step` on: the same ones as an iteration from 0 reaches there."""
-        dataset = grain.MapDataset.source(self._source).seed(self._seed)
+        """Batches from `start_step` on: the same ones as an iteration from 0 reaches there.
+
+        Raises:
+          UsageError: a picture cannot be read (unless `skip_bad_frames`).
+        """
+        iterator = iter(self._dataset(start_step))
+        try:
+            for batch in iterator:
+                self._note_bad_frames(batch.pop(_BAD_FRAMES))
+                yield batch
+        finally:
+            iterator.close()
+
+    def _dataset(self, start_step: int) -> grain.IterDataset:
         if self._train:
-            dataset = dataset.shuffle().repeat()
-        dataset = dataset.random_map(self._view)
-        # A stride, not a block: element k of the global sequence is the same for any process count.
+            dataset = grain.MapDataset.range(self._num_pairs).seed(self._seed).shuffle().repeat()
+        else:
+            dataset = grain.MapDataset.range(len(self) * self._batch_size).seed(self._seed)
+        dataset = dataset.random_map(self._examples)
+        # A stride, not a block: example k of the run is the same for any number of processes.
         dataset = dataset[self._process_index :: self._process_count]
         dataset = dataset.batch(self._batch_size // self._process_count)[start_step:]
-        reading = grain.ReadOptions(READ_THREADS, PREFETCHED_BATCHES)
-        iterable = dataset.to_iter_dataset(reading)
-        if self._num_workers:
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(self._num_workers))
-        return iter(iterable)
+        if not self._num_workers:
+            return dataset.to_iter_dataset(grain.ReadOptions(READ_THREADS, PREFETCHED_BATCHES))
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain hands flags on to its workers
+        return dataset.to_iter_dataset(grain.ReadOptions(num_threads=0)).mp_prefetch(
+            grain.MultiprocessingOptions(self._num_workers, PREFETCHED_BATCHES),
+            worker_init_fn=_start_worker,
+        )
+
+    def _note_bad_frames(self, indices: np.ndarray) -> None:
+        met = {self._frame_names[i] for i in np.unique(indices[indices >= 0])}
+        for name in sorted(met - self.bad_frames):
+            logging.warning("%s cannot be read; its pairs are skipped", name)
+        self.bad_frames |= met
 
 
-@dataclasses.dataclass(frozen=True)
-class _PairSource:
-    """Random access to undistorted, unaugmented pairs; beyond the last pair lies padding."""
+class _Examples:
+    """From the number of a pair to one element of a batch."""
 
-    scenes: tuple[PosedFrames, ...]
-    pairs: Pairs
-    labels: np.ndarray  # [pair, order, 7]
-    length: int
+    def __init__(
+        self,
+        *,
+        pairs: Pairs,
+        labels: Float32[np.ndarray, "pairs 2 7"],
+        frames: FrameCache,
+        first_frame: np.ndarray,
+        shape: tuple[int, int],
+        crop: int | None,
+        jitter: float,
+        train: bool,
+        skip_bad_frames: bool,
+    ):
+        self._pairs = pairs
+        self._labels = labels
+        self._frames = frames
+        self._first_frame = first_frame
+        self._shape = shape
+        self._crop = crop
+        self._jitter = jitter
+        self._train = train
+        self._skip_bad_frames = skip_bad_frames
 
-    def __len__(self) -> int:
-        return self.length
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        if index >= len(self._pairs):
+            return self._blank(-1, [])
+        both, bad = self._read(index)
+        if both is None and not self._train:
+            return self._blank(index, bad)
+        tried = 1
+        while both is None:
+            if tried == len(self._pairs):
+                raise UsageError("no pair has two readable pictures; check the files' paths")
+            index = (index + 1) % len(self._pairs)
+            both, _ = self._read(index)
+            tried += 1
+        return self._example(index, both, bad, rng)
 
-    def __getitem__(self, i: int) -> dict:
-        if i >= len(self.pairs):
-            return {"pair_index": -1}
-        frames = self.scenes[self.pairs.scene[i]]
-        db, query = int(self.pairs.db[i]), int(self.pairs.query[i])
-        return {
-            "pair_index": i,
-            "images": [frames.images[db], frames.images[query]],
-            "intrinsics": [frames.intrinsics[db], frames.intrinsics[query]],
-            "labels": self.labels[i],
-        }
+    def _read(self, index: int) -> tuple[list | None, list[int]]:
+        """Both frames, or None, and the numbers of the unreadable ones."""
+        scene = int(self._pairs.scene[index])
+        both, bad = [], []
+        for frame in (int(self._pairs.db[index]), int(self._pairs.query[index])):
+            try:
+                both.append(self._frames.read(scene, frame))
+            except UsageError:
+                if not self._skip_bad_frames:
+                    raise
+                bad.append(self._first_frame[scene] + frame)
+        return None if bad else both, bad
 
-
-@dataclasses.dataclass(frozen=True)
-class _View:
-    """From a pair as stored to one element of a batch."""
-
-    train: bool
-    image_size: int | tuple[int, int]
-    crop: int | None
-    jitter: float
-
-    def __call__(self, pair: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        if pair["pair_index"] < 0:
-            return self._padding()
-        first = int(rng.integers(2)) if self.train else 0
-        db_image, db_intrinsics = self._image(pair, first, rng)
-        query_image, query_intrinsics = self._image(pair, 1 - first, rng)
+    def _example(self, index: int, both: list, bad: list[int], rng: np.random.Generator) -> dict:
+        first = int(rng.integers(2)) if self._train else 0
+        db_image, db_intrinsics = self._augmented(*both[first], rng)
+        query_image, query_intrinsics = self._augmented(*both[1 - first], rng)
         return {
             "db_image": db_image,
             "query_image": query_image,
-            "db_from_query": pair["labels"][first],
-            "db_intrinsics": np.float32(db_intrinsics),
-            "query_intrinsics": np.float32(query_intrinsics),
+            "db_from_query": self._labels[index, first],
+            "db_intrinsics": db_intrinsics.astype(np.float32),
+            "query_intrinsics": query_intrinsics.astype(np.float32),
             "mask": np.True_,
-            "pair_index": np.int64(pair["pair_index"]),
+            "pair_index": np.int64(index),
+            _BAD_FRAMES: _two(bad),
         }
 
-    def _image(self, pair: dict, which: int, rng: np.random.Generator):
-        image, intrinsics = pair["images"][which], pair["intrinsics"][which]
-        if self.crop is None:
-            image, intrinsics = transforms.resize_to_fit(image, intrinsics, *self.image_size)
-        else:
-            image, intrinsics = transforms.resize_short_side(image, intrinsics, self.image_size)
-        if self.crop is not None and self.train:
-            image, intrinsics = transforms.random_crop(image, intrinsics, self.crop, rng)
-        elif self.crop is not None:
-            image, intrinsics = transforms.center_crop(image, intrinsics, self.crop)
-        if self.train and self.jitter:
-            image, intrinsics = transforms.color_jitter(image, intrinsics, self.jitter, rng)
+    def _augmented(self, image: np.ndarray, intrinsics: np.ndarray, rng: np.random.Generator):
+        if self._crop and self._train:
+            image, intrinsics = transforms.random_crop(image, intrinsics, self._crop, rng)
+        elif self._crop:
+            image, intrinsics = transforms.center_crop(image, intrinsics, self._crop)
+        if self._jitter:
+            image, intrinsics = transforms.color_jitter(image, intrinsics, self._jitter, rng)
         return image, intrinsics
 
-    def _padding(self) -> dict[str, np.ndarray]:
-        height, width = (self.crop, self.crop) if self.crop else self.image_size
+    def _blank(self, index: int, bad: list[int]) -> dict:
+        image = np.zeros((*self._shape, 3), np.uint8)
         return {
-            "db_image": np.zeros((height, width, 3), np.uint8),
-            "query_image": np.zeros((height, width, 3), np.uint8),
+            "db_image": image,
+            "query_image": image,
             "db_from_query": np.float32([1, 0, 0, 0, 0, 0, 0]),
             "db_intrinsics": np.eye(3, dtype=np.float32),
             "query_intrinsics": np.eye(3, dtype=np.float32),
             "mask": np.False_,
-            "pair_index": np.int64(-1),
+            "pair_index": np.int64(index),
+            _BAD_FRAMES: _two(bad),
         }
 
 
-def _labels(scenes: Sequence[PosedFrames], pairs: Pairs, translation_frame: str) -> np.ndarray:
-    """float32 [pair, order, 7]: the label of each pair as it is and with its images swapped."""
+def _two(frames: list[int]) -> np.ndarray:
+    return np.array((frames + [-1, -1])[:2], np.int64)
+
+
+def _labels(
+    scenes: Sequence[PosedFrames], pairs: Pairs, translation_frame: str
+) -> Float32[np.ndarray, "pairs 2 7"]:
+    """The label of each pair as it is, and with its images swapped."""
     orders = np.stack([pairs.db_from_query, inverse(pairs.db_from_query)], axis=1)
-    q_xyzw = Rotation.from_matrix(orders[..., :3, :3].reshape(-1, 3, 3)).as_quat(canonical=True)
-    q_wxyz = np.roll(q_xyzw, 1, axis=1).reshape(len(pairs), 2, 4)
+    rotation = Rotation.from_matrix(orders[..., :3, :3].reshape(-1, 3, 3))
+    q_wxyz = rotation.as_quat(scalar_first=True, canonical=True).reshape(len(pairs), 2, 4)
     translation = orders[..., :3, 3]
     if translation_frame == "world":
-        rotation = np.empty((len(pairs), 3, 3))
+        world_from_db = np.empty((len(pairs), 3, 3))
         for index, frames in enumerate(scenes):
             rows = pairs.scene == index
-            rotation[rows] = frames.world_from_cam[pairs.db[rows], :3, :3]
-        difference = np.einsum("nij,nj->ni", rotation, pairs.db_from_query[:, :3, 3])
+            world_from_db[rows] = frames.world_from_cam[pairs.db[rows], :3, :3]
+        difference = np.einsum("nij,nj->ni", world_from_db, pairs.db_from_query[:, :3, 3])
         translation = np.stack([difference, -difference], axis=1)
     return np.concatenate([q_wxyz, translation], axis=2).astype(np.float32)
+
+
+def _check_sizes(image_size: int | tuple[int, int], crop: int | None) -> None:
+    if crop is None and isinstance(image_size, int):
+        raise UsageError("whole frames (crop=None) need image_size=(height, width)")
+    if crop is not None and (not isinstance(image_size, int) or crop > image_size):
+        raise UsageError(f"crop={crop} needs image_size, the short side, of at least that")
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    """Makes a worker end with its parent, however that ends, and leave the cores to the others."""
+    del worker_index, worker_count
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -41,18 +41,23 @@ def depth_overlap(
 ) -> Float[np.ndarray, " n"]:
     """The overlap by measured surfaces; points without a depth on either side do not count.
 
-    The depth maps must be registered to the images, at any resolution.
+    The depth camera's intrinsics are `depth_intrinsics` if the frames have them; otherwise the maps
+    are registered to the images, at any resolution.
 
     Raises:
       UsageError: a depth map cannot be read.
     """
-    cells = _depth_cells(frames, np.union1d(first, second))
+    cells, sizes = _depth_cells(frames, np.union1d(first, second))
+    if frames.depth_intrinsics is None:
+        cameras = _UnitCameras(frames.world_from_cam, frames.intrinsics, frames.image_sizes)
+    else:
+        cameras = _UnitCameras(frames.world_from_cam, frames.depth_intrinsics, sizes)
     rows, columns = (_centres(k, of) for k, of in zip(DEPTH_GRID, DEPTH_CELLS))
     sampled = cells[:, rows[:, None], columns].reshape(len(frames), -1)
 
     def share(source, target):
         depth = sampled[source]
-        points = _Rays(frames, source, target, DEPTH_GRID).at(depth)
+        points = _Rays(cameras, source, target, DEPTH_GRID).at(depth)
         u, v, inside = points.in_image()
         row = np.clip((v * DEPTH_CELLS[0]).astype(np.int32), 0, DEPTH_CELLS[0] - 1)
         column = np.clip((u * DEPTH_CELLS[1]).astype(np.int32), 0, DEPTH_CELLS[1] - 1)
@@ -72,8 +77,10 @@ def frustum_overlap(
 ) -> Float[np.ndarray, " n"]:
     """The overlap guessed from poses, for surfaces about `depth` away from the cameras."""
 
+    cameras = _UnitCameras(frames.world_from_cam, frames.intrinsics, frames.image_sizes)
+
     def share(source, target):
-        rays = _Rays(frames, source, target, NOMINAL_GRID)
+        rays = _Rays(cameras, source, target, NOMINAL_GRID)
         shares = []
         for factor in NOMINAL_DEPTHS:
             points = rays.at(np.float32(factor * depth))
@@ -116,24 +123,43 @@ def _smaller_share(share, first, second) -> Float[np.ndarray, " n"]:
     return smaller
 
 
+class _UnitCameras:
+    """Poses, and pinhole cameras whose images span 0 to 1 both ways."""
+
+    def __init__(
+        self,
+        world_from_cam: Float[np.ndarray, "n 4 4"],
+        intrinsics: Float[np.ndarray, "n 3 3"],
+        sizes: Int[np.ndarray, "n 2"],
+    ):
+        self.world_from_cam = world_from_cam
+        focal = np.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], axis=1) / sizes
+        centre = (intrinsics[:, :2, 2] + 0.5) / sizes
+        self._focal, self._centre = focal.astype(np.float32), centre.astype(np.float32)
+
+    def pinhole(self, index: Int[np.ndarray, " n"]) -> tuple[np.ndarray, ...]:
+        """Focal lengths x and y, principal point x and y, [n, 1] each."""
+        focal, centre = self._focal[index], self._centre[index]
+        return focal[:, :1], focal[:, 1:], centre[:, :1], centre[:, 1:]
+
+
 class _Rays:
     """Viewing rays of the source cameras' grid points, turned into the target cameras' axes.
 
     Arrays are [pair, point], or [pair, 1] where they belong to the camera.
     """
 
-    def __init__(self, frames: PosedFrames, source, target, grid: tuple[int, int]):
-        world_from_source = frames.world_from_cam[source]
-        target_from_world = inverse(frames.world_from_cam[target])
-        target_from_source = (target_from_world @ world_from_source).astype(np.float32)
+    def __init__(self, cameras: _UnitCameras, source, target, grid: tuple[int, int]):
+        target_from_world = inverse(cameras.world_from_cam[target])
+        target_from_source = target_from_world @ cameras.world_from_cam[source]
+        row = target_from_source.astype(np.float32).transpose(1, 2, 0)[..., None]
         u, v = (k.reshape(1, -1) for k in np.meshgrid(*(_unit_centres(k) for k in grid[::-1])))
-        focal_x, focal_y, centre_x, centre_y = _unit_intrinsics(frames, source)
+        focal_x, focal_y, centre_x, centre_y = cameras.pinhole(source)
         x, y = (u - centre_x) / focal_x, (v - centre_y) / focal_y
-        row = target_from_source[:, :, :, None].transpose(1, 2, 0, 3)  # [row, column, pair, 1]
         self.direction = tuple(row[k, 0] * x + row[k, 1] * y + row[k, 2] for k in range(3))
         self.length = np.sqrt(x**2 + y**2 + 1)
         self.origin = tuple(row[k, 3] for k in range(3))
-        self.target_intrinsics = _unit_intrinsics(frames, target)
+        self.target_pinhole = cameras.pinhole(target)
 
     def at(self, depth: Float[np.ndarray, "..."]) -> "_Points":
         """The points at `depth` along the source camera's z axis."""
@@ -151,7 +177,7 @@ class _Points:
 
     def in_image(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where the target sees each point, u and v from 0 to 1 over its image, and whether."""
-        focal_x, focal_y, centre_x, centre_y = self.rays.target_intrinsics
+        focal_x, focal_y, centre_x, centre_y = self.rays.target_pinhole
         in_front = self.z > 1e-6
         inverse_z = 1 / np.where(in_front, self.z, np.float32(1))
         u = focal_x * self.x * inverse_z + centre_x
@@ -166,32 +192,22 @@ class _Points:
         return dot > MIN_RAY_COS * self.rays.length * distance
 
 
-def _unit_intrinsics(frames: PosedFrames, index: Int[np.ndarray, " n"]) -> tuple[np.ndarray, ...]:
-    """Focal lengths and principal point (x, y, x, y), [n, 1] each, of images that span 0 to 1."""
-    width, height = frames.image_sizes[index].T.astype(np.float64)
-    k = frames.intrinsics[index]
-    values = (
-        k[:, 0, 0] / width,
-        k[:, 1, 1] / height,
-        (k[:, 0, 2] + 0.5) / width,
-        (k[:, 1, 2] + 0.5) / height,
-    )
-    return tuple(value.astype(np.float32)[:, None] for value in values)
+def _depth_cells(
+    frames: PosedFrames, used: Int[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, "n h w"], Int[np.ndarray, "n 2"]]:
+    """The depth maps of the `used` frames at DEPTH_CELLS, nearest pixel, and their full sizes."""
 
-
-def _depth_cells(frames: PosedFrames, used: Int[np.ndarray, " m"]) -> Float[np.ndarray, "n h w"]:
-    """The depth maps of the `used` frames at DEPTH_CELLS, nearest pixel; 0 for other frames."""
-
-    def shrunk(i: int) -> np.ndarray:
+    def shrunk(i: int) -> tuple[np.ndarray, tuple[int, int]]:
         depth = frames.depths[int(i)]
         rows, columns = (_centres(k, of) for k, of in zip(DEPTH_CELLS, depth.shape))
-        return depth[rows[:, None], columns]
+        return depth[rows[:, None], columns], depth.shape[::-1]
 
     cells = np.zeros((len(frames), *DEPTH_CELLS), np.float32)
+    sizes = np.ones((len(frames), 2), np.int64)
     with ThreadPoolExecutor(DEPTH_READERS) as readers:
-        for i, depth in zip(used, readers.map(shrunk, used)):
-            cells[i] = depth
-    return cells
+        for i, (depth, size) in zip(used, readers.map(shrunk, used)):
+            cells[i], sizes[i] = depth, size
+    return cells, sizes
 
 
 def _centres(count: int, length: int) -> Int[np.ndarray, " count"]:

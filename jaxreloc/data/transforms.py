@@ -22,14 +22,16 @@ def resize(
     shrinks = height * width < old_height * old_width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=method)
-    return resized, scaled_intrinsics(intrinsics, width / old_width, height / old_height)
+    return resized, _scaled_intrinsics(intrinsics, width / old_width, height / old_height)
 
 
 def resize_short_side(
     image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"], size: int
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float[np.ndarray, "3 3"]]:
     """The image with its shorter side `size` pixels long and its aspect kept to half a pixel."""
-    return resize(image, intrinsics, *short_side_shape(*image.shape[:2], size))
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    return resize(image, intrinsics, round(height * scale), round(width * scale))
 
 
 def resize_to_fit(
@@ -46,6 +48,17 @@ def resize_to_fit(
     padded = np.zeros((height, width, 3), np.uint8)
     padded[top : top + inner_height, left : left + inner_width] = image
     return padded, _shifted_intrinsics(intrinsics, left, top)
+
+
+def resize_frame(
+    image: UInt8[np.ndarray, "h w 3"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    size: int | tuple[int, int],
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float[np.ndarray, "3 3"]]:
+    """By one number `resize_short_side`, by height and width `resize_to_fit`."""
+    if isinstance(size, int):
+        return resize_short_side(image, intrinsics, size)
+    return resize_to_fit(image, intrinsics, *size)
 
 
 def center_crop(
@@ -110,16 +123,7 @@ def adjust_saturation(image: UInt8[np.ndarray, "h w 3"], factor: float) -> UInt8
     return cv2.transform(image, factor * np.eye(3) + (1 - factor) * LUMA_RGB[None, :])
 
 
-def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width after `resize_short_side`."""
-    scale = size / min(height, width)
-    return round(height * scale), round(width * scale)
-
-
-def scaled_intrinsics(
-    intrinsics: Float[np.ndarray, "3 3"], scale_x: float, scale_y: float
-) -> Float[np.ndarray, "3 3"]:
-    """The intrinsics of the image whose axes are scaled by these factors."""
+def _scaled_intrinsics(intrinsics: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
     scaling = np.array(
         [
             [scale_x, 0.0, 0.5 * scale_x - 0.5],
