@@ -1,0 +1,89 @@
+"""From linear radiance to a photograph: exposure, white balance, blur, vignetting, noise."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+from scipy.spatial.transform import Rotation
+
+BLUR_STEPS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Development:
+    """How one path's pictures are taken and developed."""
+
+    exposure: float  # mean brightness aimed at, linear, 1 is full scale
+    white_balance: Float32[np.ndarray, "3"]
+    contrast: float  # exponent of the tone curve
+    vignetting: float  # loss of light at the corners
+    softness: float  # standard deviation of the lens blur, pixels
+    read_noise: float  # linear
+    shot_noise: float  # variance per unit of linear brightness
+    shake: float  # radians turned during the exposure
+
+
+def random_development(rng: np.random.Generator) -> Development:
+    """A camera, its settings and its holder."""
+    noise = rng.uniform(0.0, 1.0) ** 2
+    return Development(
+        exposure=rng.uniform(0.13, 0.26),
+        white_balance=np.exp(rng.normal(0, 0.08, 3)).astype(np.float32),
+        contrast=rng.uniform(0.42, 0.58),
+        vignetting=rng.uniform(0, 0.35),
+        softness=rng.uniform(0.3, 0.65),
+        read_noise=0.001 + 0.006 * noise,
+        shot_noise=0.0001 + 0.0012 * noise,
+        shake=np.deg2rad(rng.uniform(0.0, 0.35)),
+    )
+
+
+def photograph(
+    rng: np.random.Generator,
+    radiance: Float32[np.ndarray, "h w 3"],
+    intrinsics: Float64[np.ndarray, "3 3"],
+    development: Development,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """An 8-bit RGB picture of the scene; its geometry is that of the middle of the exposure."""
+    image = _shaken(rng, radiance, intrinsics, development.shake)
+    image = cv2.GaussianBlur(image, (0, 0), development.softness)
+    bright = np.minimum(image, 4 * np.median(image) + 1e-3).mean()
+    gain = development.exposure / bright * np.exp(rng.normal(0, 0.08))
+    balance = development.white_balance * np.exp(rng.normal(0, 0.01, 3))
+    image *= (gain * balance).astype(np.float32)
+    image *= _falloff(image.shape[:2], development.vignetting)
+    deviation = np.sqrt(development.read_noise**2 + development.shot_noise * image)
+    image += deviation * rng.standard_normal(image.shape, np.float32)
+    return _tone_mapped(image, development.contrast)
+
+
+def _shaken(rng, radiance, intrinsics, shake: float) -> np.ndarray:
+    """The mean of the views while the camera turns about its centre, its middle view unmoved."""
+    axis = rng.normal(size=3) * (1, 1, 0.5)
+    turn = shake * abs(rng.normal()) * axis / np.linalg.norm(axis)
+    if np.linalg.norm(turn) * intrinsics[0, 0] < 0.5:
+        return radiance.copy()
+    total = np.zeros_like(radiance)
+    inverse = np.linalg.inv(intrinsics)
+    size = radiance.shape[1::-1]
+    for share in np.linspace(-0.5, 0.5, BLUR_STEPS):
+        homography = intrinsics @ Rotation.from_rotvec(share * turn).as_matrix() @ inverse
+        total += cv2.warpPerspective(radiance, homography, size, borderMode=cv2.BORDER_REPLICATE)
+    return total / BLUR_STEPS
+
+
+def _falloff(shape: tuple[int, int], strength: float) -> Float32[np.ndarray, "h w 1"]:
+    height, width = shape
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    return (1 - np.float32(strength / 2) * (x**2 + y**2))[..., None]
+
+
+def _tone_mapped(image: np.ndarray, contrast: float) -> UInt8[np.ndarray, "h w 3"]:
+    """Highlights roll off to white; the table holds the curve at 4096 linear levels up to 4."""
+    levels = np.linspace(0, 4, 4096)
+    curve = np.clip(255 * (1 - np.exp(-1.7 * levels)) ** contrast, 0, 255)
+    table = np.rint(curve).astype(np.uint8)
+    index = np.clip(image * (4095 / 4), 0, 4095).astype(np.int32)
+    return table[index]

@@ -1,0 +1,28 @@
+"""`RoomSettings`: all that decides what the rooms of a dataset look like."""
+
+import dataclasses
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class RoomSettings:
+    """Sizes, counts and ranges; a room is a pure function of these, its split and its index."""
+
+    seed: int = 0
+    width: int = 256  # of a landscape picture; portrait ones are as wide as this is high
+    height: int = 192
+    database_paths: int = 3
+    query_paths: int = 1
+    frames_per_path: int = 20
+    focal_lengths: tuple[float, float] = (0.75, 1.1)  # range, in lengths of the longer side
+    principal_point_offset: float = 0.0  # standard deviation, in lengths of the longer side
+    portrait_share: float = 0.0  # of the paths
+    roll_deg: float = 6.0  # standard deviation of the in-plane rotation
+    min_query_overlap: float = 0.3  # share of a query's points that one database picture sees
+    image_format: str = "png"  # or "jpg"
+
+    @classmethod
+    def from_json(cls, fields: dict) -> "RoomSettings":
+        """The settings from the fields that `dataclasses.asdict` gave, after a trip through JSON."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

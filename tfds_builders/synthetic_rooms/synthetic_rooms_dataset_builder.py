@@ -1,0 +1,81 @@
+"""TFDS builder of rendered rooms with exact poses, intrinsics and depth."""
+
+import dataclasses
+import itertools
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import tensorflow_datasets as tfds
+
+from tfds_builders.frame_features import frame_features
+from tfds_builders.random_access import RandomAccessBuilder
+from tfds_builders.synthetic_rooms.room_files import read_examples
+from tfds_builders.synthetic_rooms.settings import RoomSettings
+from tfds_builders.synthetic_rooms.workers import RoomJob, render_in_parallel
+
+
+@dataclasses.dataclass(kw_only=True)
+class SyntheticRoomsConfig(tfds.core.BuilderConfig):
+    """How many rooms of each split, what they look like, and how many processes render them."""
+
+    train_rooms: int
+    validation_rooms: int
+    test_rooms: int
+    settings: RoomSettings = RoomSettings()
+    workers: int = 2
+
+
+class Builder(RandomAccessBuilder):
+    """Rooms rendered from a seed, photographed along hand-held camera paths."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [
+        SyntheticRoomsConfig(
+            name="procedural",
+            description="Furniture and textures from random numbers; rendered on the spot.",
+            train_rooms=12,
+            validation_rooms=1,
+            test_rooms=2,
+        ),
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=frame_features(depth=True),
+            homepage="https://arxiv.org/abs/1707.09733",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        config = self.builder_config
+        scratch = tempfile.TemporaryDirectory(prefix="synthetic_rooms-")
+        rooms = {
+            "train": config.train_rooms,
+            "validation": config.validation_rooms,
+            "test": config.test_rooms,
+        }
+        jobs = {
+            split: [RoomJob(config.settings, split, i, pathlib.Path(scratch.name)) for i in range(n)]
+            for split, n in rooms.items()
+        }
+        rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
+        generators = {}
+        for split in rooms:
+            fresh = itertools.islice(rendered, len(jobs[split]))
+            generators[split] = self._generate_examples(fresh, "database", scratch)
+            generators[f"{split}_query"] = self._generate_examples(jobs[split], "query", scratch)
+        return generators
+
+    def _generate_examples(
+        self, jobs: Iterable[RoomJob], role: str, scratch: tempfile.TemporaryDirectory
+    ) -> Iterator[tuple[str, dict]]:
+        """Yields the frames of one role from the rooms' files, and deletes these.
+
+        A room is rendered when its split asks for the database frames; its query frames wait in
+        `scratch`, which lives as long as this does. TFDS takes the splits in their order.
+        """
+        for job in jobs:
+            yield from read_examples(job.files[role])
+            job.files[role].unlink()
