@@ -13,6 +13,7 @@ import numpy as np
 from jaxreloc.data.tfds_frames import SplitFrames
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.formats.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
 from jaxreloc.usage import UsageError, check_choice
 
 LOCALIZATION_SPLITS = ("database", "query")
@@ -72,7 +73,7 @@ _TFDS_DATASETS = {
     "seven_scenes": _TfdsDataset(
         name="seven_scenes",
         variants=("depth", "sfm", "sfm_depth"),
-        scenes=("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs"),
+        scenes=SCENES,
         config=_seven_scenes_config,
         split=lambda scene, split: {"database": "train", "query": "test"}.get(split, split),
         built_on_demand=False,
@@ -133,6 +134,9 @@ def load_frames(
             _required_path(data_path), scene=scene, skip_bad_frames=skip_bad_frames
         )
         return split_frames(frames, split, query_every=query_every)
+    if data_path is not None:
+        check_choice("dataset that is read from --data_path", dataset, ["seven_scenes"])
+        return _read_unpacked_scene(data_path, scene, split, skip_bad_frames)
     return _TFDS_DATASETS[name].open(scene, variant, split, data_dir).frames(scene)
 
 
@@ -202,6 +206,19 @@ def _parse_name(dataset: str) -> tuple[str, str | None]:
             f"unknown variant {variant!r} of {name}; known: {', '.join(known) or 'none'}"
         )
     return name, variant or None
+
+
+def _read_unpacked_scene(
+    data_path: str | pathlib.Path, scene: str, split: str, skip_bad_frames: bool
+) -> PosedFrames:
+    """A scene of an unpacked 7-Scenes; `data_path` is its folder or the one above."""
+    seven_scenes = _TFDS_DATASETS["seven_scenes"]
+    split = seven_scenes.split(scene, split)
+    check_choice("split of seven_scenes", split, SPLIT_FILES)
+    folder = pathlib.Path(data_path).expanduser()
+    if (folder / scene).is_dir():
+        folder = folder / scene
+    return read_seven_scenes(folder, split=split, scene=scene, skip_bad_frames=skip_bad_frames)
 
 
 def _required_path(data_path: str | pathlib.Path | None) -> pathlib.Path:

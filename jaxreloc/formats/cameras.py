@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64
 
 from jaxreloc.usage import UsageError
 
@@ -38,8 +38,9 @@ class Camera:
 
     def check(self, source: str) -> "Camera":
         """Self; UsageError if a value cannot be a camera's."""
-        values = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
-        if not np.isfinite(values).all() or min(self.fx, self.fy, self.width, self.height) <= 0:
+        positive = np.array([self.fx, self.fy, self.width, self.height])
+        finite = np.isfinite([*positive, self.cx, self.cy, *self.distortion])
+        if not (positive > 0).all() or not finite.all():
             raise UsageError(
                 f"{source}: focal length and image size must be positive and every value finite "
                 f"(fx {self.fx}, fy {self.fy}, {self.width} x {self.height}); mend the camera"
@@ -51,20 +52,21 @@ class Camera:
 class UndistortedImages(Sequence):
     """`images` resampled to the pinhole part of `cameras[i]`, on access; size and intrinsics stay.
 
-    What the pinhole camera sees outside the picture is black.
+    What the pinhole camera sees outside the picture is 0. Depth images need INTER_NEAREST.
     """
 
     images: Sequence[np.ndarray]
     cameras: tuple[Camera, ...]
+    interpolation: int = cv2.INTER_LINEAR
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+    def __getitem__(self, i: int) -> np.ndarray:
         image, camera = self.images[i], self.cameras[i]
         if camera.is_pinhole:
             return image
-        return cv2.remap(image, *_undistortion_maps(camera), interpolation=cv2.INTER_LINEAR)
+        return cv2.remap(image, *_undistortion_maps(camera), interpolation=self.interpolation)
 
 
 def from_corner_convention(
@@ -80,6 +82,6 @@ def _undistortion_maps(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     distortion = np.array(camera.distortion)
     if camera.fisheye:
         return cv2.fisheye.initUndistortRectifyMap(
-            K, distortion, np.eye(3), K, size, cv2.CV_16SC2
+            K, distortion, np.eye(3), K, size, cv2.CV_32FC1
         )
-    return cv2.initUndistortRectifyMap(K, distortion, None, K, size, cv2.CV_16SC2)
+    return cv2.initUndistortRectifyMap(K, distortion, None, K, size, cv2.CV_32FC1)

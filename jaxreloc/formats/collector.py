@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 from absl import logging
 from jaxtyping import Float64
@@ -120,10 +121,13 @@ class FrameCollector:
             raise UsageError(f"{self.source}: no usable frame; check that the images lie beside it")
         cameras = tuple(frame.camera for frame in frames)
         images = ImageFiles(tuple(frame.image for frame in frames))
+        depths = None
+        if None not in (depth_paths := tuple(frame.depth for frame in frames)):
+            depths = DepthFiles(depth_paths, self._depth_per_metre)
         if distorted := {camera for camera in cameras if not camera.is_pinhole}:
             images = UndistortedImages(images, cameras)
+            depths = depths and UndistortedImages(depths, cameras, cv2.INTER_NEAREST)
             _note_distortion(self.source, distorted)
-        depths = [frame.depth for frame in frames]
         sequences = [frame.sequence for frame in frames]
         return PosedFrames(
             scene=self.scene,
@@ -132,7 +136,7 @@ class FrameCollector:
             intrinsics=np.stack([camera.intrinsics for camera in cameras]),
             image_sizes=np.array([(camera.width, camera.height) for camera in cameras], np.int64),
             images=images,
-            depths=None if None in depths else DepthFiles(tuple(depths), self._depth_per_metre),
+            depths=depths,
             sequences=None if None in sequences else tuple(sequences),
         )
 

@@ -86,7 +86,7 @@ def rigid(matrix: np.ndarray, source: str) -> Float64[np.ndarray, "4 4"]:
     """
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape != (4, 4):
-        raise UsageError(f"{source}: pose has shape {matrix.shape}, not 4x4; give a rigid 4x4 matrix")
+        raise UsageError(f"{source}: pose has shape {matrix.shape}; give a rigid 4x4 matrix")
     if not np.isfinite(matrix).all():
         raise UsageError(f"{source}: pose has NaN or infinite entries; remove the frame or mend it")
     rotation = matrix[:3, :3]

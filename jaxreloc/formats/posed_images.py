@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-from jaxreloc.formats import transforms_json
+from jaxreloc.formats import colmap, pose_list, seven_scenes, transforms_json, tum
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import UsageError
 
@@ -14,7 +14,7 @@ class Format:
     """A format that a folder of posed images may be in."""
 
     name: str
-    markers: tuple[str, ...]  # glob patterns; any file that matches one tells the format
+    markers: tuple[str, ...]  # a file that matches any of these glob patterns tells the format
     read: Callable[..., PosedFrames]  # (folder, *, scene, skip_bad_frames)
 
     def fits(self, folder: pathlib.Path) -> bool:
@@ -23,6 +23,21 @@ class Format:
 
 FORMATS = (
     Format("transforms.json", (transforms_json.FILE_NAME,), transforms_json.read_transforms_json),
+    Format(
+        "COLMAP",
+        tuple(
+            (pathlib.PurePosixPath(folder) / name).as_posix()
+            for folder in colmap.MODEL_FOLDERS
+            for name in colmap.MODEL_FILES
+        ),
+        colmap.read_colmap,
+    ),
+    Format("TUM RGB-D", ("groundtruth.txt",), tum.read_tum),
+    Format(
+        "7-Scenes", ("frame-*.pose.txt", "seq-*/frame-*.pose.txt"), seven_scenes.read_seven_scenes
+    ),
+    Format("CSV", (pose_list.CSV_NAME,), pose_list.read_csv),
+    Format("TUM pose list", pose_list.TUM_NAMES, pose_list.read_tum_list),
 )
 
 
@@ -48,7 +63,7 @@ def read_posed_images(
         if form.fits(path):
             return form.read(path, scene=scene, skip_bad_frames=skip_bad_frames)
     found = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
-    known = "; ".join(f"{form.name} ({' or '.join(form.markers)})" for form in FORMATS)
+    known = "; ".join(f"{form.name} ({' or '.join(form.markers[:4])})" for form in FORMATS)
     raise UsageError(
         f"{path}: no poses in a known format. Known: {known}. "
         f"Found: {', '.join(found[:8]) or 'nothing'}{', ...' if len(found) > 8 else ''}"

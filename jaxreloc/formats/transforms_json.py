@@ -58,10 +58,7 @@ def read_transforms_json(
             if image is None:
                 missing.append(name)
                 continue
-            matrix = np.asarray(_field(frame, "transform_matrix", source))
-            if matrix.dtype.kind not in "if":
-                raise UsageError(f"{source}: transform_matrix is not a 4x4 matrix of numbers")
-            world_from_cam = rigid(matrix, f"{source}.transform_matrix") @ CV_FROM_GL
+            world_from_cam = _matrix(frame, source) @ CV_FROM_GL
             camera = _camera({**content, **frame}, image, source)
             relative = image.relative_to(path.parent).as_posix()
             collector.add(relative, image, world_from_cam, camera)
@@ -90,6 +87,16 @@ def _field(frame: Any, name: str, source: str) -> Any:
     if not isinstance(frame, dict) or name not in frame:
         raise UsageError(f"{source}: has no {name!r}; add it or remove the frame")
     return frame[name]
+
+
+def _matrix(frame: Any, source: str) -> np.ndarray:
+    try:
+        matrix = np.asarray(_field(frame, "transform_matrix", source), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{source}: transform_matrix is not a 4x4 matrix of numbers; mend it"
+        ) from error
+    return rigid(matrix, f"{source}.transform_matrix")
 
 
 def _find_image(folder: pathlib.Path, name: str) -> pathlib.Path | None:

@@ -1,0 +1,162 @@
+"""COLMAP sparse models, text and binary.
+
+An image's pose is `cam_from_world`; the principal point counts from the corner of the top-left
+pixel. Reading and binary writing go through pycolmap.
+"""
+
+import pathlib
+import tempfile
+
+import numpy as np
+import pycolmap
+from absl import logging
+
+from jaxreloc.files import write_text
+from jaxreloc.formats.cameras import Camera, from_corner_convention
+from jaxreloc.formats.collector import FrameCollector
+from jaxreloc.formats.frames import PosedFrames, rigid
+from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
+from jaxreloc.usage import UsageError
+
+MODEL_FILES = ("images.bin", "images.txt")
+MODEL_FOLDERS = (".", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
+
+# Models whose distortion is OpenCV's, in OpenCV's order.
+_PERSPECTIVE = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
+_FISHEYE = {"SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"}
+
+
+def read_colmap(
+    path: str | pathlib.Path,
+    *,
+    images: str | pathlib.Path | None = None,
+    scene: str | None = None,
+    skip_bad_frames: bool = False,
+) -> PosedFrames:
+    """The registered images of a COLMAP model, with lens distortion undone as they are read.
+
+    The scale is the model's own: metres only if it was aligned to metres.
+
+    Args:
+      path: the folder of the model, or a project folder with the model in MODEL_FOLDERS.
+      images: the folder that image names refer to; by default `images` beside or above the model.
+      scene: the scene's name; by default the project folder's.
+      skip_bad_frames: lists bad frames in one warning instead of raising at the first.
+
+    Raises:
+      UsageError: the model cannot be read, or a frame is bad.
+    """
+    project = pathlib.Path(path)
+    model = _find_model(project)
+    try:
+        reconstruction = pycolmap.Reconstruction(model)
+    except (ValueError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{model}: not a readable COLMAP model ({reason}); mend it or export it again"
+        ) from error
+    registered = sorted(
+        (image for image in reconstruction.images.values() if image.has_pose),
+        key=lambda image: image.name,
+    )
+    if unregistered := len(reconstruction.images) - len(registered):
+        logging.warning("%s: %d images have no pose and are left out", model, unregistered)
+    if not registered:
+        raise UsageError(f"{model}: no image has a pose; run COLMAP's mapper first")
+    folder = pathlib.Path(images) if images else _find_images(project, model, registered[0].name)
+    collector = FrameCollector(
+        scene or project.resolve().name, model, skip_bad_frames=skip_bad_frames
+    )
+    for image in registered:
+        with collector.bad.guard():
+            source = f"{model}: {image.name}"
+            cam_from_world = np.eye(4)
+            cam_from_world[:3] = image.cam_from_world().matrix()
+            camera = _camera(reconstruction.cameras[image.camera_id], source)
+            world_from_cam = inverse(rigid(cam_from_world, source))
+            collector.add(image.name, folder / image.name, world_from_cam, camera)
+    return collector.finish()
+
+
+def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool = False) -> None:
+    """Writes `frames` as a COLMAP model of pinhole cameras without points into the folder `path`.
+
+    Images of equal size and intrinsics share a camera. The image names are those of `frames`.
+    """
+    if binary:
+        with tempfile.TemporaryDirectory() as text:
+            write_colmap(text, frames)
+            pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+            pycolmap.Reconstruction(text).write_binary(path)
+        return
+    path = pathlib.Path(path)
+    camera_ids: dict[str, int] = {}
+    image_lines = ["# image_id qw qx qy qz tx ty tz camera_id name; then a line of its 2D points"]
+    for index, (name, cam_from_world) in enumerate(
+        zip(frames.names, inverse(frames.world_from_cam)), start=1
+    ):
+        if any(character.isspace() for character in name):
+            raise UsageError(f"{name!r}: COLMAP's text format allows no space in an image's name")
+        fx, fy, cx, cy = (frames.intrinsics[index - 1][i] for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        width, height = frames.image_sizes[index - 1]
+        camera = f"PINHOLE {width} {height} " + _digits([fx, fy, cx + 0.5, cy + 0.5])
+        camera_id = camera_ids.setdefault(camera, len(camera_ids) + 1)
+        pose = _digits([*quaternion_wxyz(cam_from_world), *cam_from_world[:3, 3]])
+        image_lines += [f"{index} {pose} {camera_id} {name}", ""]
+    camera_lines = [f"{number} {camera}" for camera, number in camera_ids.items()]
+    write_text(path / "cameras.txt", "\n".join(camera_lines) + "\n")
+    write_text(path / "images.txt", "\n".join(image_lines) + "\n")
+    write_text(path / "points3D.txt", "")
+
+
+def _find_model(project: pathlib.Path) -> pathlib.Path:
+    for folder in MODEL_FOLDERS:
+        if any((project / folder / name).is_file() for name in MODEL_FILES):
+            return project / folder
+    raise UsageError(
+        f"{project}: no COLMAP model; looked for {' or '.join(MODEL_FILES)} in "
+        f"{', '.join(MODEL_FOLDERS)}"
+    )
+
+
+def _find_images(project: pathlib.Path, model: pathlib.Path, name: str) -> pathlib.Path:
+    """The first likely folder in which the image `name` exists."""
+    above = model.resolve().parents[:2]
+    candidates = [folder / "images" for folder in (project, model, *above)] + [project, *above]
+    for folder in candidates:
+        if (folder / name).is_file():
+            return folder
+    raise UsageError(
+        f"{project}: the model's image {name} is not there; put the images into "
+        f"{project / 'images'}"
+    )
+
+
+def _camera(camera: pycolmap.Camera, source: str) -> Camera:
+    model = camera.model_name
+    if model not in _PERSPECTIVE | _FISHEYE:
+        raise UsageError(
+            f"{source}: camera model {model} is not read; run COLMAP's image_undistorter first"
+        )
+    parameters = [float(value) for value in camera.params]
+    if len(camera.focal_length_idxs()) == 1:
+        parameters.insert(0, parameters[0])
+    fx, fy, cx, cy, *distortion = parameters
+    distortion = tuple(distortion)
+    if distortion:
+        distortion += (0.0,) * (4 - len(distortion))
+    return from_corner_convention(
+        fx,
+        fy,
+        cx,
+        cy,
+        camera.width,
+        camera.height,
+        distortion=distortion,
+        fisheye=model in _FISHEYE,
+    ).check(source)
+
+
+def _digits(values) -> str:
+    """Numbers with all the digits that tell them from their neighbours."""
+    return " ".join(repr(float(value)) for value in values)

@@ -1,0 +1,202 @@
+"""Lists of image names and poses: a CSV, a TUM trajectory beside images, and the evaluation format.
+
+- `poses.csv`, with a header: image,tx,ty,tz,qw,qx,qy,qz in any order and, if the images differ in
+  them, fx,fy,cx,cy; `world_from_cam`.
+- `poses.txt` or `trajectory.txt`: a row `name tx ty tz qx qy qz qw`, `world_from_cam` in the order
+  of TUM. The name is the image's path, or its timestamp: the stem of an image in the folder or in
+  its subfolder `images` or `rgb`.
+- The evaluation format of 7-Scenes peers: `name qw qx qy qz tx ty tz [f]`, `cam_from_world`.
+
+The first two take intrinsics from `intrinsics.txt` beside them unless the CSV has its own.
+"""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from jaxreloc.files import write_text
+from jaxreloc.formats.cameras import Camera
+from jaxreloc.formats.collector import BadFrames, FrameCollector
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.images import image_size
+from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
+from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
+from jaxreloc.formats.text import numbers, read_rows, read_text
+from jaxreloc.usage import UsageError
+
+CSV_NAME = "poses.csv"
+TUM_NAMES = ("poses.txt", "trajectory.txt")
+IMAGE_FOLDERS = (".", "images", "rgb")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+
+_POSE_COLUMNS = ("tx", "ty", "tz", "qw", "qx", "qy", "qz")
+_CAMERA_COLUMNS = ("fx", "fy", "cx", "cy")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPoses:
+    """Named poses, as evaluations of 7-Scenes exchange them."""
+
+    names: tuple[str, ...]
+    world_from_cam: Float64[np.ndarray, "n 4 4"]
+    focal_px: Float64[np.ndarray, " n"] | None  # of the image, if the file has it
+
+
+def read_evaluation_poses(path: str | pathlib.Path) -> EvaluationPoses:
+    """A file of `name qw qx qy qz tx ty tz [f]`, `cam_from_world`, inverted.
+
+    Raises:
+      UsageError: a row is not of that form, or a name comes twice.
+    """
+    names, cam_from_world, focal_px = [], [], []
+    for row in read_rows(path):
+        name, *fields = row.fields
+        if len(fields) not in (7, 8) or (names and (len(fields) == 8) != bool(focal_px)):
+            raise UsageError(f"{row.source}: not a row 'name qw qx qy qz tx ty tz [f]' throughout")
+        values = numbers(fields, row.source, "a value")
+        cam_from_world.append(rigid_from_quaternion(values[:4], values[4:7], row.source))
+        names.append(name)
+        focal_px += values[7:]
+    if not names:
+        raise UsageError(f"{path}: has no pose; check that it is the right file")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{path}: {twice} is listed twice; remove one of its poses")
+    return EvaluationPoses(
+        tuple(names), inverse(np.stack(cam_from_world)), np.array(focal_px) if focal_px else None
+    )
+
+
+def write_evaluation_poses(path: str | pathlib.Path, poses: EvaluationPoses) -> None:
+    """Writes the evaluation format, by rename."""
+    lines = []
+    for index, (name, cam_from_world) in enumerate(zip(poses.names, inverse(poses.world_from_cam))):
+        values = [*quaternion_wxyz(cam_from_world), *cam_from_world[:3, 3]]
+        if poses.focal_px is not None:
+            values.append(poses.focal_px[index])
+        lines.append(" ".join([name, *(repr(float(value)) for value in values)]))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_csv(
+    path: str | pathlib.Path, *, scene: str | None = None, skip_bad_frames: bool = False
+) -> PosedFrames:
+    """The images that a folder's poses.csv lists.
+
+    Raises:
+      UsageError: a column is missing, no intrinsics are known, or a frame is bad; an image in the
+        folders of the listed ones that has no row counts as one.
+    """
+    path = pathlib.Path(path) / CSV_NAME
+    table = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
+    columns = tuple(name.strip() for name in table.fieldnames or ())
+    table.fieldnames = list(columns)
+    if missing := {"image", *_POSE_COLUMNS} - set(columns):
+        raise UsageError(f"{path}: has no column {', '.join(sorted(missing))}; add it to line 1")
+    reader = _ListReader(path, scene, skip_bad_frames)
+    for number, row in enumerate(table, start=2):
+        with reader.bad.guard():
+            source = f"{path}:{number}"
+            if None in row.values() or None in row:
+                raise UsageError(f"{source}: not {len(columns)} fields as in line 1; mend it")
+            tx, ty, tz, *q_wxyz = numbers(
+                [row[name] for name in _POSE_COLUMNS], source, "a pose value"
+            )
+            pinhole = None
+            if set(_CAMERA_COLUMNS) <= set(columns):
+                pinhole = numbers([row[name] for name in _CAMERA_COLUMNS], source, "a camera value")
+            reader.add(row["image"], q_wxyz, (tx, ty, tz), source, pinhole)
+    return reader.finish()
+
+
+def read_tum_list(
+    path: str | pathlib.Path, *, scene: str | None = None, skip_bad_frames: bool = False
+) -> PosedFrames:
+    """The images that a folder's poses.txt or trajectory.txt lists by name or timestamp.
+
+    Raises:
+      UsageError: as `read_csv`.
+    """
+    folder = pathlib.Path(path)
+    path = next((folder / name for name in TUM_NAMES if (folder / name).is_file()), folder)
+    reader = _ListReader(path, scene, skip_bad_frames)
+    for row in read_rows(path):
+        with reader.bad.guard():
+            if len(row.fields) != 8:
+                raise UsageError(f"{row.source}: not a row 'name tx ty tz qx qy qz qw'; mend it")
+            tx, ty, tz, qx, qy, qz, qw = numbers(row.fields[1:], row.source, "a pose value")
+            reader.add(row.fields[0], (qw, qx, qy, qz), (tx, ty, tz), row.source)
+    return reader.finish()
+
+
+class _ListReader:
+    """What the readers of a list with images beside it share."""
+
+    def __init__(self, path: pathlib.Path, scene: str | None, skip_bad_frames: bool):
+        self._path = path
+        self._folder = path.parent
+        self._collector = FrameCollector(
+            scene or self._folder.resolve().name, path, skip_bad_frames=skip_bad_frames
+        )
+        self._listed: set[pathlib.Path] = set()
+
+    @property
+    def bad(self) -> BadFrames:
+        return self._collector.bad
+
+    def add(
+        self,
+        name: str,
+        q_wxyz: Sequence[float],
+        translation: Sequence[float],
+        source: str,
+        pinhole: Sequence[float] | None = None,
+    ) -> None:
+        image = self._find_image(name)
+        if image is None:
+            raise UsageError(
+                f"{source}: pose without image: {name!r} is not in {self._folder} nor in its "
+                f"{' or '.join(IMAGE_FOLDERS[1:])}; add the image or remove the line"
+            )
+        self._listed.add(image)
+        world_from_cam = rigid_from_quaternion(q_wxyz, translation, source)
+        width, height = image_size(image)
+        if pinhole is not None:
+            camera = Camera(*pinhole, width, height).check(source)
+        else:
+            camera = self._common_camera(width, height)
+        relative = image.relative_to(self._folder).as_posix()
+        self._collector.add(relative, image, world_from_cam, camera)
+
+    def finish(self) -> PosedFrames:
+        for folder in sorted({image.parent for image in self._listed}):
+            for image in sorted(folder.iterdir()):
+                if image.suffix in IMAGE_SUFFIXES and image not in self._listed:
+                    with self.bad.guard():
+                        raise UsageError(
+                            f"{image}: image without pose: {self._path.name} does not list it; "
+                            "add its pose or move the image away"
+                        )
+        return self._collector.finish()
+
+    def _find_image(self, name: str) -> pathlib.Path | None:
+        candidates = (
+            self._folder / folder / f"{name}{suffix}"
+            for folder in IMAGE_FOLDERS
+            for suffix in ("", *IMAGE_SUFFIXES)
+        )
+        return next((path for path in candidates if path.is_file()), None)
+
+    def _common_camera(self, width: int, height: int) -> Camera:
+        path = self._folder / FILE_NAME
+        if not path.is_file():
+            raise UsageError(
+                f"{path}: missing, and {self._path.name} has no intrinsics; write 'fx fy cx cy' in "
+                "pixels into it"
+            )
+        return read_intrinsics(path, width, height)

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
+from jaxreloc.usage import UsageError
+from tests.formats.scenes import random_poses
+
+
+def test_inverse_is_numpys(rng):
+    poses = random_poses(rng, 6).reshape(2, 3, 4, 4)
+    np.testing.assert_allclose(inverse(poses), np.linalg.inv(poses), atol=1e-12)
+
+
+def test_quaternion_and_matrix_are_each_others_inverse(rng):
+    for pose in random_poses(rng, 20):
+        q_wxyz = quaternion_wxyz(pose)
+        assert q_wxyz[0] >= 0
+        np.testing.assert_allclose(
+            rigid_from_quaternion(q_wxyz, pose[:3, 3], "a"), pose, atol=1e-14
+        )
+
+
+def test_quaternion_is_hamiltons_scalar_first():
+    quarter_turn_about_z = rigid_from_quaternion([np.sqrt(0.5), 0, 0, np.sqrt(0.5)], [0, 0, 0], "a")
+    np.testing.assert_allclose(quarter_turn_about_z[:3, :3] @ [1, 0, 0], [0, 1, 0], atol=1e-15)
+
+
+def test_quaternion_off_unit_norm_is_refused(rng):
+    q_wxyz = Rotation.random(rng=rng).as_quat() * 1.02
+    with pytest.raises(UsageError, match="^a.txt:4: the quaternion has norm 1.02"):
+        rigid_from_quaternion(q_wxyz, [0, 0, 0], "a.txt:4")
