@@ -4,14 +4,25 @@
   python run_train.py --config=configs/pairs.py:quick --workdir=DIR --config.num_steps=100
 """
 
+import pathlib
+
+import jax
 from absl import flags
 
+from jaxreloc.training import distributed, train_and_evaluate
 from jaxreloc.training.config_flag import define_config
 from jaxreloc.usage import UsageError, run_script
+
+# JAX_COMPILATION_CACHE_DIR chooses another.
+COMPILATION_CACHE = pathlib.Path("~/.cache/jaxreloc/compiled")
 
 FLAGS = flags.FLAGS
 define_config()
 flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and the trained network.")
+flags.DEFINE_string("coordinator", None, "Of a run over several processes: HOST:PORT of process 0.")
+flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+flags.DEFINE_boolean("cluster", False, "Take these from the environment of SLURM, MPI, k8s or TPU.")
 
 
 def main(argv: list[str]) -> None:
@@ -20,8 +31,11 @@ def main(argv: list[str]) -> None:
     for name in ("config", "workdir"):
         if FLAGS[name].value is None:
             raise UsageError(f"--{name} is missing; see python run_train.py --help")
-    from jaxreloc.training import train_and_evaluate
-
+    distributed.initialize(
+        FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, cluster=FLAGS.cluster
+    )
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(COMPILATION_CACHE.expanduser()))
     train_and_evaluate(FLAGS.config, FLAGS.workdir)
 
 

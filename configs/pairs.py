@@ -38,6 +38,7 @@ def _authors() -> ml_collections.ConfigDict:
     config.data.data_dir = placeholder(str)  # where prepared datasets lie; None: TFDS's default
     config.data.data_path = placeholder(str)  # your own photographs (posed_images)
     config.data.train_split = "database"
+    config.data.pair_target = "paper"  # rotations, baselines and overlaps as in their lists
     config.data.num_pairs = 40_000  # opts.lua, training_dataset_size (39,999)
     # The published validation list, too, pairs frames of the training sequences.
     config.data.validation_split = "database"
@@ -77,6 +78,7 @@ def _authors() -> ml_collections.ConfigDict:
     config.accumulation = 1
     config.log_every = 100
     config.validate_every = epoch
+    config.checkpoint_every = epoch  # main.lua: a snapshot every 5 epochs
     return config
 
 
@@ -97,3 +99,4 @@ def _quick(config: ml_collections.ConfigDict) -> None:
     config.optimizer.warmup_steps = 20
     config.log_every = 10
     config.validate_every = 200
+    config.checkpoint_every = 100

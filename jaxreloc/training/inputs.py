@@ -1,6 +1,7 @@
 """The pairs that a run trains on and is validated on, as `config.data` describes them."""
 
 import dataclasses
+import zlib
 
 import jax
 import ml_collections
@@ -8,8 +9,10 @@ import numpy as np
 
 from jaxreloc.data import datasets
 from jaxreloc.data.loader import PairLoader
+from jaxreloc.data.pair_target import TARGETS
 from jaxreloc.data.pairs import Pairs, mine_pairs
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.usage import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +23,15 @@ class PairSet:
     pairs: Pairs
     loader: PairLoader
 
+    def fingerprint(self) -> int:
+        """CRC-32 of the frames, the pairs and their poses: equal data in equal order."""
+        names = "\n".join(f"{s.scene}/{name}" for s in self.scenes for name in s.names)
+        crc = zlib.crc32(names.encode())
+        columns = self.pairs.scene, self.pairs.db, self.pairs.query, self.pairs.db_from_query
+        for column in columns:
+            crc = zlib.crc32(np.ascontiguousarray(column), crc)
+        return crc
+
     def frame_names(self, pair_index: int) -> tuple[str, str]:
         """SCENE/NAME of the two images of a pair, the database's first."""
         frames = self.scenes[self.pairs.scene[pair_index]]
@@ -28,28 +40,42 @@ class PairSet:
         return db, query
 
 
-def load_training_pairs(config: ml_collections.ConfigDict) -> PairSet:
-    """Shuffled, augmented pairs without end; this process's share of each global batch."""
-    return _load(config, train=True)
+def load_pairs(config: ml_collections.ConfigDict) -> tuple[PairSet, PairSet]:
+    """Training pairs (shuffled and augmented, without end) and validation pairs (once through).
 
-
-def load_validation_pairs(config: ml_collections.ConfigDict) -> PairSet:
-    """Pairs once through, cropped in the middle; this process's share of each global batch."""
-    return _load(config, train=False)
-
-
-def _load(config: ml_collections.ConfigDict, train: bool) -> PairSet:
+    The loaders give this process's share of each global batch.
+    """
     data = config.data
-    scenes = datasets.load_scenes(
-        data.dataset,
-        data.train_split if train else data.validation_split,
-        data_dir=data.data_dir,
-        data_path=data.data_path,
-    )
+    frames = {
+        split: datasets.load_scenes(
+            data.dataset, split, data_dir=data.data_dir, data_path=data.data_path
+        )
+        for split in (data.train_split, data.validation_split)
+    }
     # Validation has pairs of its own even where both come from the same frames.
-    seed = 2 * config.seed + (0 if train else 1)
-    num_pairs = data.num_pairs if train else data.num_validation_pairs
-    pairs = mine_pairs(scenes, num_pairs=num_pairs, seed=seed)
+    return (
+        _pair_set(config, frames[data.train_split], data.num_pairs, 2 * config.seed, train=True),
+        _pair_set(
+            config,
+            frames[data.validation_split],
+            data.num_validation_pairs,
+            2 * config.seed + 1,
+            train=False,
+        ),
+    )
+
+
+def _pair_set(
+    config: ml_collections.ConfigDict,
+    scenes: list[PosedFrames],
+    num_pairs: int,
+    seed: int,
+    *,
+    train: bool,
+) -> PairSet:
+    data = config.data
+    check_choice("data.pair_target", data.pair_target, TARGETS)
+    pairs = mine_pairs(scenes, num_pairs=num_pairs, target=TARGETS[data.pair_target], seed=seed)
     loader = PairLoader(
         scenes,
         pairs,

@@ -1,73 +1,232 @@
-"""Training a network on pairs from first to last step."""
+"""Training a network on pairs, from the first step or from wherever a run was cut off."""
 
-import itertools
 import os
 import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from flax import jax_utils
 
-from jaxreloc.models import build_network, init_variables, saved_network
-from jaxreloc.training import inputs, losses, optimizer, step
-from jaxreloc.training.inputs import PairSet
+from jaxreloc.models import build_network, first_variables, saved_network
+from jaxreloc.training import distributed, inputs, losses, optimizer, record, step
+from jaxreloc.training.checkpoints import Checkpoints
+from jaxreloc.training.finite import FiniteWatch
 from jaxreloc.training.progress import Progress
 from jaxreloc.training.state import TrainState, create_state
+from jaxreloc.training.stopping import StopRequest
+from jaxreloc.training.summaries import Summaries
+from jaxreloc.training.validation import validate
+from jaxreloc.usage import UsageError
 
-PREFETCH = 2
+PREFETCHED_BATCHES = 2
 
 
 def train_and_evaluate(
     config: ml_collections.ConfigDict, workdir: str | os.PathLike
 ) -> dict[str, float]:
-    """Trains as `config` says and leaves in `workdir` the network of the last step and the best.
+    """Trains as `config` says, from the newest checkpoint in `workdir` if it has one.
+
+    Leaves there `last/` and `best/` (the networks of the last validation and of the one with the
+    lowest median position error), `checkpoints/`, `tensorboard/`, `config.json` and
+    `environment.json`. SIGTERM and SIGINT end it early, saved; the same call resumes it.
 
     Returns:
-      The validation errors of the best step.
+      The best validation: `step`, `loss`, `position_error_m`, `rotation_error_deg`; empty where
+      none has been made yet.
+
+    Raises:
+      UsageError: the config, the data or the workdir is wrong, or the loss is no longer finite.
     """
-    workdir = pathlib.Path(workdir).absolute()
-    train, validation = inputs.load_training_pairs(config), inputs.load_validation_pairs(config)
-    network = build_network(config.model, axis_name=step.AXIS)
-    loss = losses.build_loss(config.loss)
-    tx, _ = optimizer.build_optimizer(config.optimizer, config.num_steps)
-    variables = init_variables(network, jax.random.key(config.seed))
-    state = jax_utils.replicate(create_state(variables, loss, tx), axis_name=step.AXIS)
-    train_step = step.make_train_step(network, loss, tx, accumulation=config.accumulation)
-    validation_step = step.make_validation_step(network, loss)
-
-    best = {"position_error": float("inf")}
-    progress = Progress(0, config.num_steps, config.batch_size)
-    batches = jax_utils.prefetch_to_device(
-        map(inputs.shard, train.loader.batches(0)), PREFETCH, axis_name=step.AXIS
-    )
-    for number, batch in enumerate(itertools.islice(batches, config.num_steps), start=1):
-        state, metrics = train_step(state, batch)
-        progress.step()
-        if number == 1 or number % config.log_every == 0:
-            metrics = jax.tree.map(float, jax_utils.unreplicate(metrics))
-            progress.report(number, {"loss": metrics["loss"]})
-        if number % config.validate_every == 0 or number == config.num_steps:
-            errors = validate(validation_step, state, validation)
-            progress.say(f"validation at step {number}: {errors}")
-            variables = jax.device_get(jax_utils.unreplicate(state)).network_variables()
-            if errors["position_error"] < best["position_error"]:
-                best = errors
-                saved_network.save_network(workdir / "best", config, variables)
-            saved_network.save_network(workdir / "last", config, variables)
-    progress.close()
-    return best
+    with StopRequest() as stop:
+        run = _Run(config, pathlib.Path(workdir).absolute())
+        try:
+            while run.number < config.num_steps and not stop.poll():
+                run.step()
+                if _is_due(run.number, config.log_every) or run.number & (run.number - 1) == 0:
+                    run.report()
+                if _is_due(run.number, config.validate_every) or run.is_complete:
+                    run.validate()
+                if _is_due(run.number, config.checkpoint_every):
+                    run.save()
+            run.finish(stop.name)
+        finally:
+            run.close()
+    return run.best
 
 
-def validate(validation_step, state: TrainState, pairs: PairSet) -> dict[str, float]:
-    """Medians over the validation pairs: `position_error` (m), `rotation_error_deg`; mean `loss`."""
-    results = []
-    for batch in pairs.loader.batches():
-        result = jax_utils.unreplicate(validation_step(state, inputs.shard(batch)))
-        results.append(jax.tree.map(lambda x: np.asarray(x)[np.asarray(result["mask"])], result))
-    merged = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
-    return {
-        "loss": float(np.mean(merged["loss"])),
-        "position_error": float(np.median(merged["position_error"])),
-        "rotation_error_deg": float(np.degrees(np.median(merged["rotation_error"]))),
-    }
+def _is_due(number: int, every: int) -> bool:
+    return number % every == 0
+
+
+class _Run:
+    """A run between two steps: everything that `train_and_evaluate` acts on."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+        distributed.check_batch(config.batch_size, config.accumulation)
+        self._config, self._workdir = config, workdir
+        self._is_first = jax.process_index() == 0
+        if self._is_first:
+            record.write_environment(workdir)
+        self._progress = Progress(config.num_steps, config.batch_size, shown=self._is_first)
+
+        self._train, self._validation = inputs.load_pairs(config)
+        self._progress.say(
+            f"{len(self._train.pairs)} training pairs of {len(self._train.scenes)} scenes, "
+            f"{len(self._validation.pairs)} validation pairs of {len(self._validation.scenes)}"
+        )
+
+        network = build_network(config.model, axis_name=step.AXIS)
+        loss = losses.build_loss(config.loss)
+        transformation, self._schedule = optimizer.build_optimizer(
+            config.optimizer, config.num_steps
+        )
+        self._train_step = step.make_train_step(
+            network, loss, transformation, accumulation=config.accumulation
+        )
+        self._validation_step = step.make_validation_step(network, loss)
+
+        variables = first_variables(config.model, network, jax.random.key(config.seed))
+        state = create_state(variables, loss, transformation)
+        self._checkpoints = Checkpoints(workdir / "checkpoints", self._progress.say)
+        self.best: dict[str, float] = {}
+        state = self._resumed(state)
+        if self._is_first:
+            record.write_config(workdir, config)
+        self.number = int(state.step)  # of the last step done
+        self._state = jax_utils.replicate(state, axis_name=step.AXIS)
+
+        self._batches = self._device_batches()
+        self._waited = 0.0  # seconds for data since the last report
+        self._watch = FiniteWatch(
+            self._train, workdir / "non_finite_batch.txt", self._checkpoints.newest
+        )
+        self._summaries = Summaries(workdir / "tensorboard", self.number)
+        self._summaries.text(self.number, "config", f"```\n{config}\n```")
+        parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))
+        self._progress.say(
+            f"{parameters / 1e6:.3g} M parameters on {jax.device_count()} "
+            f"{jax.devices()[0].device_kind} device(s); the first step compiles"
+        )
+        self._progress.start(self.number)
+        self._reported_at = time.perf_counter()
+
+    @property
+    def is_complete(self) -> bool:
+        return self.number >= self._config.num_steps
+
+    def step(self) -> None:
+        """One update of the parameters."""
+        start = time.perf_counter()
+        batch = next(self._batches)
+        self._waited += time.perf_counter() - start
+        self._state, self._metrics = self._train_step(self._state, batch)
+        self.number += 1
+        self._progress.advance()
+        self._watch.follow(self.number, self._metrics, batch["pair_index"])
+
+    def report(self) -> None:
+        """Shows and writes the figures of the last step."""
+        self._watch.check()
+        figures = jax.tree.map(float, jax_utils.unreplicate(self._metrics))
+        figures["learning_rate"] = float(self._schedule(self.number - 1))
+        figures["pairs_per_second"] = self._progress.report(self.number, figures["loss"])
+        now = time.perf_counter()
+        figures["data_wait_share"] = self._waited / (now - self._reported_at)
+        self._reported_at, self._waited = now, 0.0
+        self._summaries.scalars(self.number, {f"train/{k}": v for k, v in figures.items()})
+
+    def validate(self) -> None:
+        """Measures the errors on the validation pairs and keeps the network if it is the best."""
+        self._watch.check()
+        world_axes = self._config.data.translation_frame == "world"
+        result = validate(self._validation_step, self._state, self._validation, world_axes)
+        figures = result.figures()
+        self._progress.say(f"validation at step {self.number}: {result}")
+        self._summaries.scalars(self.number, {f"validation/{k}": v for k, v in figures.items()})
+        self._summaries.image(self.number, "validation/epipolar_lines", result.pictures)
+        folders = ["last"]
+        if not self.best or figures["position_error_m"] < self.best["position_error_m"]:
+            self.best = {"step": self.number} | figures
+            folders.append("best")
+        if self._is_first:
+            variables = self._host_state().network_variables()
+            for folder in folders:
+                saved_network.save_network(self._workdir / folder, self._config, variables)
+        self._progress.start(self.number)
+        self._reported_at, self._waited = time.perf_counter(), 0.0
+
+    def save(self) -> None:
+        """Starts writing a checkpoint of the last step, unless there is one."""
+        self._watch.check()
+        state = self._host_state()
+        self._checkpoints.save(
+            state,
+            {
+                "data": {"next_step": self.number, "fingerprint": self._train.fingerprint()},
+                "config": record.plain(self._config),
+                "code_version": record.code_version(),
+                "best": self.best,
+            },
+        )
+
+    def finish(self, signal_name: str | None) -> None:
+        """Sees the last checkpoint through and says where everything is.
+
+        Raises:
+          UsageError: the last checkpoint could not be written.
+        """
+        if not self._checkpoints.has(self.number):
+            self.save()
+        if not self._checkpoints.wait():
+            raise UsageError(
+                f"{self._workdir}: step {self.number} is not saved; make room or choose another "
+                "folder, then run the same command again to resume from the last checkpoint"
+            )
+        if not self.is_complete:
+            self._progress.say(
+                f"stopped by {signal_name or 'another process'} at step {self.number}, saved in "
+                f"{self._checkpoints.newest()}; run the same command again to resume"
+            )
+        else:
+            self._progress.say(
+                f"step {self.number} of {self.number} is done; the best network, of step "
+                f"{self.best['step']}, is in {self._workdir / 'best'}"
+            )
+
+    def close(self) -> None:
+        self._progress.close()
+        self._summaries.close()
+        self._checkpoints.close()
+
+    def _host_state(self) -> TrainState:
+        """One replica, copied: the next step reuses the memory of this one."""
+        return jax.tree.map(np.array, jax_utils.unreplicate(self._state))
+
+    def _device_batches(self) -> Iterator[dict[str, jax.Array]]:
+        batches = map(inputs.shard, self._train.loader.batches(self.number))
+        return jax_utils.prefetch_to_device(batches, PREFETCHED_BATCHES, axis_name=step.AXIS)
+
+    def _resumed(self, state: TrainState) -> TrainState:
+        """The state of the newest checkpoint, else `state`."""
+        restored = self._checkpoints.restore(state)
+        if restored is None:
+            return state
+        source, saved = self._checkpoints.newest(), restored.record
+        record.check_same_config(saved["config"], self._config, source)
+        if saved["data"]["fingerprint"] != self._train.fingerprint():
+            raise UsageError(
+                f"{source} is of a run on other data (frames, pairs or poses have changed); give "
+                "the same data or another --workdir"
+            )
+        if saved["code_version"] != record.code_version():
+            self._progress.say(
+                f"note: the code has changed since {source} ({saved['code_version']} there, "
+                f"{record.code_version()} now)"
+            )
+        self.best = saved["best"]
+        self._progress.say(f"resuming from {source}")
+        return restored.state

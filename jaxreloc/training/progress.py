@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Mapping
 from typing import TextIO
 
 import tqdm
@@ -11,37 +10,43 @@ import tqdm
 class Progress:
     """Shows loss, pairs per second and time left of the steps `start` to `total`.
 
-    On a terminal a bar is redrawn in place; elsewhere `report` prints a line.
+    On a terminal a bar is redrawn in place; elsewhere `report` prints a line. Silent where `shown`
+    is False, as in all processes of a run but the first.
     """
 
-    def __init__(self, start: int, total: int, batch_size: int, out: TextIO | None = None):
+    def __init__(
+        self, total: int, batch_size: int, *, shown: bool = True, out: TextIO | None = None
+    ):
         self._out = out or sys.stdout
-        self._total, self._batch_size = total, batch_size
-        self._mark = (start, time.perf_counter())
-        self._bar = None
-        if self._out.isatty():
+        self._total, self._batch_size, self._shown = total, batch_size, shown
+        self._bar: tqdm.tqdm | None = None
+        self._mark = (0, time.perf_counter())
+
+    def start(self, step: int) -> None:
+        """Starts counting time at `step`, the last one done."""
+        self._mark = (step, time.perf_counter())
+        if self._bar is None and self._shown and self._out.isatty():
             self._bar = tqdm.tqdm(
-                total=total, initial=start, file=self._out, unit="step", dynamic_ncols=True
+                total=self._total, initial=step, file=self._out, unit="step", dynamic_ncols=True
             )
 
-    def step(self) -> None:
-        """One more step is done."""
+    def advance(self) -> None:
+        """One more step is under way."""
         if self._bar is not None:
             self._bar.update()
 
-    def report(self, step: int, metrics: Mapping[str, float]) -> float:
-        """Shows the figures of `step`; returns the pairs per second since the last report."""
+    def report(self, step: int, loss: float) -> float:
+        """Shows the loss of `step`; returns the pairs per second since the last report or start."""
         last_step, last_time = self._mark
         self._mark = (step, time.perf_counter())
-        seconds = self._mark[1] - last_time
-        pairs_per_second = (step - last_step) * self._batch_size / max(seconds, 1e-9)
-        parts = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        pairs = (step - last_step) * self._batch_size
+        pairs_per_second = pairs / max(self._mark[1] - last_time, 1e-9)
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{parts}, {pairs_per_second:.3g} pairs/s")
+            self._bar.set_postfix_str(f"loss {loss:.4g}, {pairs_per_second:.3g} pairs/s")
         else:
-            left = (self._total - step) * self._batch_size / pairs_per_second
+            left = (self._total - step) * self._batch_size / max(pairs_per_second, 1e-9)
             self.say(
-                f"step {step}/{self._total}  {parts}  {pairs_per_second:.3g} pairs/s  "
+                f"step {step}/{self._total}: loss {loss:.4g}, {pairs_per_second:.3g} pairs/s, "
                 f"{tqdm.tqdm.format_interval(left)} left"
             )
         return pairs_per_second
@@ -50,7 +55,7 @@ class Progress:
         """Prints a line that stays."""
         if self._bar is not None:
             self._bar.write(line, file=self._out)
-        else:
+        elif self._shown:
             print(line, file=self._out, flush=True)
 
     def close(self) -> None:

@@ -1,0 +1,152 @@
+"""Checkpoints of a run: written in the background, complete whenever they exist, checked on reading.
+
+A checkpoint is a folder `WORKDIR/checkpoints/STEP` of Orbax: `state`, the whole TrainState as NumPy
+arrays, and `record`, JSON that says where in the data the run is, with which config and which code.
+Orbax gives the folder its name only when everything in it is written, so a process that dies in the
+middle of a save leaves the checkpoint before it as the newest.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from flax import traverse_util
+from jax.experimental import multihost_utils
+
+from jaxreloc.training.state import TrainState, from_state_dict, to_state_dict
+from jaxreloc.usage import UsageError
+
+KEPT = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held."""
+
+    state: TrainState  # one replica, NumPy leaves
+    record: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in one folder; every process of a run calls every method.
+
+    Args:
+      folder: created if absent.
+      say: shows a line to the user.
+    """
+
+    def __init__(self, folder: pathlib.Path, say: Callable[[str], None]):
+        # Orbax reports every failure with its traceback; `say` has the one line that matters.
+        logging.get_absl_logger().addFilter(_is_not_orbax)
+        self._folder = folder.absolute()  # a relative path fails in the background, unseen
+        self._say = say
+        self._writing: int | None = None
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def newest(self) -> pathlib.Path | None:
+        """The newest complete checkpoint."""
+        step = self._manager.latest_step()
+        return None if step is None else self._folder / str(step)
+
+    def has(self, step: int) -> bool:
+        """Whether the checkpoint of `step` is complete or being written."""
+        return step == self._writing or step in self._manager.all_steps()
+
+    def save(self, state: TrainState, record: dict[str, Any]) -> None:
+        """Starts writing one replica's `state`; `wait` or the next `save` sees it through."""
+        self.wait()
+        named = to_state_dict(state)
+        step = int(named["step"])
+        record = record | {"checksums": _checksums(named)}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(named), record=ocp.args.JsonSave(record)
+        )
+        self._writing = step
+        try:
+            self._manager.save(step, args=items)
+        except Exception as error:  # noqa: BLE001  (TensorStore raises many kinds for a full disk)
+            self._abandon(error)
+
+    def wait(self) -> bool:
+        """Waits until the save under way is complete; False if it failed, which has been said."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # noqa: BLE001  (as above)
+            self._abandon(error)
+            return False
+        self._writing = None
+        return True
+
+    def restore(self, template: TrainState) -> Restored | None:
+        """The newest checkpoint that can be read; None where there is none.
+
+        One that cannot be read is said, set aside as `STEP.corrupt`, and the one before is tried.
+
+        Raises:
+          UsageError: there are checkpoints and none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                return self._read(step, template)
+            except Exception as error:  # noqa: BLE001  (damage shows in as many ways)
+                reason = " ".join(str(error).split())[:200]
+                self._say(f"checkpoint {self._folder / str(step)} is damaged ({reason})")
+                self._set_aside(step)
+        if steps:
+            raise UsageError(
+                f"{self._folder}: no checkpoint can be read; move the folder away to start anew"
+            )
+        return None
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+    def _read(self, step: int, template: TrainState) -> Restored:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=items)
+        checksums = restored.record.pop("checksums")
+        found = _checksums(restored.state)
+        wrong = sorted(name for name in checksums | found if checksums.get(name) != found.get(name))
+        if wrong:
+            raise ValueError(f"checksums differ: {', '.join(wrong)}")
+        return Restored(from_state_dict(template, restored.state), restored.record)
+
+    def _set_aside(self, step: int) -> None:
+        multihost_utils.sync_global_devices(f"read checkpoint {step}")
+        if jax.process_index() == 0:
+            (self._folder / str(step)).rename(self._folder / f"{step}.corrupt")
+        multihost_utils.sync_global_devices(f"set aside checkpoint {step}")
+        self._manager.reload()
+
+    def _abandon(self, error: Exception) -> None:
+        """Says that a save failed and frees what it had written."""
+        reason = " ".join(str(error).split())[-200:]
+        newest = self.newest()
+        self._say(
+            f"checkpoint of step {self._writing} was NOT saved ({reason}); "
+            f"the last complete one: {newest or 'none'}; training goes on and will try again"
+        )
+        if jax.process_index() == 0:
+            for part in self._folder.glob(f"{self._writing}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+        self._writing = None
+
+
+def _checksums(named: dict[str, Any]) -> dict[str, int]:
+    """CRC-32 of every array, by name: a flipped bit must not pass for a trained parameter."""
+    flat = traverse_util.flatten_dict(named, sep="/")
+    return {name: zlib.crc32(np.ascontiguousarray(array)) for name, array in flat.items()}
+
+
+def _is_not_orbax(record) -> bool:
+    return "orbax" not in record.pathname
