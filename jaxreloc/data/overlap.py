@@ -20,8 +20,8 @@ DEPTH_GRID = (9, 12)  # rows, columns of points per image
 DEPTH_CELLS = (45, 60)  # rows, columns kept of a depth map; an odd multiple of DEPTH_GRID
 DEPTH_TOLERANCE = 0.1  # of the distance; covers the slant of a surface within a cell
 NOMINAL_GRID = (6, 8)
-NOMINAL_DEPTHS = (1.0, 2.5)  # times the scene's depth
-MAX_RAY_ANGLE_DEG = 60.0
+NOMINAL_DEPTHS = (0.5, 1.0, 2.0)  # times the scene's depth
+MAX_RAY_ANGLE_DEG = 75.0
 MIN_RAY_COS = np.float32(np.cos(np.radians(MAX_RAY_ANGLE_DEG)))
 PAIRS_PER_CHUNK = 1024
 DEPTH_READERS = 4
@@ -59,8 +59,10 @@ def depth_overlap(
         depth = sampled[source]
         points = _Rays(cameras, source, target, DEPTH_GRID).at(depth)
         u, v, inside = points.in_image()
-        row = np.clip((v * DEPTH_CELLS[0]).astype(np.int32), 0, DEPTH_CELLS[0] - 1)
-        column = np.clip((u * DEPTH_CELLS[1]).astype(np.int32), 0, DEPTH_CELLS[1] - 1)
+        row, column = (
+            np.clip(k * count, 0, count - 1).astype(np.int32)
+            for k, count in zip((v, u), DEPTH_CELLS)
+        )
         measured = cells[target[:, None], row, column]
         seen = inside & (np.abs(measured - points.z) < DEPTH_TOLERANCE * points.z)
         known = (depth > 0) & ~(inside & (measured == 0))
@@ -76,7 +78,6 @@ def frustum_overlap(
     depth: float,
 ) -> Float[np.ndarray, " n"]:
     """The overlap guessed from poses, for surfaces about `depth` away from the cameras."""
-
     cameras = _UnitCameras(frames.world_from_cam, frames.intrinsics, frames.image_sizes)
 
     def share(source, target):
