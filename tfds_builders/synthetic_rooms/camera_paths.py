@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from tfds_builders.synthetic_rooms.rendering import Camera, RayCaster
+from tfds_builders.synthetic_rooms.ray_casting import RayCaster
+from tfds_builders.synthetic_rooms.rendering import Camera
 from tfds_builders.synthetic_rooms.rooms import Room
 
 WALL_MARGIN = 0.25  # metres between a camera and the walls

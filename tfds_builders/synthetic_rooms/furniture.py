@@ -4,7 +4,16 @@
 import numpy as np
 
 from tfds_builders.synthetic_rooms import textures
-from tfds_builders.synthetic_rooms.meshes import Material, Mesh, ball, box, cylinder, merged, quad
+from tfds_builders.synthetic_rooms.meshes import (
+    CELL,
+    Material,
+    Mesh,
+    ball,
+    box,
+    cylinder,
+    merged,
+    quad,
+)
 
 
 class ProceduralAssets:
@@ -86,13 +95,13 @@ def _table(rng, assets) -> Mesh:
     width, depth = rng.uniform(0.5, 1.8), rng.uniform(0.45, 0.9)
     height, board = rng.uniform(0.4, 0.8), rng.uniform(0.02, 0.05)
     wood = assets.pick_wood(rng)
-    top = box((width, depth, board), wood, period=rng.uniform(0.4, 1), cell=0.4)
+    top = box((width, depth, board), wood, period=rng.uniform(0.4, 1), cell=CELL)
     parts = [top.moved((0, 0, height - board))]
     legs = assets.pick_wood(rng) if rng.random() < 0.5 else _plain(rng)
     parts += _legs(width, depth, height - board, rng.uniform(0.03, 0.08), legs)
     if rng.random() < 0.3:
         cloth = assets.pick_fabric(rng)
-        parts.append(box((width * 0.7, depth * 1.01, 0.004), cloth, 0.4, 0.4).moved((0, 0, height)))
+        parts.append(box((width * 0.7, depth * 1.01, 0.004), cloth, 0.4, CELL).moved((0, 0, height)))
     return merged(parts)
 
 
@@ -101,12 +110,12 @@ def _shelf(rng, assets) -> Mesh:
     width, depth = rng.uniform(0.5, 1.4), rng.uniform(0.22, 0.4)
     height, levels = rng.uniform(0.7, 2.1), int(rng.integers(2, 6))
     wood, board = assets.pick_wood(rng), 0.025
-    side = box((board, depth, height), wood, 0.6, 0.5)
+    side = box((board, depth, height), wood, 0.6, CELL)
     parts = [side.moved((sign * (width - board) / 2, 0, 0)) for sign in (-1, 1)]
     if rng.random() < 0.6:
-        back = box((width, 0.01, height), assets.pick_wood(rng), 0.7, 0.5)
+        back = box((width, 0.01, height), assets.pick_wood(rng), 0.7, CELL)
         parts.append(back.moved((0, -depth / 2, 0)))
-    shelf = box((width, depth, board), wood, 0.6, 0.5)
+    shelf = box((width, depth, board), wood, 0.6, CELL)
     gap = (height - board) / levels
     for level in range(levels + 1):
         bottom = level * gap
@@ -138,7 +147,7 @@ def _shelf_content(rng, assets, width, depth, bottom, room) -> list[Mesh]:
 def _cabinet(rng, assets) -> Mesh:
     """A closed chest with doors or drawers and knobs."""
     width, depth, height = rng.uniform(0.4, 1.4), rng.uniform(0.35, 0.6), rng.uniform(0.5, 2.0)
-    body = box((width, depth, height), assets.pick_wood(rng), rng.uniform(0.4, 1), 0.4)
+    body = box((width, depth, height), assets.pick_wood(rng), rng.uniform(0.4, 1), CELL)
     fronts = assets.pick_wood(rng)
     knob = box((0.03, 0.03, 0.03), _plain(rng))
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 5))
@@ -147,7 +156,7 @@ def _cabinet(rng, assets) -> Mesh:
     for column in range(columns):
         for row in range(rows):
             x, z = (column + 0.5) * w - width / 2, row * h + 0.02
-            front = box((w * 0.93, 0.02, h - 0.04), fronts, 0.5, 0.5)
+            front = box((w * 0.93, 0.02, h - 0.04), fronts, 0.5, CELL)
             parts.append(front.moved((x, depth / 2 + 0.01, z)))
             parts.append(knob.moved((x + w * 0.3, depth / 2 + 0.035, z + h * 0.5)))
     return merged(parts)
@@ -169,10 +178,10 @@ def _sofa(rng, assets) -> Mesh:
     width, depth, seat = rng.uniform(1.0, 2.1), rng.uniform(0.7, 0.95), rng.uniform(0.36, 0.46)
     fabric, arm = assets.pick_fabric(rng), rng.uniform(0.12, 0.22)
     parts = [
-        box((width, depth, seat), fabric, 0.5, 0.5),
-        box((width, 0.2, rng.uniform(0.7, 0.95)), fabric, 0.5, 0.5).moved((0, -depth / 2, 0)),
+        box((width, depth, seat), fabric, 0.5, CELL),
+        box((width, 0.2, rng.uniform(0.7, 0.95)), fabric, 0.5, CELL).moved((0, -depth / 2, 0)),
     ]
-    side = box((arm, depth, seat + 0.18), fabric, 0.5, 0.5)
+    side = box((arm, depth, seat + 0.18), fabric, 0.5, CELL)
     parts += [side.moved((sign * (width - arm) / 2, 0, 0)) for sign in (-1, 1)]
     for x in np.linspace(-0.3, 0.3, int(rng.integers(1, 4))) * width:
         cushion = box((0.4, 0.13, 0.38), assets.pick_fabric(rng), 0.4)
@@ -182,9 +191,9 @@ def _sofa(rng, assets) -> Mesh:
 
 def _bed(rng, assets) -> Mesh:
     width, length = rng.uniform(0.9, 1.6), rng.uniform(1.9, 2.1)
-    frame = box((width, length, 0.3), assets.pick_wood(rng), 0.6, 0.5)
-    cover = box((width * 0.98, length * 0.97, 0.18), assets.pick_fabric(rng), 0.8, 0.4)
-    board = box((width, 0.05, rng.uniform(0.7, 1.1)), assets.pick_wood(rng), 0.6, 0.5)
+    frame = box((width, length, 0.3), assets.pick_wood(rng), 0.6, CELL)
+    cover = box((width * 0.98, length * 0.97, 0.18), assets.pick_fabric(rng), 0.8, CELL)
+    board = box((width, 0.05, rng.uniform(0.7, 1.1)), assets.pick_wood(rng), 0.6, CELL)
     pillow = box((0.55, 0.35, 0.12), assets.pick_fabric(rng), 0.5)
     return merged(
         [
@@ -198,7 +207,7 @@ def _bed(rng, assets) -> Mesh:
 
 def _plinth(rng, assets) -> Mesh:
     size = rng.uniform((0.3, 0.3, 0.3), (0.8, 0.6, 1.1))
-    return box(size, assets.pick_surface(rng), rng.uniform(0.3, 0.8), 0.4)
+    return box(size, assets.pick_surface(rng), rng.uniform(0.3, 0.8), CELL)
 
 
 def _lamp(rng, assets) -> Mesh:

@@ -9,9 +9,12 @@ from jaxreloc.usage import check_choice
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, PathFinder
 from tfds_builders.synthetic_rooms.furniture import ProceduralAssets
 from tfds_builders.synthetic_rooms.photography import photograph, random_development
-from tfds_builders.synthetic_rooms.rendering import RayCaster, Renderer
+from tfds_builders.synthetic_rooms.illumination import bake
+from tfds_builders.synthetic_rooms.ray_casting import RayCaster
+from tfds_builders.synthetic_rooms.rendering import Renderer
 from tfds_builders.synthetic_rooms.rooms import build_room
 from tfds_builders.synthetic_rooms.settings import SPLITS, RoomSettings
+from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +39,8 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
     rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
     room = build_room(rng, ProceduralAssets(rng))
     caster = RayCaster(room.mesh)
-    ambient = np.full((len(room.mesh), 3, 3), 0.25, np.float32)
-    renderer = Renderer(room.mesh, room.lamps, ambient, caster)
+    atlas = TextureAtlas([material.texture for material in room.mesh.materials])
+    renderer = Renderer(room.mesh, caster, atlas, bake(room.mesh, room.lamps, caster, atlas))
     finder = PathFinder(room, caster, settings.roll_deg)
     frames = settings.frames_per_path
     database = [

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
+CELL = 0.1  # metres: the grid into which large surfaces are cut, since light is stored at vertices
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Material:
-    """How a surface reflects: texture times tint, plus a highlight and its own glow.
+    """How a surface looks: texture times tint, plus a highlight and a glow of its own.
 
-    Materials are compared by identity.
+    Materials are told apart by identity.
     """
 
     texture: UInt8[np.ndarray, "size size 3"] | None = None  # display-encoded; None is white
@@ -20,47 +22,45 @@ class Material:
     emission: float = 0.0  # radiance emitted, in units of the albedo
 
 
-WHITE = Material()
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mesh:
-    """T triangles with texture coordinates and materials; metres, z up."""
+    """V vertices and T triangles with texture coordinates and materials; metres, z up."""
 
-    corners: Float32[np.ndarray, "T 3 3"]  # triangle, corner, xyz
-    uvs: Float32[np.ndarray, "T 3 2"]  # in texture widths, repeating; v runs down the image
-    material_ids: Int32[np.ndarray, "T"]  # index into materials
+    vertices: Float32[np.ndarray, "V 3"]
+    normals: Float32[np.ndarray, "V 3"]  # unit; light is computed on this side
+    uvs: Float32[np.ndarray, "V 2"]  # in texture widths, repeating; v runs down the image
+    faces: Int32[np.ndarray, "T 3"]  # indices of vertices
+    material_ids: Int32[np.ndarray, "T"]  # indices of materials
     materials: tuple[Material, ...]
 
     def __len__(self) -> int:
-        return len(self.corners)
+        return len(self.faces)
 
     @property
     def bounds(self) -> Float32[np.ndarray, "2 3"]:
         """The lowest and the highest corner of the axis-aligned box around the mesh."""
-        points = self.corners.reshape(-1, 3)
-        return np.stack([points.min(0), points.max(0)])
+        return np.stack([self.vertices.min(0), self.vertices.max(0)])
 
     def moved(self, translation: Sequence[float], yaw: float = 0.0) -> "Mesh":
         """The mesh turned by `yaw` radians about z, then translated."""
-        rotation = rotation_about_z(yaw)
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         return self.transformed(rotation, translation)
 
     def transformed(self, rotation: np.ndarray, translation: Sequence[float]) -> "Mesh":
-        """The mesh under x -> rotation @ x + translation (a 3x3 matrix; scaling is allowed)."""
-        corners = self.corners @ np.asarray(rotation, np.float32).T
-        return dataclasses.replace(self, corners=corners + np.asarray(translation, np.float32))
+        """The mesh under x -> rotation @ x + translation."""
+        rotation = np.asarray(rotation, np.float32)
+        return dataclasses.replace(
+            self,
+            vertices=self.vertices @ rotation.T + np.asarray(translation, np.float32),
+            normals=self.normals @ rotation.T,
+        )
 
     def standing(self) -> "Mesh":
         """The mesh shifted so that its box is centred on the z axis and stands on z = 0."""
         low, high = self.bounds
         middle = (low + high) / 2
         return self.moved((-middle[0], -middle[1], -low[2]))
-
-
-def rotation_about_z(angle: float) -> np.ndarray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], np.float32)
 
 
 def merged(meshes: Sequence[Mesh]) -> Mesh:
@@ -70,9 +70,12 @@ def merged(meshes: Sequence[Mesh]) -> Mesh:
     ids = [
         np.array([index[m] for m in mesh.materials], np.int32)[mesh.material_ids] for mesh in meshes
     ]
+    first = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
     return Mesh(
-        corners=np.concatenate([mesh.corners for mesh in meshes]),
+        vertices=np.concatenate([mesh.vertices for mesh in meshes]),
+        normals=np.concatenate([mesh.normals for mesh in meshes]),
         uvs=np.concatenate([mesh.uvs for mesh in meshes]),
+        faces=np.concatenate([mesh.faces + np.int32(i) for mesh, i in zip(meshes, first)]),
         material_ids=np.concatenate(ids),
         materials=tuple(materials),
     )
@@ -90,35 +93,40 @@ def quad(
 
     Args:
       period: metres that one texture width covers; None stretches the texture over the quad once.
-      cell: the longest edge allowed before the quad is cut into a grid (light is stored at corners).
+      cell: the longest edge allowed before the quad is cut into a grid.
     """
-    origin, right, up = (np.asarray(v, np.float32) for v in (origin, right, up))
+    origin, right, up = (np.asarray(v, np.float64) for v in (origin, right, up))
     width, height = np.linalg.norm(right), np.linalg.norm(up)
     columns, rows = (1, 1) if cell is None else (int(np.ceil(s / cell)) for s in (width, height))
     s, t = np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows + 1))
     points = origin + s[..., None] * right + t[..., None] * up
     repeats = (1.0, 1.0) if period is None else (width / period, height / period)
+    normal = np.cross(right, up)
+    normals = np.broadcast_to(normal / np.linalg.norm(normal), points.shape)
     uvs = np.stack([s * repeats[0], (1 - t) * repeats[1]], -1)
-    return _single(_grid_triangles(points), _grid_triangles(uvs), material)
+    return _grid_mesh(points, normals, uvs, material)
 
 
 def box(
     size: Sequence[float], material: Material, period: float | None = None, cell: float | None = None
 ) -> Mesh:
-    """A box of the given width, depth and height (x, y, z), standing centred on z = 0."""
+    """A box of the given width, depth and height (x, y, z), standing centred on z = 0.
+
+    Args:
+      period: metres that one texture width covers; None stretches the texture over each side once.
+      cell: as for `quad`.
+    """
     x, y, z = (float(s) for s in size)
-    low = np.array([-x / 2, -y / 2, 0])
-    high = np.array([x / 2, y / 2, z])
-    ex, ey, ez = np.diag([x, y, z])
-    faces = [
-        (low, ex, ez),
-        (low + ex, ey, ez),
-        (high - ez, -ex, ez),
-        (low + ey, -ey, ez),
-        (low + ez, ex, ey),
-        (low + ey, ex, -ey),
-    ]
-    return merged([quad(*face, material, period, cell) for face in faces])
+    if cell is not None and max(x, y, z) > cell:
+        return merged([quad(*side, material, period, cell) for side in _box_sides(x, y, z)])
+    extent = np.array([x, y, z])
+    repeats = 1.0 if period is None else _BOX_SPANS @ extent / period
+    return dataclasses.replace(
+        _UNIT_BOX,
+        vertices=(_UNIT_BOX.vertices * extent).astype(np.float32),
+        uvs=(_UNIT_BOX.uvs * repeats).astype(np.float32),
+        materials=(material,),
+    )
 
 
 def cylinder(
@@ -132,46 +140,78 @@ def cylinder(
     top_radius = radius if top_radius is None else top_radius
     angles = np.linspace(0, 2 * np.pi, segments + 1)
     circle = np.stack([np.cos(angles), np.sin(angles), np.zeros_like(angles)], -1)
-    lid_height = np.array([0, 0, height])
-    rings = np.stack([circle * radius, circle * top_radius + lid_height, np.zeros_like(circle)])
-    rings[2] += lid_height
-    u = np.broadcast_to(angles / (2 * np.pi), (2, segments + 1))
-    side_uvs = np.stack([u, np.broadcast_to([[1.0], [0.0]], u.shape)], -1)
-    lid_uvs = np.stack([circle[:, :2] / 2 + 0.5, np.full_like(circle[:, :2], 0.5)])
-    side = _single(_grid_triangles(rings[:2]), _grid_triangles(side_uvs), material)
-    lid = _single(_grid_triangles(rings[1:])[::2], _grid_triangles(lid_uvs)[::2], material)
+    top = np.array([0, 0, height])
+    u = angles / (2 * np.pi)
+    side = _grid_mesh(
+        np.stack([circle * radius, circle * top_radius + top]),
+        np.stack([circle, circle]),
+        np.stack([np.stack([u, np.ones_like(u)], -1), np.stack([u, np.zeros_like(u)], -1)]),
+        material,
+    )
+    middle = np.zeros_like(circle)
+    lid = _grid_mesh(
+        np.stack([circle * top_radius, middle]) + top,
+        np.broadcast_to((0.0, 0.0, 1.0), (2, *circle.shape)),
+        np.stack([circle[:, :2], middle[:, :2]]) / 2 + 0.5,
+        material,
+    )
     return merged([side, lid])
 
 
 def ball(radius: float, material: Material, segments: int = 12) -> Mesh:
     """A sphere standing on z = 0."""
-    longitude = np.linspace(0, 2 * np.pi, segments + 1)
-    latitude = np.linspace(-np.pi / 2, np.pi / 2, segments // 2 + 1)
-    longitude, latitude = np.meshgrid(longitude, latitude)
-    points = radius * np.stack(
-        [
-            np.cos(latitude) * np.cos(longitude),
-            np.cos(latitude) * np.sin(longitude),
-            np.sin(latitude) + 1,
-        ],
-        -1,
+    longitude, latitude = np.meshgrid(
+        np.linspace(0, 2 * np.pi, segments + 1),
+        np.linspace(-np.pi / 2, np.pi / 2, segments // 2 + 1),
     )
+    cos = np.cos(latitude)
+    normals = np.stack([cos * np.cos(longitude), cos * np.sin(longitude), np.sin(latitude)], -1)
     uvs = np.stack([longitude / (2 * np.pi), 0.5 - latitude / np.pi], -1)
-    return _single(_grid_triangles(points), _grid_triangles(uvs), material)
+    return _grid_mesh(radius * (normals + (0, 0, 1)), normals, uvs, material)
 
 
-def _grid_triangles(values: np.ndarray) -> np.ndarray:
-    """Two triangles for each cell of a grid of values [rows, columns, k]: [T, 3, k]."""
-    a, b = values[:-1, :-1], values[:-1, 1:]
-    c, d = values[1:, 1:], values[1:, :-1]
-    cells = np.stack([np.stack([a, b, c], -2), np.stack([a, c, d], -2)], 2)
-    return cells.reshape(-1, 3, values.shape[-1])
+def _box_sides(x: float, y: float, z: float) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Lower left corner, rightward and upward edge of each side: front, right, back, left, top,
+    bottom."""
+    low = np.array([-x / 2, -y / 2, 0])
+    high = np.array([x / 2, y / 2, z])
+    ex, ey, ez = np.diag([x, y, z])
+    return [
+        (low, ex, ez),
+        (low + ex, ey, ez),
+        (high - ez, -ex, ez),
+        (low + ey, -ey, ez),
+        (low + ez, ex, ey),
+        (low + ey, ex, -ey),
+    ]
 
 
-def _single(corners: np.ndarray, uvs: np.ndarray, material: Material) -> Mesh:
+def _grid_mesh(
+    points: np.ndarray, normals: np.ndarray, uvs: np.ndarray, material: Material
+) -> Mesh:
+    """A mesh from grids [rows, columns, k] that face the viewer who sees rows run upwards."""
+    rows, columns = points.shape[:2]
+    index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
+    faces = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)], 2).reshape(-1, 3)
     return Mesh(
-        corners=corners.astype(np.float32),
-        uvs=uvs.astype(np.float32),
-        material_ids=np.zeros(len(corners), np.int32),
+        vertices=points.reshape(-1, 3).astype(np.float32),
+        normals=normals.reshape(-1, 3).astype(np.float32),
+        uvs=uvs.reshape(-1, 2).astype(np.float32),
+        faces=faces,
+        material_ids=np.zeros(len(faces), np.int32),
         materials=(material,),
     )
+
+
+_WHITE = Material()
+_UNIT_BOX = merged([quad(*side, _WHITE) for side in _box_sides(1, 1, 1)])
+# Which edges of the box u and v run along, for the four vertices of each side.
+_BOX_SPANS = np.repeat(
+    np.array(
+        [[[1, 0, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1]]] * 2
+        + [[[1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 1, 0]]]
+    ),
+    4,
+    axis=0,
+)

@@ -6,10 +6,10 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from tfds_builders.synthetic_rooms.meshes import Material, Mesh, box, merged, quad
-from tfds_builders.synthetic_rooms.rendering import Lamp, RayCaster
+from tfds_builders.synthetic_rooms.illumination import Lamp
+from tfds_builders.synthetic_rooms.meshes import CELL, Material, Mesh, box, merged, quad
+from tfds_builders.synthetic_rooms.ray_casting import RayCaster
 
-CELL = 0.3  # metres: the grid of large surfaces that carries the ambient light
 WALL_GAP = 0.02
 FLOOR_GAP = 0.003
 
