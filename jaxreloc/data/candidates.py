@@ -33,7 +33,8 @@ def sample_candidates(
     rng: np.random.Generator,
 ) -> Candidates:
     """At most `capacity` pairs per (rotation, baseline) bin, all pairs of a bin equally likely."""
-    half_sine_edges = np.sin(np.radians(rotation_deg.edges) / 2) ** 2
+    edges = np.array(rotation_deg.edges)
+    half_sine_edges = np.where(edges < 180, np.sin(np.radians(edges) / 2) ** 2, np.inf)
     by_rotation = dataclasses.replace(rotation_deg, edges=tuple(half_sine_edges))
     by_distance = dataclasses.replace(baseline_m, edges=tuple(np.square(baseline_m.edges)))
     reservoir = _Reservoir(capacity)
@@ -56,7 +57,7 @@ def _pair_blocks(frames: PosedFrames, rng: np.random.Generator) -> Iterator[tupl
     """
     q = Rotation.from_matrix(frames.world_from_cam[:, :3, :3]).as_quat().astype(np.float32)
     centre = frames.world_from_cam[:, :3, 3]
-    centre = (centre - centre.mean(axis=0)).astype(np.float32)
+    centre = (centre - centre[:1]).astype(np.float32)
     n = len(frames)
     start = 0
     while start < n - 1:
