@@ -54,11 +54,12 @@ class FrameCache:
         self._size = size
         self._directory = None if directory is None else _writable(pathlib.Path(directory))
         self._memory_bytes = memory_bytes
+        self._kept_bytes = 0
         self._memory: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._unreadable: dict[tuple[int, int], UsageError] = {}
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_memory": {}}  # a worker process fills its own
+        return self.__dict__ | {"_memory": {}, "_kept_bytes": 0}  # a worker fills its own
 
     def read(
         self, scene: int, frame: int
@@ -79,9 +80,10 @@ class FrameCache:
             except UsageError as error:
                 self._unreadable[key] = error
                 raise
+            image = image.view()
             image.flags.writeable = False
-            if self._memory_bytes >= image.nbytes:
-                self._memory_bytes -= image.nbytes
+            if self._kept_bytes + image.nbytes <= self._memory_bytes:
+                self._kept_bytes += image.nbytes
                 self._memory[key] = image, pixel_map
         return image, pixel_map @ self._scenes[scene].intrinsics[frame]
 
