@@ -1,6 +1,5 @@
 """Procedural furniture and clutter: each piece is new, made of boxes, cylinders and textures."""
 
-
 import numpy as np
 
 from tfds_builders.synthetic_rooms import textures
@@ -62,16 +61,16 @@ class ProceduralAssets:
     def _pick(self, rng, materials: list[Material]) -> Material:
         return materials[rng.integers(len(materials))]
 
-    def pick_wood(self, rng) -> Material:
+    def wood(self, rng) -> Material:
         return self._pick(rng, self._woods if rng.random() < 0.7 else self._surfaces)
 
-    def pick_fabric(self, rng) -> Material:
+    def fabric(self, rng) -> Material:
         return self._pick(rng, self._fabrics)
 
-    def pick_surface(self, rng) -> Material:
+    def surface(self, rng) -> Material:
         return self._pick(rng, self._surfaces)
 
-    def pick_spines(self, rng) -> Material:
+    def spines(self, rng) -> Material:
         return self._pick(rng, self._spines)
 
 
@@ -94,13 +93,13 @@ def _legs(width, depth, height, thickness, material) -> list[Mesh]:
 def _table(rng, assets) -> Mesh:
     width, depth = rng.uniform(0.5, 1.8), rng.uniform(0.45, 0.9)
     height, board = rng.uniform(0.4, 0.8), rng.uniform(0.02, 0.05)
-    wood = assets.pick_wood(rng)
+    wood = assets.wood(rng)
     top = box((width, depth, board), wood, period=rng.uniform(0.4, 1), cell=CELL)
     parts = [top.moved((0, 0, height - board))]
-    legs = assets.pick_wood(rng) if rng.random() < 0.5 else _plain(rng)
+    legs = assets.wood(rng) if rng.random() < 0.5 else _plain(rng)
     parts += _legs(width, depth, height - board, rng.uniform(0.03, 0.08), legs)
     if rng.random() < 0.3:
-        cloth = assets.pick_fabric(rng)
+        cloth = assets.fabric(rng)
         parts.append(box((width * 0.7, depth * 1.01, 0.004), cloth, 0.4, CELL).moved((0, 0, height)))
     return merged(parts)
 
@@ -109,13 +108,13 @@ def _shelf(rng, assets) -> Mesh:
     """An open rack whose boards carry books and boxes."""
     width, depth = rng.uniform(0.5, 1.4), rng.uniform(0.22, 0.4)
     height, levels = rng.uniform(0.7, 2.1), int(rng.integers(2, 6))
-    wood, board = assets.pick_wood(rng), 0.025
+    wood, board = assets.wood(rng), 0.025
     side = box((board, depth, height), wood, 0.6, CELL)
     parts = [side.moved((sign * (width - board) / 2, 0, 0)) for sign in (-1, 1)]
     if rng.random() < 0.6:
-        back = box((width, 0.01, height), assets.pick_wood(rng), 0.7, CELL)
+        back = box((width - board, 0.01, height - 0.01), assets.wood(rng), 0.7, CELL)
         parts.append(back.moved((0, -depth / 2, 0)))
-    shelf = box((width, depth, board), wood, 0.6, CELL)
+    shelf = box((width - 2 * board, depth * 0.98, board), wood, 0.6, CELL)
     gap = (height - board) / levels
     for level in range(levels + 1):
         bottom = level * gap
@@ -132,7 +131,7 @@ def _shelf_content(rng, assets, width, depth, bottom, room) -> list[Mesh]:
         height = room * rng.uniform(0.5, 0.92)
         kind = rng.random()
         if kind < 0.6:
-            material = assets.pick_spines(rng)
+            material = assets.spines(rng)
         elif kind < 0.8:
             material = assets.picture(rng)
         else:
@@ -147,8 +146,8 @@ def _shelf_content(rng, assets, width, depth, bottom, room) -> list[Mesh]:
 def _cabinet(rng, assets) -> Mesh:
     """A closed chest with doors or drawers and knobs."""
     width, depth, height = rng.uniform(0.4, 1.4), rng.uniform(0.35, 0.6), rng.uniform(0.5, 2.0)
-    body = box((width, depth, height), assets.pick_wood(rng), rng.uniform(0.4, 1), CELL)
-    fronts = assets.pick_wood(rng)
+    body = box((width, depth, height), assets.wood(rng), rng.uniform(0.4, 1), CELL)
+    fronts = assets.wood(rng)
     knob = box((0.03, 0.03, 0.03), _plain(rng))
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 5))
     parts = [body]
@@ -164,8 +163,8 @@ def _cabinet(rng, assets) -> Mesh:
 
 def _chair(rng, assets) -> Mesh:
     side, height = rng.uniform(0.38, 0.52), rng.uniform(0.4, 0.5)
-    frame = assets.pick_wood(rng) if rng.random() < 0.6 else _plain(rng)
-    seat = box((side, side, 0.05), assets.pick_fabric(rng), 0.35).moved((0, 0, height - 0.05))
+    frame = assets.wood(rng) if rng.random() < 0.6 else _plain(rng)
+    seat = box((side, side, 0.05), assets.fabric(rng), 0.35).moved((0, 0, height - 0.05))
     back_height = rng.uniform(0.3, 0.5)
     back = box((side, 0.03, back_height), frame, 0.4).moved((0, -side / 2, height + 0.05))
     posts = box((0.03, 0.03, back_height), frame, 0.4)
@@ -176,25 +175,25 @@ def _chair(rng, assets) -> Mesh:
 
 def _sofa(rng, assets) -> Mesh:
     width, depth, seat = rng.uniform(1.0, 2.1), rng.uniform(0.7, 0.95), rng.uniform(0.36, 0.46)
-    fabric, arm = assets.pick_fabric(rng), rng.uniform(0.12, 0.22)
+    fabric, arm = assets.fabric(rng), rng.uniform(0.12, 0.22)
     parts = [
-        box((width, depth, seat), fabric, 0.5, CELL),
-        box((width, 0.2, rng.uniform(0.7, 0.95)), fabric, 0.5, CELL).moved((0, -depth / 2, 0)),
+        box((width - 0.04, depth - 0.04, seat), fabric, 0.5, CELL),
+        box((width - 0.02, 0.2, rng.uniform(0.7, 0.95)), fabric, 0.5, CELL).moved((0, -depth / 2, 0)),
     ]
-    side = box((arm, depth, seat + 0.18), fabric, 0.5, CELL)
+    side = box((arm, depth - 0.02, seat + 0.18), fabric, 0.5, CELL)
     parts += [side.moved((sign * (width - arm) / 2, 0, 0)) for sign in (-1, 1)]
     for x in np.linspace(-0.3, 0.3, int(rng.integers(1, 4))) * width:
-        cushion = box((0.4, 0.13, 0.38), assets.pick_fabric(rng), 0.4)
+        cushion = box((0.4, 0.13, 0.38), assets.fabric(rng), 0.4)
         parts.append(cushion.moved((x, -depth / 2 + 0.2, seat), rng.normal(0, 0.15)))
     return merged(parts)
 
 
 def _bed(rng, assets) -> Mesh:
     width, length = rng.uniform(0.9, 1.6), rng.uniform(1.9, 2.1)
-    frame = box((width, length, 0.3), assets.pick_wood(rng), 0.6, CELL)
-    cover = box((width * 0.98, length * 0.97, 0.18), assets.pick_fabric(rng), 0.8, CELL)
-    board = box((width, 0.05, rng.uniform(0.7, 1.1)), assets.pick_wood(rng), 0.6, CELL)
-    pillow = box((0.55, 0.35, 0.12), assets.pick_fabric(rng), 0.5)
+    frame = box((width, length, 0.3), assets.wood(rng), 0.6, CELL)
+    cover = box((width * 0.98, length * 0.97, 0.18), assets.fabric(rng), 0.8, CELL)
+    board = box((width, 0.05, rng.uniform(0.7, 1.1)), assets.wood(rng), 0.6, CELL)
+    pillow = box((0.55, 0.35, 0.12), assets.fabric(rng), 0.5)
     return merged(
         [
             frame,
@@ -207,12 +206,12 @@ def _bed(rng, assets) -> Mesh:
 
 def _plinth(rng, assets) -> Mesh:
     size = rng.uniform((0.3, 0.3, 0.3), (0.8, 0.6, 1.1))
-    return box(size, assets.pick_surface(rng), rng.uniform(0.3, 0.8), CELL)
+    return box(size, assets.surface(rng), rng.uniform(0.3, 0.8), CELL)
 
 
 def _lamp(rng, assets) -> Mesh:
     height = rng.uniform(1.1, 1.7)
-    shade = Material(assets.pick_fabric(rng).texture, (1.0, 0.95, 0.8), emission=0.5)
+    shade = Material(assets.fabric(rng).texture, (1.0, 0.95, 0.8), emission=0.5)
     return merged(
         [
             cylinder(0.15, 0.03, _plain(rng)),
@@ -226,8 +225,8 @@ def _plant(rng, assets) -> Mesh:
     """A pot with long leaves."""
     pot, tall = rng.uniform(0.1, 0.2), rng.uniform(0.4, 1.2)
     tint = (rng.uniform(0.05, 0.3), rng.uniform(0.3, 0.7), rng.uniform(0.03, 0.2))
-    leaf_material = Material(assets.pick_wood(rng).texture, tint, gloss=0.2)
-    parts = [cylinder(pot * 0.8, pot * 1.8, assets.pick_surface(rng), top_radius=pot)]
+    leaf_material = Material(assets.wood(rng).texture, tint, gloss=0.2)
+    parts = [cylinder(pot * 0.8, pot * 1.8, assets.surface(rng), top_radius=pot)]
     for azimuth in rng.uniform(0, 2 * np.pi, int(rng.integers(14, 30))):
         lean, length, width = rng.uniform(0.1, 0.9), tall * rng.uniform(0.5, 1), 0.05
         tip = (0, length * np.sin(lean), length * np.cos(lean))
@@ -238,7 +237,7 @@ def _plant(rng, assets) -> Mesh:
 
 def _parcel(rng, assets) -> Mesh:
     size = rng.uniform((0.06, 0.05, 0.04), (0.4, 0.3, 0.35))
-    return box(size, assets.picture(rng) if rng.random() < 0.75 else assets.pick_surface(rng))
+    return box(size, assets.picture(rng) if rng.random() < 0.75 else assets.surface(rng))
 
 
 def _tin(rng, assets) -> Mesh:
@@ -246,7 +245,7 @@ def _tin(rng, assets) -> Mesh:
 
 
 def _ball(rng, assets) -> Mesh:
-    return ball(rng.uniform(0.04, 0.13), assets.pick_surface(rng))
+    return ball(rng.uniform(0.04, 0.13), assets.surface(rng))
 
 
 def _books(rng, assets) -> Mesh:
@@ -271,7 +270,7 @@ def _screen(rng, assets) -> Mesh:
 
 def _vase(rng, assets) -> Mesh:
     radius, height = rng.uniform(0.03, 0.1), rng.uniform(0.1, 0.35)
-    material = assets.pick_surface(rng)
+    material = assets.surface(rng)
     waist = radius * rng.uniform(0.4, 0.9)
     lower = cylinder(radius * 0.7, height / 2, material, top_radius=radius)
     upper = cylinder(radius, height / 2, material, top_radius=waist).moved((0, 0, height / 2))

@@ -5,6 +5,7 @@ Colours are linear inside; a texture's display value v means the albedo (v / 255
 
 import dataclasses
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
@@ -69,60 +70,59 @@ class Renderer:
         pixels = np.stack([x.reshape(-1), y.reshape(-1)], -1)
         rays = camera.rays(pixels)
         hits = self._caster.first_hits(camera.centre, rays)
-        depth = np.where(hits.triangle >= 0, hits.distance, np.float32(0))
-        outline = np.flatnonzero(self._outlines(hits, depth, shape))
+        depth = np.where(hits.triangle >= 0, hits.distance, np.float32(0)).reshape(shape)
+        outline = np.flatnonzero(self._outlines(hits, depth))
         finer = (pixels[outline][:, None] + SUBPIXELS).reshape(-1, 2)
         fine_rays = camera.rays(finer)
         fine_hits = self._caster.first_hits(camera.centre, fine_rays)
         colour = self._shade(camera, np.concatenate([rays, fine_rays]), _joined(hits, fine_hits))
-        image = colour[: len(pixels)]
-        image[outline] = colour[len(pixels) :].reshape(-1, len(SUBPIXELS), 3).mean(1)
-        return image.reshape(*shape, 3), depth.reshape(shape)
+        planes, fine = colour[:, : len(pixels)], colour[:, len(pixels) :]
+        planes[:, outline] = fine.reshape(3, -1, len(SUBPIXELS)).mean(2)
+        return cv2.merge([plane.reshape(shape) for plane in planes]), depth
 
-    def _outlines(self, hits: Hits, depth: np.ndarray, shape) -> Bool[np.ndarray, "h w"]:
+    def _outlines(self, hits: Hits, depth: np.ndarray) -> Bool[np.ndarray, "h w"]:
         """Pixels whose neighbour lies on another surface, on either side of the border."""
-        normals = self._triangles.normals[hits.triangle].reshape(*shape, 3)
-        material = self._triangles.materials[hits.triangle].reshape(shape)
-        inverse = (1 / np.maximum(depth, 1e-3)).reshape(shape)
-        outline = np.zeros(shape, bool)
-        for a, b in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        normals = np.take(self._triangles.normals, hits.triangle, axis=1).reshape(3, *depth.shape)
+        material = np.take(self._triangles.materials, hits.triangle).reshape(depth.shape)
+        inverse = 1 / np.maximum(depth, np.float32(1e-3))
+        outline = np.zeros(depth.shape, bool)
+        for a, b in ((np.s_[..., :-1], np.s_[..., 1:]), (np.s_[..., :-1, :], np.s_[..., 1:, :])):
             step = np.abs(inverse[a] - inverse[b]) > DEPTH_EDGE * inverse[a]
-            bend = np.einsum("ijk,ijk->ij", normals[a], normals[b]) < NORMAL_EDGE
+            bend = (normals[a] * normals[b]).sum(0) < NORMAL_EDGE
             different = step | bend | (material[a] != material[b])
             outline[a] |= different
             outline[b] |= different
         return outline
 
-    def _shade(self, camera: Camera, rays: np.ndarray, hits: Hits) -> Float32[np.ndarray, "n 3"]:
+    def _shade(self, camera: Camera, rays: np.ndarray, hits: Hits) -> Float32[np.ndarray, "3 n"]:
         surface = self._triangles.at(hits)
-        length = np.sqrt(np.einsum("ij,ij->i", rays, rays))
-        cosine = np.abs(np.einsum("ij,ij->i", rays, surface.normals)) / length
+        rays = np.ascontiguousarray(rays.T)
+        length = np.sqrt((rays * rays).sum(0))
+        cosine = np.abs((rays * surface.normals).sum(0)) / length
         focal = np.float32(camera.intrinsics[0, 0])
         footprint = hits.distance * length / (focal * np.sqrt(np.maximum(cosine, 0.05)))
-        level = np.log2(surface.texels_per_metre * footprint + 1e-9)
+        level = np.log2(surface.texels_per_metre * footprint + np.float32(1e-9))
         colour = self._atlas.lookup(surface.materials, surface.uvs, level)
         colour *= surface.tinted_light
         glossy = np.flatnonzero(surface.gloss > 0)
-        if len(glossy):
-            towards = rays[glossy] / length[glossy, None]
-            points = camera.centre + rays[glossy] * hits.distance[glossy, None]
-            colour[glossy] += self._highlights(
-                points, surface.normals[glossy], towards, surface.gloss[glossy]
-            )
-        colour[hits.triangle < 0] = 0
+        towards = rays[:, glossy] / length[glossy]
+        points = camera.centre[:, None] + rays[:, glossy] * hits.distance[glossy]
+        normals, gloss = surface.normals[:, glossy], surface.gloss[glossy]
+        colour[:, glossy] += self._highlights(points, normals, towards, gloss)
+        colour[:, hits.triangle < 0] = 0
         return colour
 
-    def _highlights(self, points, normals, towards, gloss) -> Float32[np.ndarray, "n 3"]:
+    def _highlights(self, points, normals, towards, gloss) -> Float32[np.ndarray, "3 n"]:
         """Blinn's highlights of the lamps; `towards` points from the eye to the points."""
         total = np.zeros_like(points)
-        side = -np.sign(np.einsum("ij,ij->i", towards, normals))
+        side = -np.sign((towards * normals).sum(0))
         for position, intensity in self._lamps:
-            to_lamp = position - points
-            squared = np.einsum("ij,ij->i", to_lamp, to_lamp)
-            half = to_lamp / np.sqrt(squared)[:, None] - towards
-            half /= np.sqrt(np.einsum("ij,ij->i", half, half))[:, None] + np.float32(1e-6)
-            lobe = np.maximum(side * np.einsum("ij,ij->i", half, normals), 0) ** SHARPNESS
-            total += (gloss * lobe / squared)[:, None] * intensity
+            to_lamp = position[:, None] - points
+            squared = (to_lamp * to_lamp).sum(0)
+            half = to_lamp / np.sqrt(squared) - towards
+            half /= np.sqrt((half * half).sum(0)) + np.float32(1e-6)
+            lobe = np.maximum(side * (half * normals).sum(0), 0) ** SHARPNESS
+            total += intensity[:, None] * (gloss * lobe / squared)
         return total
 
 
@@ -135,18 +135,16 @@ def _joined(a: Hits, b: Hits) -> Hits:
 class _Surface:
     """What shading needs to know of n points on the mesh."""
 
-    normals: Float32[np.ndarray, "n 3"]  # of the triangles, on an arbitrary side
-    uvs: Float32[np.ndarray, "n 2"]
-    tinted_light: Float32[np.ndarray, "n 3"]
+    normals: Float32[np.ndarray, "3 n"]  # of the triangles, on an arbitrary side
+    uvs: Float32[np.ndarray, "2 n"]
+    tinted_light: Float32[np.ndarray, "3 n"]
     materials: Int32[np.ndarray, "n"]
     texels_per_metre: Float32[np.ndarray, "n"]
     gloss: Float32[np.ndarray, "n"]
 
 
 class _Triangles:
-    """The mesh's shading data, one row a triangle, so that a hit costs one gather."""
-
-    _LIGHT = slice(11, 20)
+    """The mesh's shading data, one plane a quantity, since NumPy is fast along long axes only."""
 
     def __init__(self, mesh: Mesh, atlas: TextureAtlas):
         self._mesh = mesh
@@ -154,15 +152,13 @@ class _Triangles:
         corners, uvs = mesh.vertices[mesh.faces], mesh.uvs[mesh.faces]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         area = np.maximum(np.linalg.norm(cross, axis=1), 1e-12)
-        self.normals = (cross / area[:, None]).astype(np.float32)
+        self.normals = np.ascontiguousarray((cross / area[:, None]).T, np.float32)
         uv_area = np.abs(np.linalg.det(uvs[:, 1:] - uvs[:, :1]))
         density = np.sqrt(uv_area / area) * atlas.sizes[mesh.material_ids]
-        gloss = np.array([m.gloss for m in mesh.materials], np.float32)[mesh.material_ids]
-        self._rows = np.empty((len(mesh), self._LIGHT.stop), np.float32)
-        self._rows[:, 0:3] = self.normals
-        self._rows[:, 3] = density
-        self._rows[:, 4] = gloss
-        self._rows[:, 5:11] = _planes(uvs)
+        self._density = density.astype(np.float32)
+        self._gloss = np.array([m.gloss for m in mesh.materials], np.float32)[mesh.material_ids]
+        self._uvs = _planes(uvs)
+        self._light = np.zeros((9, len(mesh)), np.float32)
 
     def set_irradiance(self, irradiance: Float32[np.ndarray, "V 3"]) -> None:
         """Sets the light at the vertices; tint and glow are multiplied and added here."""
@@ -170,22 +166,31 @@ class _Triangles:
         tint = np.array([m.tint for m in self._mesh.materials], np.float32)[ids, None]
         emission = np.array([m.emission for m in self._mesh.materials], np.float32)[ids]
         light = irradiance[self._mesh.faces] + emission[:, None, None]
-        self._rows[:, self._LIGHT] = _planes(light * tint)
+        self._light = _planes(light * tint)
 
     def at(self, hits: Hits) -> _Surface:
-        rows = np.take(self._rows, hits.triangle, axis=0)
-        u, v = hits.u[:, None], hits.v[:, None]
+        index = hits.triangle
         return _Surface(
-            normals=rows[:, :3],
-            texels_per_metre=rows[:, 3],
-            gloss=rows[:, 4],
-            uvs=rows[:, 5:7] + u * rows[:, 7:9] + v * rows[:, 9:11],
-            tinted_light=rows[:, 11:14] + u * rows[:, 14:17] + v * rows[:, 17:20],
-            materials=np.take(self.materials, hits.triangle),
+            normals=np.take(self.normals, index, axis=1),
+            uvs=_interpolated(self._uvs, hits),
+            tinted_light=_interpolated(self._light, hits),
+            materials=np.take(self.materials, index),
+            texels_per_metre=np.take(self._density, index),
+            gloss=np.take(self._gloss, index),
         )
 
 
-def _planes(values: np.ndarray) -> np.ndarray:
-    """Corner values [T, 3, k] as rows of the value at the first corner and the steps to the others."""
+def _planes(values: np.ndarray) -> Float32[np.ndarray, "3k T"]:
+    """Corner values [T, 3, k] as planes: k at the first corner, then the k steps to each other."""
     base = values[:, :1]
-    return np.concatenate([base, values[:, 1:] - base], 1).reshape(len(values), -1)
+    rows = np.concatenate([base, values[:, 1:] - base], 1).reshape(len(values), -1)
+    return np.ascontiguousarray(rows.T, np.float32)
+
+
+def _interpolated(planes: np.ndarray, hits: Hits) -> Float32[np.ndarray, "k n"]:
+    base, along_u, along_v = np.split(np.take(planes, hits.triangle, axis=1), 3)
+    along_u *= hits.u
+    along_v *= hits.v
+    base += along_u
+    base += along_v
+    return base

@@ -4,14 +4,13 @@ import dataclasses
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from tfds_builders.synthetic_rooms.illumination import Lamp
 from tfds_builders.synthetic_rooms.meshes import CELL, Material, Mesh, box, merged, quad
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
 
 WALL_GAP = 0.02
-FLOOR_GAP = 0.003
 
 
 class Assets(Protocol):
@@ -22,6 +21,8 @@ class Assets(Protocol):
     def floor(self, rng: np.random.Generator) -> Material: ...
 
     def ceiling(self, rng: np.random.Generator) -> Material: ...
+
+    def wood(self, rng: np.random.Generator) -> Material: ...
 
     def rug(self, rng: np.random.Generator) -> Material: ...
 
@@ -45,45 +46,60 @@ class Room:
 def build_room(rng: np.random.Generator, assets: Assets) -> Room:
     """A room of random size and content."""
     size = rng.uniform((2.8, 2.8, 2.3), (5.5, 5.5, 2.9)).astype(np.float32)
-    shell = _shell(rng, assets, size)
     furniture = _furniture(rng, assets, size)
-    fixed = shell + furniture + _wall_hangings(rng, assets, size)
+    hangings, windows = _wall_hangings(rng, assets, size)
+    fixed = _shell(rng, assets, size) + furniture + hangings
     things = _clutter(rng, assets, size, RayCaster(merged(fixed)))
     subjects = np.stack([piece.bounds.mean(0) for piece in furniture + things[::4]])
-    lamps, fittings = _lamps(rng, size)
-    return Room(size, merged(fixed + things + fittings), lamps, subjects)
+    lamps, fittings = _ceiling_lamps(rng, size)
+    return Room(size, merged(fixed + things + fittings), (*lamps, *windows), subjects)
 
 
-def _walls(size: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Origin (lower left, seen from inside), rightward edge and inward normal of each wall."""
-    half = np.array([size[0] / 2, size[1] / 2, 0])
-    corner = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]])
+@dataclasses.dataclass(frozen=True)
+class _Wall:
+    """A wall as seen from inside: x runs right along it, y into the room, z up."""
+
+    world_from_wall: Float64[np.ndarray, "4 4"]  # its origin is the lower left corner
+    length: float
+
+    def placed(self, mesh: Mesh) -> Mesh:
+        """`mesh`, given in the wall's axes, in the room's."""
+        return mesh.transformed(self.world_from_wall[:3, :3], self.world_from_wall[:3, 3])
+
+
+def _walls(size: np.ndarray) -> list[_Wall]:
     walls = []
-    for i in range(4):
-        start = np.append(corner[i], 0) * half
-        right = np.append(corner[(i + 1) % 4], 0) * half - start
-        inward = np.cross(right, (0, 0, 1.0))
-        walls.append((start, right, inward / np.linalg.norm(inward)))
+    for yaw in np.arange(4) * np.pi / 2:
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        pose = np.eye(4)
+        pose[:2, :2] = [[cos, -sin], [sin, cos]]
+        length, depth = np.abs(pose[:2, :2].T @ size[:2])
+        pose[:2, 3] = pose[:2, :2] @ (-length / 2, -depth / 2)
+        walls.append(_Wall(pose, length))
     return walls
 
 
 def _shell(rng, assets: Assets, size: np.ndarray) -> list[Mesh]:
+    """Walls with skirting boards, floor with rugs, ceiling."""
     width, depth, height = size
     paper, period = assets.wall(rng), rng.uniform(0.5, 2.5)
+    skirting, rise = assets.wood(rng), rng.uniform(0.05, 0.14)
     parts = []
-    for origin, right, _ in _walls(size):
+    for wall in _walls(size):
         material = paper if rng.random() < 0.7 else assets.wall(rng)
-        parts.append(quad(origin, right, (0, 0, height), material, period, CELL))
+        face = quad((wall.length, 0, 0), (-wall.length, 0, 0), (0, 0, height), material, period, CELL)
+        board = box((wall.length, 0.015, rise), skirting, 0.6).moved((wall.length / 2, 0.0075, 0))
+        parts += [wall.placed(face), wall.placed(board)]
     corner = (-width / 2, -depth / 2, 0)
     floor_period = rng.uniform(0.6, 2.2)
     parts.append(quad(corner, (width, 0, 0), (0, depth, 0), assets.floor(rng), floor_period, CELL))
     above = (-width / 2, depth / 2, height)
     parts.append(quad(above, (width, 0, 0), (0, -depth, 0), assets.ceiling(rng), 2.0, CELL))
-    for _ in range(int(rng.integers(0, 3))):
+    for layer in range(1, 1 + int(rng.integers(0, 3))):
         extent = rng.uniform((0.7, 0.7), (1.8, 1.4))
-        rug = box((*extent, 0.008), assets.rug(rng), rng.uniform(0.5, 1.2), CELL)
+        rug = box((*extent, 0.005 * layer), assets.rug(rng), rng.uniform(0.5, 1.2), CELL)
         place = rng.uniform(-0.25, 0.25, 2) * size[:2]
-        parts.append(rug.moved((*place, FLOOR_GAP * (1 + len(parts))), rng.uniform(0, np.pi)))
+        parts.append(rug.moved((*place, 0), rng.uniform(0, np.pi)))
     return parts
 
 
@@ -107,14 +123,11 @@ def _furniture(rng, assets: Assets, size: np.ndarray) -> list[Mesh]:
 
 def _against_wall(rng, piece: Mesh, size: np.ndarray) -> Mesh | None:
     width, depth, _ = piece.bounds[1] - piece.bounds[0]
-    origin, right, inward = _walls(size)[rng.integers(4)]
-    length = np.linalg.norm(right)
-    if width > length:
+    wall = _walls(size)[rng.integers(4)]
+    if width > wall.length:
         return None
-    along = rng.uniform(width / 2, length - width / 2)
-    place = origin + right / length * along + inward * (depth / 2 + WALL_GAP)
-    yaw = np.arctan2(-inward[0], inward[1])  # turns the piece's front, +y, to face the room
-    return piece.moved(place, yaw)
+    along = rng.uniform(width / 2, wall.length - width / 2)
+    return wall.placed(piece.moved((along, depth / 2 + WALL_GAP, 0)))
 
 
 def _free(rng, piece: Mesh, size: np.ndarray) -> Mesh:
@@ -131,34 +144,71 @@ def _overlap(piece: Mesh, taken: np.ndarray, gap: float = 0.04) -> bool:
     return bool((low[:2] < taken[1, :2] + gap).all() and (high[:2] > taken[0, :2] - gap).all())
 
 
-def _wall_hangings(rng, assets: Assets, size: np.ndarray) -> list[Mesh]:
-    """Framed pictures and wall boards that do not overlap one another."""
-    hangings, taken = [], []
-    for _ in range(int(rng.uniform(3, 6) * 4)):
+def _wall_hangings(rng, assets: Assets, size: np.ndarray) -> tuple[list[Mesh], list[Lamp]]:
+    """A door, windows with the daylight they let in, pictures and wall boards, none overlapping."""
+    hangings, daylight, taken = [], [], []
+    kinds = [_door] + [_window] * int(rng.integers(0, 3)) + [_picture] * int(rng.integers(8, 20))
+    for kind in kinds:
         side = int(rng.integers(4))
-        origin, right, inward = _walls(size)[side]
-        length = np.linalg.norm(right)
-        width, height = rng.uniform((0.2, 0.2), (1.0, 0.8))
-        left = rng.uniform(0.05, length - width - 0.05)
-        bottom = rng.uniform(0.7, size[2] - height - 0.1)
-        spot = (side, left, left + width, bottom, bottom + height)
-        if any(
-            side == t[0] and spot[1] < t[2] and spot[2] > t[1] and spot[3] < t[4] and spot[4] > t[3]
-            for t in taken
+        wall = _walls(size)[side]
+        width, bottom, height = _HANGING_EXTENT[kind](rng, size[2])
+        left = rng.uniform(0.05, max(0.06, wall.length - width - 0.05))
+        low, high = np.array([left, bottom]), np.array([left + width, bottom + height])
+        if high[0] > wall.length or any(
+            side == s and (low < h).all() and (high > l).all() for s, l, h in taken
         ):
             continue
-        taken.append(spot)
-        along = right / length
-        deep = rng.uniform(0.05, 0.25) if rng.random() < 0.2 else rng.uniform(0.01, 0.04)
-        frame = Material(None, tuple(rng.uniform(0.02, 0.6) * rng.uniform(0.6, 1, 3)))
-        back = origin + along * (left + width / 2) + np.array([0, 0, bottom])
-        board = box((width, deep, height), frame, cell=CELL).moved((0, deep / 2, 0))
-        hangings.append(board.transformed(np.stack([-along, inward, (0, 0, 1.0)], 1), back))
-        rim = rng.uniform(0, 0.04)
-        corner = back - along * (width / 2 - rim) + inward * (deep + 0.002) + (0, 0, rim)
-        face = (along * (width - 2 * rim), (0, 0, height - 2 * rim))
-        hangings.append(quad(corner, *face, assets.picture(rng), cell=CELL))
-    return hangings
+        taken.append((side, low, high))
+        mesh = wall.placed(kind(rng, assets, width, height).moved((left + width / 2, 0, bottom)))
+        hangings.append(mesh)
+        if kind is _window:
+            inward = 0.15 * wall.world_from_wall[:3, 1]
+            place = (mesh.bounds.mean(0) + inward).astype(np.float32)
+            sky = np.array([0.9, 0.96, 1.0]) * rng.uniform(0.3, 2.5)
+            daylight.append(Lamp(place, sky.astype(np.float32), radius=0.4))
+    return hangings, daylight
+
+
+def _door(rng, assets: Assets, width: float, height: float) -> Mesh:
+    frame, leaf = assets.wood(rng), assets.wood(rng)
+    metal = Material(None, tuple(rng.uniform(0.2, 0.6) * np.ones(3)), gloss=0.6)
+    handle = box((0.12, 0.05, 0.02), metal).moved((width * 0.36, 0.06, height * 0.5))
+    parts = [box((width, 0.03, height), frame, 0.8, CELL).moved((0, 0.015, 0)), handle]
+    panel = box((width - 0.14, 0.045, height - 0.08), leaf, 0.7, CELL)
+    return merged([*parts, panel.moved((0, 0.0225, 0.01))])
+
+
+def _window(rng, assets: Assets, width: float, height: float) -> Mesh:
+    frame = Material(None, tuple(rng.uniform(0.4, 0.8) * rng.uniform(0.9, 1, 3)))
+    view = dataclasses.replace(assets.picture(rng), emission=rng.uniform(0.6, 1.5))
+    pane = quad((width / 2, 0.02, 0), (-width, 0, 0), (0, 0, height), view)
+    post = box((0.05, 0.05, height), frame, cell=CELL)
+    rail = box((width, 0.05, 0.05), frame, cell=CELL)
+    posts = [post.moved((x * (width - 0.05), 0.025, 0)) for x in (-0.5, 0, 0.5)]
+    rails = [rail.moved((0, 0.025, z * (height - 0.05))) for z in (0, 1)]
+    return merged([pane, *posts, *rails])
+
+
+def _picture(rng, assets: Assets, width: float, height: float) -> Mesh:
+    deep = rng.uniform(0.05, 0.25) if rng.random() < 0.2 else rng.uniform(0.01, 0.04)
+    frame = Material(None, tuple(rng.uniform(0.02, 0.6) * rng.uniform(0.6, 1, 3)))
+    board = box((width, deep, height), frame, cell=CELL).moved((0, deep / 2, 0))
+    rim = rng.uniform(0, 0.04)
+    right, up = (2 * rim - width, 0, 0), (0, 0, height - 2 * rim)
+    face = quad((width / 2 - rim, deep + 0.002, rim), right, up, assets.picture(rng), cell=CELL)
+    return merged([board, face])
+
+
+# Width, height of the lower edge and height of a hanging, in a room of the given height.
+_HANGING_EXTENT = {
+    _door: lambda rng, room: (rng.uniform(0.75, 0.95), 0.0, rng.uniform(1.95, 2.1)),
+    _window: lambda rng, room: (rng.uniform(0.6, 1.6), rng.uniform(0.7, 0.9), rng.uniform(0.9, 1.3)),
+    _picture: lambda rng, room: (
+        rng.uniform(0.2, 1.0),
+        rng.uniform(0.7, room - 0.9),
+        rng.uniform(0.2, 0.8),
+    ),
+}
 
 
 def _clutter(rng, assets: Assets, size: np.ndarray, caster: RayCaster) -> list[Mesh]:
@@ -192,7 +242,7 @@ def _clutter(rng, assets: Assets, size: np.ndarray, caster: RayCaster) -> list[M
     return things
 
 
-def _lamps(rng, size: np.ndarray) -> tuple[tuple[Lamp, ...], list[Mesh]]:
+def _ceiling_lamps(rng, size: np.ndarray) -> tuple[tuple[Lamp, ...], list[Mesh]]:
     """One to three ceiling lamps and their glowing covers."""
     count = int(rng.integers(1, 4))
     warmth = rng.uniform(0, 1)

@@ -37,45 +37,52 @@ class TextureAtlas:
     def lookup(
         self,
         texture: Int32[np.ndarray, "n"],
-        uvs: Float32[np.ndarray, "n 2"],
+        uvs: Float32[np.ndarray, "2 n"],
         level: Float32[np.ndarray, "n"],
-    ) -> Float32[np.ndarray, "n 3"]:
+    ) -> Float32[np.ndarray, "3 n"]:
         """Linear albedo (v / 255)^2, bilinear within the nearest mip level.
 
         Args:
           uvs: in texture widths from the top-left corner.
           level: log2 of the texels that one sample covers.
         """
-        level = np.clip(np.rint(level).astype(np.int32), 0, self._top_level[texture])
-        size = self.sizes[texture] >> level
-        base = self._offsets[texture * MAX_LEVELS + level]
-        position = uvs * size[:, None].astype(np.float32) - np.float32(0.5)
-        floor = np.floor(position)
-        fraction = position - floor
-        cell = floor.astype(np.int64).astype(np.int32)
+        level = np.rint(level).astype(np.int32)
+        np.clip(level, 0, np.take(self._top_level, texture), out=level)
+        size = np.take(self.sizes, texture) >> level
+        base = np.take(self._offsets, texture * MAX_LEVELS + level)
         mask = size - 1
-        left, top = cell[:, 0] & mask, cell[:, 1] & mask
-        right, bottom = (left + 1) & mask, (top + 1) & mask
+        left, right, fx = _neighbours(uvs[0], size, mask)
+        top, bottom, fy = _neighbours(uvs[1], size, mask)
         upper, lower = base + top * size, base + bottom * size
-        fx, fy = fraction[:, :1], fraction[:, 1:]
-        a = self._fetch(upper + left)
-        a += fx * (self._fetch(upper + right) - a)
-        b = self._fetch(lower + left)
-        b += fx * (self._fetch(lower + right) - b)
-        a += fy * (b - a)
-        albedo = a[:, :3] * np.float32(1 / 255)
-        albedo *= albedo
+        corners = [
+            np.take(self._texels, index)
+            for index in (upper + left, upper + right, lower + left, lower + right)
+        ]
+        albedo = np.empty((3, len(texture)), np.float32)
+        for channel in range(3):
+            a, b, c, d = (
+                texels.view(np.uint8)[channel::4].astype(np.float32) for texels in corners
+            )
+            a += fx * (b - a)
+            c += fx * (d - c)
+            a += fy * (c - a)
+            a *= np.float32(1 / 255)
+            np.multiply(a, a, out=albedo[channel])
         return albedo
 
     def mean_albedo(self) -> Float32[np.ndarray, "textures 3"]:
-        """The mean linear albedo of each texture."""
+        """The linear albedo of each texture's one-texel level."""
         n = len(self.sizes)
-        middle = np.full((n, 2), 0.5, np.float32)
-        return self.lookup(np.arange(n, dtype=np.int32), middle, np.full(n, 99, np.float32))
+        middle = np.full((2, n), 0.5, np.float32)
+        return self.lookup(np.arange(n, dtype=np.int32), middle, self._top_level).T
 
-    def _fetch(self, index: np.ndarray) -> Float32[np.ndarray, "n 4"]:
-        texels = np.take(self._texels, index)
-        return texels.view(np.uint8).reshape(-1, 4).astype(np.float32)
+
+def _neighbours(u: np.ndarray, size: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The texels before and after `u` along one axis, and how far it is from the first."""
+    position = u * size.astype(np.float32) - np.float32(0.5)
+    floor = np.floor(position)
+    first = floor.astype(np.int32) & mask
+    return first, (first + 1) & mask, position - floor
 
 
 def _mip_chain(texture: UInt8[np.ndarray, "size size 3"]) -> list[np.ndarray]:

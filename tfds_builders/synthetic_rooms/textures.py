@@ -11,7 +11,7 @@ SIZE = 256
 
 def surface(rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
     """A texture of a random kind that repeats without a seam."""
-    kinds = [_plaster, _wood, _bricks, _tiles, _stripes, _fabric, _marble, _dots, _diamonds]
+    kinds = [_plaster, _wood, _wood, _bricks, _tiles, _stripes, _fabric, _marble, _dots, _diamonds]
     return kinds[rng.integers(len(kinds))](rng)
 
 
@@ -32,7 +32,7 @@ def wood(rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
 
 
 def fabric(rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
-    kinds = [_fabric, _stripes, _dots, _diamonds, _carpet]
+    kinds = [_fabric, _fabric, _carpet, _stripes, _dots, _diamonds]
     return kinds[rng.integers(len(kinds))](rng)
 
 
@@ -91,11 +91,13 @@ def _enlarged(grid: np.ndarray) -> np.ndarray:
 
 
 def _colour(rng: np.random.Generator, low: int = 30, high: int = 235) -> tuple[int, int, int]:
-    """An RGB colour, of moderate saturation more often than not."""
-    value = rng.uniform(low, high)
-    spread = rng.uniform(5, 70) if rng.random() < 0.75 else rng.uniform(70, 130)
-    colour = np.clip(value + spread * rng.uniform(-1, 1, 3), 5, 250)
-    return tuple(int(c) for c in colour)
+    """An RGB colour as rooms have them: mostly greyish or muted, warm more often than cold."""
+    hue = rng.uniform(0.0, 0.14) if rng.random() < 0.55 else rng.uniform()
+    muted = rng.random()
+    saturation = rng.uniform(*((0, 0.15) if muted < 0.45 else (0.1, 0.4) if muted < 0.85 else (0.4, 0.8)))
+    offsets = np.array([0.0, 2 / 3, 1 / 3])
+    pure = np.clip(np.abs((hue + offsets) % 1 * 6 - 3) - 1, 0, 1)
+    return tuple((rng.uniform(low, high) * (1 - saturation * (1 - pure))).astype(int).tolist())
 
 
 def _contrasting(rng: np.random.Generator, colour) -> tuple[int, int, int]:
@@ -137,8 +139,8 @@ def _wood(rng):
     warp = noise(rng, range(0, 4), stretch=3)
     rings = np.sin(2 * np.pi * (rng.integers(2, 8) * x.T + rng.uniform(0.1, 0.6) * warp))
     fibres = noise(rng, range(1, 5), stretch=4)
-    dark = np.array(_colour(rng, 50, 110)) * (1.15, 0.9, 0.6)
-    light = dark * rng.uniform(1.4, 2.1)
+    dark = rng.uniform(50, 140) * np.array([1, rng.uniform(0.66, 0.86), rng.uniform(0.4, 0.75)])
+    light = np.minimum(dark * rng.uniform(1.3, 1.9), 245)
     return _blend(dark, light, 0.5 + 0.25 * rings + 0.2 * fibres)
 
 
