@@ -82,11 +82,13 @@ class PairLoader:
             ending the iteration; training takes the next pair in their place.
 
         Raises:
-          UsageError: an unknown translation frame, sizes that do not fit together, or a cache
-            directory that cannot be written.
+          UsageError: no pairs, an unknown translation frame, sizes that do not fit together, or a
+            cache directory that cannot be written.
         """
         check_choice("translation frame", translation_frame, TRANSLATION_FRAMES)
         _check_sizes(image_size, crop)
+        if not len(pairs):
+            raise UsageError("no pairs to load; mine some, or check the pair list")
         if batch_size % process_count:
             raise UsageError(
                 f"batch_size={batch_size} does not divide over {process_count} processes"
