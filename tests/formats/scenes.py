@@ -135,20 +135,21 @@ def make_tum_list(folder, poses, name=str):
 
 
 def _make_colmap(folder, rng):
-    write_colmap(folder / "sparse/0", frames_with_pictures(rng, folder))
+    write_colmap(folder / "sparse/0", frames_with_pictures(rng, folder, n=5))
 
 
 def _make_tum(folder, rng):
-    make_tum_sequence(folder, rng, [1.0, 2.0], [1.0, 2.0])
+    times = [1.0, 2.0, 3.0, 4.0, 5.0]
+    make_tum_sequence(folder, rng, times, times)
     (folder / "intrinsics.txt").write_text("500 500 320 240")
 
 
-# A folder of each format, by the format's name: called with the folder and a generator.
+# A folder of five frames (7-Scenes: six) of each format; called with the folder and a generator.
 MAKERS = {
-    "transforms.json": lambda folder, rng: make_transforms_json(folder, random_poses(rng, 4)),
+    "transforms.json": lambda folder, rng: make_transforms_json(folder, random_poses(rng, 5)),
     "COLMAP": _make_colmap,
     "TUM RGB-D": _make_tum,
     "7-Scenes": make_seven_scenes,
-    "CSV": lambda folder, rng: make_csv(folder, random_poses(rng, 4)),
-    "TUM pose list": lambda folder, rng: make_tum_list(folder, random_poses(rng, 4)),
+    "CSV": lambda folder, rng: make_csv(folder, random_poses(rng, 5)),
+    "TUM pose list": lambda folder, rng: make_tum_list(folder, random_poses(rng, 5)),
 }
