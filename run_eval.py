@@ -8,18 +8,19 @@
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
+from jaxreloc.training import config_flag
 from jaxreloc.usage import UsageError, run_script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("scene", [], "Scene, or scenes separated by commas; `all` means every one.")
 flags.DEFINE_string("dataset", "seven_scenes", "Dataset that the scene belongs to.")
 flags.DEFINE_string("data_path", None, "Folder of your own photographs (posed_images).")
+flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared datasets (its default).")
 flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in.")
 flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
-config_flags.DEFINE_config_file("config", None, "Insist on the network of this config.")
+config_flag.define_config()
 flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).")
 flags.DEFINE_integer("num_neighbors", 5, "Retrieved images a query.", lower_bound=1)
 flags.DEFINE_enum("method", "robust", ["robust", "paper"], "Fusion of the relative poses.")
@@ -54,30 +55,26 @@ def evaluate_estimates() -> str:
 
 def evaluate_network() -> str:
     """The table of a trained network beside the baselines."""
-    from jaxreloc.data import datasets
     from jaxreloc.evaluation import run
-    from jaxreloc.localization.network import load_inference_network
 
     if not FLAGS.scene:
         raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
     if bool(FLAGS.workdir) == bool(FLAGS.checkpoint):
         raise UsageError("give --workdir (of run_train.py) or --checkpoint, one of them")
     source = pathlib.Path(FLAGS.workdir or FLAGS.checkpoint)
-    scenes = FLAGS.scene
-    if scenes == ["all"]:
-        scenes = datasets.scene_names(FLAGS.dataset, data_dir=FLAGS.data_dir)
     settings = run.Settings(
         dataset=FLAGS.dataset,
-        scenes=tuple(scenes),
+        scenes=tuple(FLAGS.scene),
         data_path=FLAGS.data_path,
         data_dir=FLAGS.data_dir,
+        skip_bad_frames=FLAGS.skip_bad_frames,
         num_neighbors=FLAGS.num_neighbors,
         fusion_method=FLAGS.method,
         methods=("network", *FLAGS.baseline),
     )
-    network = load_inference_network(source, FLAGS.config.model if FLAGS.config else None)
     out = pathlib.Path(FLAGS.out) if FLAGS.out else source / "eval" / FLAGS.dataset
-    return run.evaluate_dataset(network, settings, out, {"network": str(source)})
+    model = FLAGS.config.model if FLAGS.config else None
+    return run.evaluate_saved_network(source, settings, out, model=model)
 
 
 if __name__ == "__main__":

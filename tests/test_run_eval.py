@@ -134,8 +134,11 @@ def test_unknown_config_field_lists_the_known(workdir):
 
 
 def test_unreadable_picture_and_pose_that_is_not_rigid(photographs, workdir):
-    (photographs / "images" / "03.png").write_bytes(b"not a picture")
+    picture = photographs / "images" / "03.png"
+    good = picture.read_bytes()
+    picture.write_bytes(b"not a picture")
     fails_with(run_eval(*own_photographs(photographs, workdir)), "03.png")
+    picture.write_bytes(good)
 
     def shear(content):
         content["frames"][4]["transform_matrix"][0][1] += 0.5

@@ -11,7 +11,6 @@ from jaxreloc.evaluation.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.localizer import Localization, Localizer
-from jaxreloc.usage import check_choice
 
 # Key (on the command line, in file names) and name (in tables) of each method.
 METHODS = {
@@ -53,8 +52,6 @@ def evaluate_scene(
       methods: of METHODS' keys; the results come in its order.
       progress: wraps the iteration over the queries, as tqdm does.
     """
-    for method in methods:
-        check_choice("method", method, METHODS)
     methods = [method for method in METHODS if method in methods]
     sift = SiftRelator(database) if "sift" in methods else None
 

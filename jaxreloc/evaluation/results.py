@@ -12,7 +12,7 @@ import numpy as np
 from jaxreloc import files
 from jaxreloc.evaluation.evaluate import MethodResult
 from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, summarize
-from jaxreloc.formats.pose_lists import write_evaluation_poses
+from jaxreloc.formats.pose_list import EvaluationPoses, write_evaluation_poses
 
 
 def write_results(
@@ -30,9 +30,9 @@ def write_results(
     for scene, results in scenes.items():
         for result in results:
             found = result.success
-            names = [name for name, ok in zip(result.names, found, strict=True) if ok]
-            path = folder / scene / f"{result.key}.txt"
-            write_evaluation_poses(path, names, result.world_from_query[found])
+            names = tuple(name for name, ok in zip(result.names, found, strict=True) if ok)
+            poses = EvaluationPoses(names, result.world_from_query[found], None)
+            write_evaluation_poses(folder / scene / f"{result.key}.txt", poses)
     metrics = {
         scene: {result.key: _figures(result) for result in results}
         for scene, results in scenes.items()

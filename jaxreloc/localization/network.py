@@ -30,6 +30,8 @@ class InferenceNetwork:
         apply = functools.partial(loaded.network.apply, variables)
         self._encode = jax.jit(functools.partial(apply, method="encode"))
         self._descriptor = jax.jit(functools.partial(apply, method="descriptor"))
+        probe = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
+        self.feature_structure = jax.tree.structure(jax.eval_shape(self._encode, probe))
         self._relate = jax.jit(functools.partial(_relate_one_to_many, apply))
 
     def prepare(

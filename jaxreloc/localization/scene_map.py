@@ -1,7 +1,9 @@
 """The database side of a scene: what is computed once, before the first query."""
 
 import dataclasses
-from collections.abc import Callable
+import os
+import pathlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,10 @@ import jaxlie
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.network import InferenceNetwork
+from jaxreloc.localization import map_files
+from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.network import InferenceNetwork, load_inference_network
+from jaxreloc.usage import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,49 +24,61 @@ class SceneMap:
     network: InferenceNetwork  # made the descriptors and the features
     names: tuple[str, ...]
     world_from_db: jaxlie.SE3  # batch axis M
-    intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
+    network_intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
     descriptors: Float[Array, "M dim"]  # L2-normalised
-    features: PyTree  # what the pair head takes, on the host, leading axis M
+    features: Sequence["Rows"]  # leaves of what the pair head takes
+    thumbnails: Sequence[bytes | pathlib.Path]  # JPEG
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @classmethod
+    def from_images(cls, network: InferenceNetwork, *parts: EncodedImages) -> "SceneMap":
+        """A map of all the images of `parts`."""
+        world_from_cam = np.concatenate([part.world_from_cam for part in parts])
+        return cls(
+            network=network,
+            names=tuple(name for part in parts for name in part.names),
+            world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(world_from_cam, jnp.float32)),
+            network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
+            descriptors=jnp.asarray(np.concatenate([part.descriptors for part in parts])),
+            features=[Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)],
+            thumbnails=[thumbnail for part in parts for thumbnail in part.thumbnails],
+        )
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "SceneMap":
+        """A map on disk; pair features stay there, mapped into memory.
+
+        Raises:
+          UsageError: it is no map, of another version, or damaged.
+        """
+        folder = pathlib.Path(folder)
+        manifest = map_files.read_manifest(folder)
+        parts = [map_files.read_segment(folder, segment) for segment in manifest.segments]
+        network = load_inference_network(map_files.network_file(folder, manifest))
+        if {len(part.features) for part in parts} != {network.feature_structure.num_leaves}:
+            raise UsageError(f"{folder}: pair features are incomplete; build the map again")
+        return cls.from_images(network, *parts)
 
     def neighbor_features(
         self, neighbors: Int[np.ndarray, "N"]
     ) -> tuple[PyTree, Float[np.ndarray, "N 3 3"]]:
         """Features and intrinsics of the database images `neighbors`, leading axis N."""
-        return jax.tree.map(lambda x: x[neighbors], self.features), self.intrinsics[neighbors]
+        leaves = [rows.take(neighbors) for rows in self.features]
+        features = jax.tree.unflatten(self.network.feature_structure, leaves)
+        return features, self.network_intrinsics[neighbors]
 
 
-def build_scene_map(
-    frames: PosedFrames,
-    network: InferenceNetwork,
-    *,
-    batch_size: int = 16,
-    progress: Callable[[range], object] = lambda batches: batches,
-) -> SceneMap:
-    """Encodes every database image once, in batches of one fixed shape.
+class Rows:
+    """Several arrays as one, row after row; only the rows asked for are read."""
 
-    Args:
-      progress: wraps the iteration over batches, as tqdm does.
-    """
-    n = len(frames)
-    parts, intrinsics = [], []
-    for start in progress(range(0, n, batch_size)):
-        indices = range(start, min(start + batch_size, n))
-        prepared = [network.prepare(frames.images[i], frames.intrinsics[i]) for i in indices]
-        intrinsics += [k for _, k in prepared]
-        images = np.stack([image for image, _ in prepared])
-        padding = [(0, batch_size - len(images))] + [(0, 0)] * 3
-        features = network.encode(np.pad(images, padding))
-        encoded = (features, network.descriptor(features))
-        parts.append(jax.tree.map(lambda x, count=len(images): np.asarray(x[:count]), encoded))
-    features, descriptors = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-    return SceneMap(
-        network=network,
-        names=frames.names,
-        world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(frames.world_from_cam, jnp.float32)),
-        intrinsics=np.stack(intrinsics).astype(np.float32),
-        descriptors=jnp.asarray(descriptors),
-        features=features,
-    )
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def take(self, index: Int[np.ndarray, "N"]) -> np.ndarray:
+        """The rows at `index`, in that order."""
+        part = np.searchsorted(self._starts, index, side="right") - 1
+        row = index - self._starts[part]
+        return np.stack([self._parts[p][r] for p, r in zip(part, row, strict=True)])

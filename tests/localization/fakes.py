@@ -15,11 +15,13 @@ class OracleNetwork:
     L2-normalised.
     """
 
+    feature_structure = jax.tree.structure({"pose": 0})
+
     def prepare(self, image, intrinsics):
         return image, intrinsics
 
     def encode(self, images):
-        return {"pose": images.astype(np.float32)[:, 0, :, 0] / 1e3}
+        return {"pose": pose_in_picture(images)}
 
     def descriptor(self, features):
         x = jnp.concatenate([features["pose"][:, 4:], jnp.ones_like(features["pose"][:, :1])], axis=1)
@@ -31,19 +33,21 @@ class OracleNetwork:
         return jax.vmap(lambda a, b: a.inverse() @ b)(db, query)
 
 
+def pose_in_picture(images) -> np.ndarray:
+    """The `wxyz_xyz` whose bytes are the pixels of pictures [*b, 1, 28, 3]."""
+    return np.ascontiguousarray(images[..., 0, :, 0]).view(np.float32)
+
+
 def oracle_frames(rng, n, scene="room") -> PosedFrames:
-    """n frames whose pictures hold their own pose, in thousandths, as int32 pixels."""
+    """n frames whose pictures hold their own pose as bytes."""
     tangent = rng.normal(size=(n, 6)) * np.array([1, 1, 1, 0.3, 0.3, 0.3])
     poses = jax.vmap(jaxlie.SE3.exp)(jnp.asarray(tangent, jnp.float32))
-    parameters = np.round(np.asarray(poses.wxyz_xyz) * 1e3).astype(np.int32)
-    pictures = [np.broadcast_to(row[None, :, None], (1, 7, 3)) for row in parameters]
-    wxyz_xyz = parameters / 1e3
-    wxyz_xyz[:, :4] /= np.linalg.norm(wxyz_xyz[:, :4], axis=1, keepdims=True)
+    pixels = np.ascontiguousarray(np.asarray(poses.wxyz_xyz)).view(np.uint8)
     return PosedFrames(
         scene=scene,
         names=tuple(f"{i:03d}.png" for i in range(n)),
-        world_from_cam=np.asarray(jax.vmap(jaxlie.SE3.as_matrix)(jaxlie.SE3(jnp.asarray(wxyz_xyz))), np.float64),
+        world_from_cam=np.asarray(jax.vmap(jaxlie.SE3.as_matrix)(poses), np.float64),
         intrinsics=np.tile(np.eye(3), (n, 1, 1)),
-        image_sizes=np.tile([7, 1], (n, 1)),
-        images=pictures,
+        image_sizes=np.tile([28, 1], (n, 1)),
+        images=list(np.tile(pixels[:, None, :, None], (1, 1, 1, 3))),
     )
