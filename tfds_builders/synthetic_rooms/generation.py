@@ -7,7 +7,8 @@ import numpy as np
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, PathFinder
-from tfds_builders.synthetic_rooms.furniture import ProceduralAssets
+from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
+from tfds_builders.synthetic_rooms.palette import procedural_palette
 from tfds_builders.synthetic_rooms.photography import photograph, random_development
 from tfds_builders.synthetic_rooms.illumination import bake
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
@@ -37,7 +38,8 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
     """
     check_choice("split", split, SPLITS)
     rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
-    room = build_room(rng, ProceduralAssets(rng))
+    palette = procedural_palette(rng)
+    room = build_room(rng, palette, ProceduralFurniture(palette))
     caster = RayCaster(room.mesh)
     atlas = TextureAtlas([material.texture for material in room.mesh.materials])
     renderer = Renderer(room.mesh, caster, atlas, bake(room.mesh, room.lamps, caster, atlas))

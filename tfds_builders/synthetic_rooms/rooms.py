@@ -8,29 +8,20 @@ from jaxtyping import Float32, Float64
 
 from tfds_builders.synthetic_rooms.illumination import Lamp
 from tfds_builders.synthetic_rooms.meshes import CELL, Material, Mesh, box, merged, quad
+from tfds_builders.synthetic_rooms.palette import Palette, ceiling, pick
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
 
 WALL_GAP = 0.02
 
 
-class Assets(Protocol):
-    """Where a room's materials and furniture come from."""
+class Catalogue(Protocol):
+    """Where a room's furniture comes from."""
 
-    def wall(self, rng: np.random.Generator) -> Material: ...
+    def furniture(self, rng: np.random.Generator) -> Mesh:
+        """A piece at its height above the floor, centred on the z axis, its front towards +y."""
 
-    def floor(self, rng: np.random.Generator) -> Material: ...
-
-    def ceiling(self, rng: np.random.Generator) -> Material: ...
-
-    def wood(self, rng: np.random.Generator) -> Material: ...
-
-    def rug(self, rng: np.random.Generator) -> Material: ...
-
-    def picture(self, rng: np.random.Generator) -> Material: ...
-
-    def furniture(self, rng: np.random.Generator) -> Mesh: ...
-
-    def clutter(self, rng: np.random.Generator) -> Mesh: ...
+    def clutter(self, rng: np.random.Generator) -> Mesh:
+        """A small thing that stands on z = 0, centred on the z axis."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +34,13 @@ class Room:
     subjects: Float32[np.ndarray, "n 3"]  # points worth looking at, one a piece of furniture
 
 
-def build_room(rng: np.random.Generator, assets: Assets) -> Room:
+def build_room(rng: np.random.Generator, palette: Palette, catalogue: Catalogue) -> Room:
     """A room of random size and content."""
     size = rng.uniform((2.8, 2.8, 2.3), (5.5, 5.5, 2.9)).astype(np.float32)
-    furniture = _furniture(rng, assets, size)
-    hangings, windows = _wall_hangings(rng, assets, size)
-    fixed = _shell(rng, assets, size) + furniture + hangings
-    things = _clutter(rng, assets, size, RayCaster(merged(fixed)))
+    furniture = _furniture(rng, catalogue, size)
+    hangings, windows = _wall_hangings(rng, palette, size)
+    fixed = _shell(rng, palette, size) + furniture + hangings
+    things = _clutter(rng, catalogue, size, RayCaster(merged(fixed)))
     subjects = np.stack([piece.bounds.mean(0) for piece in furniture + things[::4]])
     lamps, fittings = _ceiling_lamps(rng, size)
     return Room(size, merged(fixed + things + fittings), (*lamps, *windows), subjects)
@@ -79,38 +70,38 @@ def _walls(size: np.ndarray) -> list[_Wall]:
     return walls
 
 
-def _shell(rng, assets: Assets, size: np.ndarray) -> list[Mesh]:
+def _shell(rng, palette: Palette, size: np.ndarray) -> list[Mesh]:
     """Walls with skirting boards, floor with rugs, ceiling."""
     width, depth, height = size
-    paper, period = assets.wall(rng), rng.uniform(0.5, 2.5)
-    skirting, rise = assets.wood(rng), rng.uniform(0.05, 0.14)
+    paper, period = pick(rng, palette.walls), rng.uniform(0.5, 2.5)
+    skirting, rise = palette.wood(rng), rng.uniform(0.05, 0.14)
     parts = []
     for wall in _walls(size):
-        material = paper if rng.random() < 0.7 else assets.wall(rng)
+        material = paper if rng.random() < 0.7 else pick(rng, palette.walls)
         face = quad((wall.length, 0, 0), (-wall.length, 0, 0), (0, 0, height), material, period, CELL)
         board = box((wall.length, 0.015, rise), skirting, 0.6).moved((wall.length / 2, 0.0075, 0))
         parts += [wall.placed(face), wall.placed(board)]
     corner = (-width / 2, -depth / 2, 0)
     floor_period = rng.uniform(0.6, 2.2)
-    parts.append(quad(corner, (width, 0, 0), (0, depth, 0), assets.floor(rng), floor_period, CELL))
+    parts.append(quad(corner, (width, 0, 0), (0, depth, 0), pick(rng, palette.floors), floor_period, CELL))
     above = (-width / 2, depth / 2, height)
-    parts.append(quad(above, (width, 0, 0), (0, -depth, 0), assets.ceiling(rng), 2.0, CELL))
+    parts.append(quad(above, (width, 0, 0), (0, -depth, 0), ceiling(rng), 2.0, CELL))
     for layer in range(1, 1 + int(rng.integers(0, 3))):
         extent = rng.uniform((0.7, 0.7), (1.8, 1.4))
-        rug = box((*extent, 0.005 * layer), assets.rug(rng), rng.uniform(0.5, 1.2), CELL)
+        rug = box((*extent, 0.005 * layer), pick(rng, palette.fabrics), rng.uniform(0.5, 1.2), CELL)
         place = rng.uniform(-0.25, 0.25, 2) * size[:2]
         parts.append(rug.moved((*place, 0), rng.uniform(0, np.pi)))
     return parts
 
 
-def _furniture(rng, assets: Assets, size: np.ndarray) -> list[Mesh]:
+def _furniture(rng, catalogue: Catalogue, size: np.ndarray) -> list[Mesh]:
     """Pieces along the walls, their backs to them, and some that stand free."""
     placed, taken = [], []
     wanted = int(rng.uniform(0.7, 1.1) * size[0] * size[1])
     for _ in range(3 * wanted):
         if len(placed) == wanted:
             break
-        piece = assets.furniture(rng).standing()
+        piece = catalogue.furniture(rng)
         if (piece.bounds[1] - piece.bounds[0])[2] > size[2] - 0.1:
             continue
         piece = _against_wall(rng, piece, size) if rng.random() < 0.75 else _free(rng, piece, size)
@@ -144,7 +135,7 @@ def _overlap(piece: Mesh, taken: np.ndarray, gap: float = 0.04) -> bool:
     return bool((low[:2] < taken[1, :2] + gap).all() and (high[:2] > taken[0, :2] - gap).all())
 
 
-def _wall_hangings(rng, assets: Assets, size: np.ndarray) -> tuple[list[Mesh], list[Lamp]]:
+def _wall_hangings(rng, palette: Palette, size: np.ndarray) -> tuple[list[Mesh], list[Lamp]]:
     """A door, windows with the daylight they let in, pictures and wall boards, none overlapping."""
     hangings, daylight, taken = [], [], []
     kinds = [_door] + [_window] * int(rng.integers(0, 3)) + [_picture] * int(rng.integers(8, 20))
@@ -159,7 +150,7 @@ def _wall_hangings(rng, assets: Assets, size: np.ndarray) -> tuple[list[Mesh], l
         ):
             continue
         taken.append((side, low, high))
-        mesh = wall.placed(kind(rng, assets, width, height).moved((left + width / 2, 0, bottom)))
+        mesh = wall.placed(kind(rng, palette, width, height).moved((left + width / 2, 0, bottom)))
         hangings.append(mesh)
         if kind is _window:
             inward = 0.15 * wall.world_from_wall[:3, 1]
@@ -169,8 +160,8 @@ def _wall_hangings(rng, assets: Assets, size: np.ndarray) -> tuple[list[Mesh], l
     return hangings, daylight
 
 
-def _door(rng, assets: Assets, width: float, height: float) -> Mesh:
-    frame, leaf = assets.wood(rng), assets.wood(rng)
+def _door(rng, palette: Palette, width: float, height: float) -> Mesh:
+    frame, leaf = palette.wood(rng), palette.wood(rng)
     metal = Material(None, tuple(rng.uniform(0.2, 0.6) * np.ones(3)), gloss=0.6)
     handle = box((0.12, 0.05, 0.02), metal).moved((width * 0.36, 0.06, height * 0.5))
     parts = [box((width, 0.03, height), frame, 0.8, CELL).moved((0, 0.015, 0)), handle]
@@ -178,9 +169,9 @@ def _door(rng, assets: Assets, width: float, height: float) -> Mesh:
     return merged([*parts, panel.moved((0, 0.0225, 0.01))])
 
 
-def _window(rng, assets: Assets, width: float, height: float) -> Mesh:
+def _window(rng, palette: Palette, width: float, height: float) -> Mesh:
     frame = Material(None, tuple(rng.uniform(0.4, 0.8) * rng.uniform(0.9, 1, 3)))
-    view = dataclasses.replace(assets.picture(rng), emission=rng.uniform(0.6, 1.5))
+    view = dataclasses.replace(pick(rng, palette.prints), emission=rng.uniform(0.6, 1.5))
     pane = quad((width / 2, 0.02, 0), (-width, 0, 0), (0, 0, height), view)
     post = box((0.05, 0.05, height), frame, cell=CELL)
     rail = box((width, 0.05, 0.05), frame, cell=CELL)
@@ -189,13 +180,13 @@ def _window(rng, assets: Assets, width: float, height: float) -> Mesh:
     return merged([pane, *posts, *rails])
 
 
-def _picture(rng, assets: Assets, width: float, height: float) -> Mesh:
+def _picture(rng, palette: Palette, width: float, height: float) -> Mesh:
     deep = rng.uniform(0.05, 0.25) if rng.random() < 0.2 else rng.uniform(0.01, 0.04)
     frame = Material(None, tuple(rng.uniform(0.02, 0.6) * rng.uniform(0.6, 1, 3)))
     board = box((width, deep, height), frame, cell=CELL).moved((0, deep / 2, 0))
     rim = rng.uniform(0, 0.04)
     right, up = (2 * rim - width, 0, 0), (0, 0, height - 2 * rim)
-    face = quad((width / 2 - rim, deep + 0.002, rim), right, up, assets.picture(rng), cell=CELL)
+    face = quad((width / 2 - rim, deep + 0.002, rim), right, up, pick(rng, palette.prints), cell=CELL)
     return merged([board, face])
 
 
@@ -211,7 +202,7 @@ _HANGING_EXTENT = {
 }
 
 
-def _clutter(rng, assets: Assets, size: np.ndarray, caster: RayCaster) -> list[Mesh]:
+def _clutter(rng, catalogue: Catalogue, size: np.ndarray, caster: RayCaster) -> list[Mesh]:
     """Things on whatever lies below random points of the room, where it is level."""
     tries = 400
     start = rng.uniform((-0.48, -0.48, 0.1), (0.48, 0.48, 0.9), (tries, 3)) * size
@@ -232,7 +223,7 @@ def _clutter(rng, assets: Assets, size: np.ndarray, caster: RayCaster) -> list[M
     things, centres = [], np.zeros((0, 3))
     for i in chosen:
         place = np.array([*start[i, :2], below[i] + 0.001])
-        thing = assets.clutter(rng).standing()
+        thing = catalogue.clutter(rng)
         if len(centres) and np.linalg.norm(centres - place, axis=1).min() < 0.15:
             continue
         thing = thing.moved(place, rng.uniform(0, 2 * np.pi))
