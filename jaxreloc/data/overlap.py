@@ -31,6 +31,8 @@ def pair_overlap(
     frames: PosedFrames, first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """The overlap of each pair of frames, 0 to 1: by depth if the frames have it."""
+    if not len(first):
+        return np.zeros(0)
     if frames.depths is None:
         return frustum_overlap(frames, first, second, scene_depth(frames))
     return depth_overlap(frames, first, second)
