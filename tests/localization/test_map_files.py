@@ -1,0 +1,179 @@
+"""A map on disk: what is written is read back, and a crash leaves the old map or the new."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from jaxreloc.localization import map_files
+from jaxreloc.localization.encoding import encode_frames
+from jaxreloc.usage import UsageError
+from tests.localization.fakes import OracleNetwork, oracle_frames
+
+
+def encoded_images(rng, n, prefix=""):
+    images = encode_frames(oracle_frames(rng, n), OracleNetwork())
+    return dataclasses.replace(images, names=tuple(prefix + name for name in images.names))
+
+
+@pytest.fixture
+def images(rng):
+    return encoded_images(rng, 6)
+
+
+@pytest.fixture
+def scene_map(tmp_path, images):
+    network = tmp_path / "network.safetensors"
+    network.write_bytes(b"weights")
+    map_files.create(tmp_path / "map", network, images)
+    return tmp_path / "map"
+
+
+def read_all(folder):
+    manifest = map_files.read_manifest(folder)
+    return [map_files.read_segment(folder, segment) for segment in manifest.segments]
+
+
+def names(folder):
+    return [name for part in read_all(folder) for name in part.names]
+
+
+def same(a, b):
+    assert a.names == b.names
+    # Float32 rotations of the fake are brought back to SO(3) on reading.
+    np.testing.assert_allclose(a.world_from_cam, b.world_from_cam, atol=1e-6)
+    for field in ("intrinsics", "image_sizes", "network_intrinsics", "descriptors"):
+        np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+    for x, y in zip(a.features, b.features, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert [path.read_bytes() for path in a.thumbnails] == list(b.thumbnails)
+
+
+def test_what_is_written_is_read_back_mapped(scene_map, images):
+    (stored,) = read_all(scene_map)
+    same(stored, images)
+    assert isinstance(stored.features[0], np.memmap)
+    assert map_files.network_file(scene_map, map_files.read_manifest(scene_map)).is_file()
+
+
+def test_add_and_remove_touch_nothing_else(scene_map, images, rng):
+    before = {p: p.stat().st_mtime_ns for p in (scene_map / "segments").rglob("*.npy")}
+    more = encoded_images(rng, 3, "more-")
+    map_files.add(scene_map, more)
+    first, second = read_all(scene_map)
+    same(first, images)
+    same(second, more)
+    map_files.remove(scene_map, ["001.png", "004.png"])
+    first, second = read_all(scene_map)
+    assert first.names == ("000.png", "002.png", "003.png", "005.png")
+    np.testing.assert_array_equal(first.features[0], images.features[0][[0, 2, 3, 5]])
+    same(second, more)
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+def test_removing_a_whole_segment_deletes_it(scene_map, rng):
+    map_files.add(scene_map, encoded_images(rng, 2, "more-"))
+    map_files.remove(scene_map, ["more-000.png", "more-001.png"])
+    assert sorted(os.listdir(scene_map / "segments")) == ["000000"]
+    map_files.add(scene_map, encoded_images(rng, 2, "more-"))
+    assert len(names(scene_map)) == 8
+
+
+def test_mistakes_are_named_and_change_nothing(scene_map, images, rng, tmp_path):
+    before = (scene_map / "manifest.json").read_bytes()
+    for mistake, message in [
+        (lambda: map_files.create(scene_map, tmp_path / "network.safetensors", images), "exists"),
+        (lambda: map_files.add(scene_map, images), "000.png .*in the map already"),
+        (lambda: map_files.remove(scene_map, ["000.png", "nobody.png"]), "nobody.png is not in"),
+        (lambda: map_files.remove(scene_map, images.names), "no image would be left"),
+        (lambda: map_files.add(tmp_path / "none", images), "no scene map"),
+        (lambda: map_files.read_manifest(tmp_path), "no scene map"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            mistake()
+    assert (scene_map / "manifest.json").read_bytes() == before
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"version": 99}, "version 99, this program reads 1"),
+        ({"format": "other"}, "not a map's manifest"),
+        ({"segments": [{"name": "../../etc", "num_images": 6, "removed": []}]}, "damaged"),
+        ({"segments": [{"name": "000000", "num_images": 7, "removed": []}]}, "6 images, not 7"),
+        ({"segments": [{"name": "000000", "num_images": 6, "removed": [6]}]}, "damaged"),
+    ],
+)
+def test_wrong_manifest(scene_map, changes, message):
+    edit_manifest(scene_map, **changes)
+    with pytest.raises(UsageError, match=message):
+        read_all(scene_map)
+
+
+@pytest.mark.parametrize("name", ["frames.json", "descriptors.npy", "feature_000.npy"])
+def test_truncated_file_is_named(scene_map, name):
+    path = scene_map / "segments" / "000000" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UsageError, match=f"{name}: damaged"):
+        read_all(scene_map)
+
+
+def test_pickled_array_is_not_loaded(scene_map):
+    path = scene_map / "segments" / "000000" / "descriptors.npy"
+    np.save(path, np.array([{}] * 6, object), allow_pickle=True)
+    with pytest.raises(UsageError, match="descriptors.npy: damaged"):
+        read_all(scene_map)
+
+
+def test_network_of_another_map_is_refused(scene_map):
+    (scene_map / "network.safetensors").write_bytes(b"other weights")
+    with pytest.raises(UsageError, match="not the network that made the map"):
+        map_files.network_file(scene_map, map_files.read_manifest(scene_map))
+
+
+WRITER = textwrap.dedent(
+    """
+    import dataclasses, pathlib, sys
+    import numpy as np
+    from jaxreloc.localization import map_files
+    from tests.localization.fakes import OracleNetwork, oracle_frames
+    from jaxreloc.localization.encoding import encode_frames
+    folder = pathlib.Path(sys.argv[1])
+    images = encode_frames(oracle_frames(np.random.default_rng(0), 4), OracleNetwork())
+    print("ready", flush=True)
+    for i in range(10_000):
+        names = tuple(f"{i}-{name}" for name in images.names)
+        map_files.add(folder, dataclasses.replace(images, names=names))
+        map_files.remove(folder, names[:2] if i % 2 else names)
+    """
+)
+
+
+def test_kill_at_any_moment_leaves_a_whole_map(scene_map, images, rng):
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(scene_map)], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0.05, 0.5))
+            writer.send_signal(signal.SIGKILL)
+        kept = names(scene_map)
+        assert kept[:6] == list(images.names)
+        assert len(kept) % 2 == 0
+        if kept[6:]:
+            map_files.remove(scene_map, kept[6:])
+    map_files.add(scene_map, encoded_images(rng, 2, "after-"))
+    folders = {path.name for path in (scene_map / "segments").iterdir()}
+    assert folders == {s.name for s in map_files.read_manifest(scene_map).segments}
