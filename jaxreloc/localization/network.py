@@ -24,6 +24,7 @@ class InferenceNetwork:
     """
 
     def __init__(self, loaded: saved_network.LoadedNetwork):
+        self.file = loaded.file
         self._short_side = loaded.config["data"]["short_side"]
         self._crop = loaded.config["data"]["crop"]
         variables = jax.device_put(loaded.variables)

@@ -61,6 +61,17 @@ class SceneMap:
             raise UsageError(f"{folder}: pair features are incomplete; build the map again")
         return cls.from_images(network, *parts)
 
+    @staticmethod
+    def create(
+        folder: str | os.PathLike, network: InferenceNetwork, images: EncodedImages
+    ) -> None:
+        """Writes a new map, which appears whole or not at all.
+
+        Raises:
+          UsageError: the folder exists or cannot be written.
+        """
+        map_files.create(pathlib.Path(folder), network.file, images)
+
     def neighbor_features(
         self, neighbors: Int[np.ndarray, "N"]
     ) -> tuple[PyTree, Float[np.ndarray, "N 3 3"]]:

@@ -32,6 +32,7 @@ class LoadedNetwork:
     network: SiameseNetwork
     variables: dict[str, Any]
     config: dict[str, Any]
+    file: pathlib.Path
 
 
 def save_network(
@@ -77,7 +78,7 @@ def load_network(
     shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
     expected = variables.flatten(shapes)
     variables.check_match(expected, named, str(path), "choose the config that it was trained with")
-    return LoadedNetwork(network, variables.unflatten(named), config)
+    return LoadedNetwork(network, variables.unflatten(named), config, path)
 
 
 def _find(path: pathlib.Path) -> pathlib.Path:
