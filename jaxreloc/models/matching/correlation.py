@@ -1,0 +1,177 @@
+"""Matches of two images by the correlation of their cell descriptors, coarse to fine.
+
+1. Coarse: all pairs of coarse cells. With s the cosine of two descriptors and T a temperature, the
+   probabilities of a match are `exp(T s)` normalised over the database's cells (forward) or over
+   the query's (reverse). A query cell goes on by its confidence: the forward probability near its
+   best database cell times the reverse probability of the two.
+2. Fine: the four fine cells of each query cell that goes on are compared with the fine cells in a
+   window around the best database cell. The match lies at the expectation over the cells near the
+   best one, its `mass` is their share of the window's probability, and its `reverse` the share of
+   the query's cell among all that compete for the best database cell.
+
+The cost is bounded: n_q n_d / 256 + 4 * candidates * window^2 products of descriptors for images of
+n_q and n_d fine cells, where all pairs of fine cells would take n_q n_d.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from jaxreloc.models.matching import descriptors as descriptors_lib
+from jaxreloc.models.matching.descriptors import CellDescriptors
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchSettings:
+    """How matches are found.
+
+    Attributes:
+      coarse_temperature, fine_temperature: T of the two stages.
+      candidates: coarse query cells that go on.
+      window: side of the square of fine database cells that a candidate is compared with.
+      max_matches: the most confident ones are returned.
+    """
+
+    coarse_temperature: float = 30.0
+    fine_temperature: float = 30.0
+    candidates: int = 300
+    window: int = 8
+    max_matches: int = 600
+
+
+# Cells on each side of the best one that count as the same match.
+COARSE_RADIUS = 1
+FINE_RADIUS = 2
+
+
+@struct.dataclass
+class CellMatches:
+    """K matches of a pair of images, the most confident first.
+
+    Attributes:
+      query_cells, db_cells: columns and rows in the fine grids; the database's are fractional.
+      confidence: in [0, 1], the product of the next two and of the coarse stage's.
+      mass: the share of the window's probability that lies near the match.
+      reverse: the share of the query's cell among those that compete for the database's.
+    """
+
+    query_cells: Float[Array, "B K 2"]
+    db_cells: Float[Array, "B K 2"]
+    confidence: Float[Array, "B K"]
+    mass: Float[Array, "B K"]
+    reverse: Float[Array, "B K"]
+
+
+def match(
+    query: CellDescriptors, db: CellDescriptors, settings: MatchSettings = MatchSettings()
+) -> CellMatches:
+    """The `max_matches` most confident matches of B pairs, fewer where the grids have no more."""
+    grids = [
+        grid(descriptors)
+        for descriptors in (query, db)
+        for grid in (descriptors_lib.coarse_grid, descriptors_lib.fine_grid)
+    ]
+    return jax.vmap(lambda *pair: _match_pair(*pair, settings))(*grids)
+
+
+def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):
+    candidates = _coarse_matches(query_coarse, db_coarse, settings)
+    matches = _refine(query_fine, db_fine, candidates, settings)
+    count = min(settings.max_matches, matches.confidence.size)
+    _, best = jax.lax.top_k(matches.confidence, count)
+    return jax.tree.map(lambda x: x[best], matches)
+
+
+@struct.dataclass
+class _Candidates:
+    """Coarse cells (row, column) that match, and how surely."""
+
+    query_cells: Int[Array, "M 2"]
+    db_cells: Int[Array, "M 2"]
+    confidence: Float[Array, "M"]
+
+
+def _coarse_matches(query: Array, db: Array, settings: MatchSettings) -> _Candidates:
+    (query_height, query_width, channels), (height, width, _) = query.shape, db.shape
+    similarity = query.reshape(-1, channels) @ db.reshape(-1, channels).T
+    likelihood = _likelihood(similarity, settings.coarse_temperature)
+    best = jnp.argmax(similarity, axis=1)
+    best_cells = jnp.stack(jnp.divmod(best, width), axis=-1)
+    reverse = _at(likelihood, best[:, None])[:, 0] / jnp.sum(likelihood, axis=0)[best]
+    nearby = best_cells[:, None] + _square(-COARSE_RADIUS, COARSE_RADIUS + 1)[None]
+    inside = jnp.all((nearby >= 0) & (nearby < jnp.array([[[height, width]]])), axis=-1)
+    nearby_index = jnp.where(inside, nearby[..., 0] * width + nearby[..., 1], 0)
+    mass = jnp.sum(_at(likelihood, nearby_index) * inside, axis=1) / jnp.sum(likelihood, axis=1)
+    count = min(settings.candidates, query_height * query_width)
+    confidence, chosen = jax.lax.top_k(mass * reverse, count)
+    return _Candidates(
+        query_cells=jnp.stack(jnp.divmod(chosen, query_width), axis=-1),
+        db_cells=best_cells[chosen],
+        confidence=confidence,
+    )
+
+
+def _refine(
+    query: Array, db: Array, candidates: _Candidates, settings: MatchSettings
+) -> CellMatches:
+    """One match for each of the four fine cells of every candidate, in no order."""
+    height, width, _ = db.shape
+    window = min(settings.window, height, width)
+    corners = jnp.clip(
+        2 * candidates.db_cells + 1 - window // 2,
+        0,
+        jnp.array([[height - window, width - window]]),
+    )
+    query_patches = _patches(query, 2 * candidates.query_cells, 2)
+    db_patches = _patches(db, corners, window)
+    similarity = jnp.einsum("mqc,mkc->mqk", query_patches, db_patches)
+    likelihood = _likelihood(similarity, settings.fine_temperature)
+    best = jnp.argmax(similarity, axis=-1)
+
+    offsets = _square(0, window)
+    distances = jnp.abs(offsets[None, None] - offsets[best][:, :, None])
+    near = likelihood * jnp.all(distances <= FINE_RADIUS, axis=-1)
+    near_total = jnp.sum(near, axis=-1)
+    expected = jnp.einsum("mqk,kx->mqx", near, offsets.astype(near.dtype)) / near_total[..., None]
+    mass = near_total / jnp.sum(likelihood, axis=-1)
+
+    window_cells = corners[:, None] + offsets[None]
+    window_index = window_cells[..., 0] * width + window_cells[..., 1]
+    rivals = jnp.zeros(height * width).at[window_index].add(jnp.sum(likelihood, axis=1))
+    at_best = _at(likelihood, best[..., None])[..., 0]
+    reverse = at_best / rivals[_at(window_index, best)]
+
+    query_cells = 2 * candidates.query_cells[:, None] + _square(0, 2)[None]
+    db_cells = corners[:, None] + expected
+    return CellMatches(
+        query_cells=query_cells[..., ::-1].reshape(-1, 2).astype(jnp.float32),
+        db_cells=db_cells[..., ::-1].reshape(-1, 2),
+        confidence=(candidates.confidence[:, None] * mass * reverse).reshape(-1),
+        mass=mass.reshape(-1),
+        reverse=reverse.reshape(-1),
+    )
+
+
+def _likelihood(cosine: Array, temperature: float) -> Array:
+    """`exp(T s)` up to a factor that keeps it in (0, 1], since a cosine s is at most 1."""
+    return jnp.exp(temperature * (cosine - 1))
+
+
+def _at(values: Array, index: Array) -> Array:
+    return jnp.take_along_axis(values, index, axis=-1)
+
+
+def _square(start: int, stop: int) -> Int[Array, "n 2"]:
+    """The rows and columns of a square of cells, row by row."""
+    side = jnp.arange(start, stop)
+    return jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _patches(grid: Float[Array, "h w C"], corners: Int[Array, "M 2"], size: int) -> Array:
+    """The squares of `size` x `size` cells at `corners` (row, column), `[M, size^2, C]`."""
+    shape = (size, size, grid.shape[-1])
+    patches = jax.vmap(lambda at: jax.lax.dynamic_slice(grid, (at[0], at[1], 0), shape))(corners)
+    return patches.reshape(corners.shape[0], -1, grid.shape[-1])
