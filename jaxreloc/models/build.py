@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxreloc.models import layers, pretrained
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
+from jaxreloc.models.heads.correlation import CorrelationHead
+from jaxreloc.models.matching import description
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.usage import check_choice
 
@@ -18,7 +20,7 @@ BACKBONES = {
     "resnet34": lambda **options: resnet.ResNet(resnet.RESNET34_BLOCKS, **options),
     "efficientnet_lite0": efficientnet_lite.EfficientNetLite0,
 }
-HEADS = {"concat": ConcatHead}
+HEADS = ("concat", "correlation")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Variables do not depend on the image size; a small image makes initialisation cheap.
@@ -69,10 +71,12 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
     """
     parsed = NetworkConfig.parse(config)
     compute = layers.Compute(DTYPES[parsed.dtype], axis_name, parsed.remat)
-    return SiameseNetwork(
-        backbone=BACKBONES[parsed.backbone](compute=compute),
-        head=HEADS[parsed.head](compute=compute),
-    )
+    if parsed.head == "correlation":
+        taps = description.TAPS[parsed.backbone]
+        head = CorrelationHead(compute=compute, taps=taps)
+    else:
+        taps, head = (), ConcatHead(compute=compute)
+    return SiameseNetwork(backbone=BACKBONES[parsed.backbone](compute=compute, taps=taps), head=head)
 
 
 def init_variables(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
@@ -97,7 +101,11 @@ def first_variables(
         return variables
     backbone = {collection: tree["backbone"] for collection, tree in variables.items()}
     loaded = pretrained.load_backbone(parsed.backbone, parsed.pretrained, backbone)
-    return {
+    variables = {
         collection: {**tree, "backbone": loaded[collection]}
         for collection, tree in variables.items()
     }
+    if parsed.head == "correlation":
+        statistics = description.imagenet_statistics(parsed.backbone, loaded["params"])
+        variables["batch_stats"]["head"]["description"].update(statistics)
+    return variables

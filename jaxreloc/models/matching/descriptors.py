@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
 
+FINE_STRIDE = 8
+COARSE_STRIDE = 16
 # Weight of the fine map beside the coarse one, which sees more and is less often ambiguous.
 FINE_WEIGHT = 0.6
 
@@ -16,8 +18,8 @@ class CellDescriptors:
     """Descriptors of B images, as they are kept of each database image.
 
     Attributes:
-      fine: unit vectors of the cells of stride 8.
-      coarse: unit vectors of the cells of stride 16; the cell (r, c) covers the fine cells
+      fine: unit vectors of the cells of stride FINE_STRIDE.
+      coarse: unit vectors of the cells of COARSE_STRIDE; the cell (r, c) covers the fine cells
         (2r, 2c) to (2r + 1, 2c + 1).
     """
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreloc.models.matching import cells, correlation, descriptors
+from jaxreloc.models.matching import correlation, descriptors, rays
 from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import described_texture, random_descriptors, smooth_texture
@@ -123,9 +123,9 @@ def test_follows_a_homography(rng):
     ]
     db, query = described_texture(np.stack(planes, -1) + 1e-6), described_texture(texture)
     matches = match(query, db, MatchSettings())
-    pixels = np.asarray(cells.cell_pixels(matches.query_cells, 8))[0]
+    pixels = np.asarray(rays.cell_pixels(matches.query_cells, 8))[0]
     expected = cv2.perspectiveTransform(pixels[None].astype(np.float64), homography)[0]
-    found = np.asarray(cells.cell_pixels(matches.db_cells, 8))[0]
+    found = np.asarray(rays.cell_pixels(matches.db_cells, 8))[0]
     error_px = np.linalg.norm(found - expected, axis=1)
     assert len(error_px) == 600
     assert np.median(error_px) < 3.0

@@ -1,0 +1,64 @@
+"""The pair head that reads the relative pose from the correlation of both images' feature maps."""
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxreloc.models import layers
+from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.heads.pose_transformer import PoseTransformer
+from jaxreloc.models.heads.relative_pose import RelativePose
+from jaxreloc.models.matching import correlation, rays
+from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.matching.description import CellDescription
+from jaxreloc.models.matching.descriptors import CellDescriptors
+from jaxreloc.models.matching.rays import RayMatches
+
+
+class CorrelationHead(nn.Module):
+    """Describes the cells of both images, matches them, and regresses the pose from the matches.
+
+    The three steps can be called apart: descriptors are computed once for each database image, and
+    the matches serve geometric estimators as well.
+
+    Attributes:
+      taps: names of the backbone's maps of strides 8 and 16.
+      settings: of the matching.
+    """
+
+    compute: layers.Compute
+    taps: tuple[str, str]
+    settings: MatchSettings = MatchSettings()
+
+    def setup(self):
+        self.description = CellDescription(self.taps)
+        self.regression = PoseTransformer(self.compute)
+
+    def __call__(
+        self,
+        db_features: Features,
+        query_features: Features,
+        db_intrinsics: Float[Array, "B 3 3"],
+        query_intrinsics: Float[Array, "B 3 3"],
+        train: bool,
+    ) -> RelativePose:
+        descriptors = self.describe(db_features), self.describe(query_features)
+        return self.regress(self.match(*descriptors, db_intrinsics, query_intrinsics))
+
+    def describe(self, features: Features) -> CellDescriptors:
+        """Descriptors of B images."""
+        return self.description(features)
+
+    def match(
+        self,
+        db: CellDescriptors,
+        query: CellDescriptors,
+        db_intrinsics: Float[Array, "B 3 3"],
+        query_intrinsics: Float[Array, "B 3 3"],
+    ) -> RayMatches:
+        """The matches of B pairs; they have no parameters."""
+        matches = correlation.match(query, db, self.settings)
+        return rays.ray_matches(matches, query_intrinsics, db_intrinsics)
+
+    def regress(self, matches: RayMatches) -> RelativePose:
+        """The relative pose that the matches of each pair tell of."""
+        return self.regression(matches)

@@ -1,0 +1,82 @@
+"""Cell descriptors from a backbone's feature maps."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from jaxreloc.models import layers
+from jaxreloc.models.backbones import efficientnet_lite
+from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.matching.descriptors import CellDescriptors
+
+# The last feature map of stride 8 and of stride 16 of each backbone.
+TAPS = {
+    "efficientnet_lite0": ("block4", "block10"),
+    "resnet18": ("layer2", "layer3"),
+    "resnet34": ("layer2", "layer3"),
+}
+
+
+class CellDescription(nn.Module):
+    """Standardises the channels of both maps, then scales every cell to a unit vector.
+
+    The channels' means and variances are fixed: variables (`batch_stats`) that are 0 and 1 unless
+    `imagenet_statistics` gives them, and that training leaves as they are.
+
+    Attributes:
+      taps: names of the fine and the coarse map.
+    """
+
+    taps: tuple[str, str]
+
+    @nn.compact
+    def __call__(self, features: Features) -> CellDescriptors:
+        fine, coarse = (
+            layers.l2_normalise(_Standardisation(name=name)(features.maps[tap]))
+            for name, tap in zip(("fine", "coarse"), self.taps, strict=True)
+        )
+        return CellDescriptors(fine, coarse)
+
+
+class _Standardisation(nn.Module):
+    epsilon: float = 1e-3
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape).value
+        var = self.variable("batch_stats", "var", jnp.ones, shape).value
+        shape = (1, 1, 1, -1)
+        return (x - mean.reshape(shape)) / jnp.sqrt(var + self.epsilon).reshape(shape)
+
+
+def imagenet_statistics(
+    backbone: str, backbone_params: Mapping[str, Any]
+) -> dict[str, dict[str, np.ndarray]]:
+    """`batch_stats` of a CellDescription whose backbone has ImageNet weights.
+
+    A tapped map of EfficientNet is the sum of the outputs of its stage's blocks, each of which ends
+    in a batch normalisation. Its mean is the sum of their biases and its variance, their
+    correlation neglected, the sum of their squared scales. For the other backbones, whose maps end
+    in a ReLU, nothing is known and the channels stay as they are: an empty dict.
+    """
+    if backbone != "efficientnet_lite0":
+        return {}
+    taps = zip(("fine", "coarse"), TAPS[backbone], strict=True)
+    return {name: _residual_statistics(backbone_params, tap) for name, tap in taps}
+
+
+def _residual_statistics(params: Mapping[str, Any], tap: str) -> dict[str, np.ndarray]:
+    names = [f"block{i}" for i in range(sum(stage[0] for stage in efficientnet_lite.STAGES))]
+    ends = np.cumsum([stage[0] for stage in efficientnet_lite.STAGES])
+    last = names.index(tap)
+    first = max([0, *(end for end in ends if end <= last)])
+    norms = [params[name]["project"]["norm"] for name in names[first : last + 1]]
+    return {
+        "mean": np.sum([norm["bias"] for norm in norms], axis=0),
+        "var": np.sum([np.square(norm["scale"]) for norm in norms], axis=0),
+    }
