@@ -65,8 +65,10 @@ class PathFinder:
         self._caster = caster
         self._roll = np.deg2rad(roll_deg)
 
-    def database_path(self, rng: np.random.Generator, lens: Lens, frames: int) -> CameraPath:
-        """A path around a random subject of the room."""
+    def database_path(
+        self, rng: np.random.Generator, lens: Lens, frames: int
+    ) -> CameraPath | None:
+        """A path around a random subject of the room, or None where there is no space for one."""
         return self._find(rng, lens, frames, self._anchor_at_subject, lambda path: True)
 
     def query_path(
@@ -76,8 +78,11 @@ class PathFinder:
         frames: int,
         database: list[CameraPath],
         min_overlap: float,
-    ) -> CameraPath:
-        """A new path each of whose pictures shares `min_overlap` of its points with one of `database`."""
+    ) -> CameraPath | None:
+        """A new path each of whose pictures shares `min_overlap` of its points with one of `database`.
+
+        None where none is found.
+        """
 
         def anchor(rng: np.random.Generator) -> _Anchor:
             path = database[rng.integers(len(database))]
@@ -99,7 +104,7 @@ class PathFinder:
         frames: int,
         draw_anchor: Callable[[np.random.Generator], _Anchor],
         accept: Callable[[CameraPath], bool],
-    ) -> CameraPath:
+    ) -> CameraPath | None:
         for _ in range(MAX_ANCHORS):
             anchor = draw_anchor(rng)
             if not self._in_free_space(anchor.centre[None]):
@@ -113,7 +118,7 @@ class PathFinder:
                 path = self._preview(lens, poses)
                 if path is not None and accept(path):
                     return path
-        raise RuntimeError("no free camera path was found in this room; use another seed")
+        return None
 
     def _anchor_at_subject(self, rng: np.random.Generator) -> _Anchor:
         target = self._room.subjects[rng.integers(len(self._room.subjects))]

@@ -1,6 +1,7 @@
 """`render_room`: one room, from its number to posed photographs with depth."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -8,14 +9,19 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, PathFinder
 from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
-from tfds_builders.synthetic_rooms.palette import procedural_palette
+from tfds_builders.synthetic_rooms.library import Library
+from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, photographic_palette
+from tfds_builders.synthetic_rooms.palette import Palette, procedural_palette
 from tfds_builders.synthetic_rooms.photography import photograph, random_development
 from tfds_builders.synthetic_rooms.illumination import bake
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
 from tfds_builders.synthetic_rooms.rendering import Renderer
-from tfds_builders.synthetic_rooms.rooms import build_room
+from tfds_builders.synthetic_rooms.rooms import Catalogue, Room, build_room
 from tfds_builders.synthetic_rooms.settings import SPLITS, RoomSettings
 from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
+
+
+MAX_ATTEMPTS = 20  # rooms too full to walk through are given up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,33 +43,87 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
       index: from 0; names the scene, as in "train-003".
     """
     check_choice("split", split, SPLITS)
-    rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
-    palette = procedural_palette(rng)
-    room = build_room(rng, palette, ProceduralFurniture(palette))
-    caster = RayCaster(room.mesh)
-    atlas = TextureAtlas([material.texture for material in room.mesh.materials])
-    renderer = Renderer(room.mesh, caster, atlas, bake(room.mesh, room.lamps, caster, atlas))
-    finder = PathFinder(room, caster, settings.roll_deg)
-    frames = settings.frames_per_path
-    database = [
-        finder.database_path(rng, _random_lens(rng, settings), frames)
-        for _ in range(settings.database_paths)
-    ]
-    query = [
-        finder.query_path(
-            rng, _random_lens(rng, settings), frames, database, settings.min_query_overlap
-        )
-        for _ in range(settings.query_paths)
-    ]
+    for attempt in range(MAX_ATTEMPTS):
+        rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
+        now, later = build_room(rng, *_furnishings(rng, settings.library, split), settings.moved_share)
+        database_view = _View(now, settings)
+        query_view = database_view if later is now else _View(later, settings)
+        database = [
+            database_view.finder.database_path(rng, *_random_path(rng, settings))
+            for _ in range(settings.database_paths)
+        ]
+        if None in database:
+            continue
+        query = [
+            query_view.finder.query_path(
+                rng, *_random_path(rng, settings), database, settings.min_query_overlap
+            )
+            for _ in range(settings.query_paths)
+        ]
+        if None not in query:
+            break
+    else:
+        raise RuntimeError(f"{split}-{index:03d}: no room with free camera paths was found")
     scene = f"{split}-{index:03d}"
-    first_query = len(database)
     return RenderedRoom(
-        database=_photographed(rng, renderer, scene, 0, database),
-        query=_photographed(rng, renderer, scene, first_query, query),
+        database=database_view.photographed(rng, scene, 0, database),
+        query=query_view.photographed(rng, scene, len(database), query),
     )
 
 
-def _random_lens(rng: np.random.Generator, settings: RoomSettings) -> Lens:
+class _View:
+    """A room that can be walked through and photographed."""
+
+    def __init__(self, room: Room, settings: RoomSettings):
+        self._room = room
+        self._light_change = settings.light_change
+        self._caster = RayCaster(room.mesh)
+        self.finder = PathFinder(room, self._caster, settings.roll_deg)
+
+    def photographed(
+        self, rng: np.random.Generator, scene: str, first_path: int, paths: list[CameraPath]
+    ) -> PosedFrames:
+        """The pictures along `paths`; each path has its light, its camera and its settings."""
+        atlas = TextureAtlas([material.texture for material in self._room.mesh.materials])
+        light = bake(self._room.mesh, self._room.lamps, self._caster, atlas)
+        renderer = Renderer(self._room.mesh, self._caster, atlas, light)
+        names, sequences, images, depths, intrinsics = [], [], [], [], []
+        for number, path in enumerate(paths, start=first_path):
+            dimming = np.exp(rng.normal(0, self._light_change, len(self._room.lamps)))
+            renderer.dim(dimming.astype(np.float32))
+            development = random_development(rng)
+            for i in range(len(path.world_from_cam)):
+                radiance, depth = renderer.render(path.camera(i))
+                images.append(photograph(rng, radiance, path.lens.intrinsics, development))
+                depths.append(depth)
+                names.append(f"path-{number}/frame-{i:06d}")
+                sequences.append(f"path-{number}")
+                intrinsics.append(path.lens.intrinsics)
+        return PosedFrames(
+            scene=scene,
+            names=tuple(names),
+            world_from_cam=np.concatenate([path.world_from_cam for path in paths]),
+            intrinsics=np.stack(intrinsics),
+            image_sizes=np.array([image.shape[1::-1] for image in images], np.int64),
+            images=images,
+            depths=depths,
+            sequences=tuple(sequences),
+        )
+
+
+def _furnishings(
+    rng: np.random.Generator, library: str, split: str
+) -> tuple[Palette, Catalogue]:
+    if not library:
+        palette = procedural_palette(rng)
+        return palette, ProceduralFurniture(palette)
+    part = Library(pathlib.Path(library), split)
+    palette = photographic_palette(rng, part)
+    return palette, LibraryFurniture(part, palette)
+
+
+def _random_path(rng: np.random.Generator, settings: RoomSettings) -> tuple[Lens, int]:
+    """The lens of a path and how many pictures it has."""
     size = (settings.width, settings.height)
     width, height = size[::-1] if rng.random() < settings.portrait_share else size
     longer = max(size)
@@ -72,33 +132,4 @@ def _random_lens(rng: np.random.Generator, settings: RoomSettings) -> Lens:
     intrinsics = np.eye(3)
     intrinsics[[0, 1], [0, 1]] = focal
     intrinsics[:2, 2] = (np.array([width, height]) - 1) / 2 + offset
-    return Lens(intrinsics, width, height)
-
-
-def _photographed(
-    rng: np.random.Generator,
-    renderer: Renderer,
-    scene: str,
-    first_path: int,
-    paths: list[CameraPath],
-) -> PosedFrames:
-    names, sequences, images, depths, intrinsics = [], [], [], [], []
-    for number, path in enumerate(paths, start=first_path):
-        development = random_development(rng)
-        for i in range(len(path.world_from_cam)):
-            radiance, depth = renderer.render(path.camera(i))
-            images.append(photograph(rng, radiance, path.lens.intrinsics, development))
-            depths.append(depth)
-            names.append(f"path-{number}/frame-{i:06d}")
-            sequences.append(f"path-{number}")
-            intrinsics.append(path.lens.intrinsics)
-    return PosedFrames(
-        scene=scene,
-        names=tuple(names),
-        world_from_cam=np.concatenate([path.world_from_cam for path in paths]),
-        intrinsics=np.stack(intrinsics),
-        image_sizes=np.array([image.shape[1::-1] for image in images], np.int64),
-        images=images,
-        depths=depths,
-        sequences=tuple(sequences),
-    )
+    return Lens(intrinsics, width, height), settings.frames_per_path

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from tfds_builders.synthetic_rooms.meshes import Mesh
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
@@ -15,6 +15,9 @@ BOUNCES = 3
 INSET = 0.15  # share of the way from a vertex to its triangles' middles where light is measured
 LIFT = 2e-3  # metres off the surface
 FAR = 20.0  # metres, more than any room
+CLUSTER = 0.06  # metres: vertices within one cell of such a grid share their rays,
+NORMAL_STEPS = 2  # if their normals agree when rounded to this fraction of one
+MAX_ALBEDO = 0.85  # of bounces, so that they die out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,68 +49,91 @@ class Illumination:
 def bake(
     mesh: Mesh, lamps: tuple[Lamp, ...], caster: RayCaster, atlas: TextureAtlas
 ) -> Illumination:
-    """Measures the light at each vertex by casting rays.
+    """Measures the light at the vertices by casting rays.
 
-    All vertices with one normal use the same directions: an estimate from few rays then varies
-    smoothly over a plane instead of being noisy.
+    Rays are cast from one vertex of each cluster of close vertices with like normals. All vertices
+    with one normal use the same directions: an estimate from few rays then varies smoothly over a
+    plane instead of being noisy.
     """
-    points = _measuring_points(mesh)
-    direct = np.stack([_direct(lamp, points, mesh.normals, caster) for lamp in lamps])
+    chosen, cluster = _clusters(mesh)
+    points, normals = _measuring_points(mesh)[chosen], mesh.normals[chosen]
+    seen_share = [_visible_share(lamp, points, normals, caster)[cluster] for lamp in lamps]
+    direct = np.stack(
+        [share * _unshadowed(lamp, mesh) for lamp, share in zip(lamps, seen_share)]
+    )
     lit = direct.T @ np.stack([lamp.intensity for lamp in lamps])
-    return Illumination(lamps, direct, _bounced(mesh, points, lit, caster, atlas))
+    bounced = _bounced(mesh, points, normals, cluster, lit, caster, atlas)
+    return Illumination(lamps, direct, bounced)
+
+
+def _clusters(mesh: Mesh) -> tuple[Int64[np.ndarray, "clusters"], Int64[np.ndarray, "V"]]:
+    """One vertex of each cluster, and the cluster of each vertex."""
+    place = np.floor(mesh.vertices / CLUSTER).astype(np.int64)
+    place -= place.min(0)
+    facing = np.rint(mesh.normals * NORMAL_STEPS).astype(np.int64) + NORMAL_STEPS
+    key = np.zeros(len(mesh.vertices), np.int64)
+    for column in (*place.T, *facing.T):
+        key = key * (column.max() + 1) + column
+    _, chosen, cluster = np.unique(key, return_index=True, return_inverse=True)
+    return chosen, cluster
 
 
 def _measuring_points(mesh: Mesh) -> Float32[np.ndarray, "V 3"]:
     """The vertices, drawn off edges and the surface so that adjoining surfaces do not cover them."""
     middles = mesh.vertices[mesh.faces].mean(1)
-    count = np.bincount(mesh.faces.reshape(-1), minlength=len(mesh.vertices))[:, None]
-    total = np.stack(
-        [
-            np.bincount(
-                mesh.faces.reshape(-1), np.repeat(middles[:, k], 3), minlength=len(mesh.vertices)
-            )
-            for k in range(3)
-        ],
-        -1,
+    corner, count = mesh.faces.reshape(-1), len(mesh.vertices)
+    uses = np.maximum(np.bincount(corner, minlength=count), 1)
+    inner = np.stack(
+        [np.bincount(corner, np.repeat(m, 3), minlength=count) / uses for m in middles.T], -1
     )
-    inner = total / np.maximum(count, 1)
-    inset = np.where(count > 0, INSET * (inner - mesh.vertices), 0)
+    inset = INSET * (inner - mesh.vertices)
     return (mesh.vertices + inset + LIFT * mesh.normals).astype(np.float32)
 
 
-def _direct(lamp: Lamp, points: np.ndarray, normals: np.ndarray, caster: RayCaster) -> np.ndarray:
-    total = np.zeros(len(points), np.float32)
-    angles = np.arange(LAMP_SAMPLES) * 2 * np.pi / LAMP_SAMPLES
-    for angle in angles:
+def _visible_share(
+    lamp: Lamp, points: np.ndarray, normals: np.ndarray, caster: RayCaster
+) -> Float32[np.ndarray, "n"]:
+    """The share of the lamp that each point sees."""
+    share = np.zeros(len(points), np.float32)
+    for angle in np.arange(LAMP_SAMPLES) * 2 * np.pi / LAMP_SAMPLES:
         sample = lamp.position + lamp.radius * np.array([np.cos(angle), np.sin(angle), 0])
         to_lamp = sample.astype(np.float32) - points
-        cosine = np.einsum("ij,ij->i", to_lamp, normals)
-        facing = np.flatnonzero(cosine > 0)
-        towards = to_lamp[facing]
-        squared = np.einsum("ij,ij->i", towards, towards) + np.float32(1e-2)
-        visible = ~caster.occluded(points[facing], towards)
-        total[facing] += visible * cosine[facing] / (squared * np.sqrt(squared))
-    return total / LAMP_SAMPLES
+        facing = np.flatnonzero((to_lamp * normals).sum(1) > 0)
+        share[facing] += ~caster.occluded(points[facing], to_lamp[facing])
+    return share / LAMP_SAMPLES
+
+
+def _unshadowed(lamp: Lamp, mesh: Mesh) -> Float32[np.ndarray, "V"]:
+    """The share of the lamp's intensity that arrives at each vertex if nothing is in between."""
+    to_lamp = lamp.position - mesh.vertices
+    squared = (to_lamp**2).sum(1) + np.float32(lamp.radius**2)
+    return np.maximum((to_lamp * mesh.normals).sum(1), 0) / (squared * np.sqrt(squared))
 
 
 def _bounced(
-    mesh: Mesh, points: np.ndarray, lit: np.ndarray, caster: RayCaster, atlas: TextureAtlas
+    mesh: Mesh,
+    points: np.ndarray,
+    normals: np.ndarray,
+    cluster: np.ndarray,
+    lit: np.ndarray,
+    caster: RayCaster,
+    atlas: TextureAtlas,
 ) -> Float32[np.ndarray, "V 3"]:
     """Irradiance E(p) = mean over cosine-distributed directions of albedo * light at what p sees."""
     tint = np.array([material.tint for material in mesh.materials], np.float32)
-    albedo = (atlas.mean_albedo() * tint)[mesh.material_ids]
+    albedo = np.minimum(atlas.mean_albedo() * tint, MAX_ALBEDO)[mesh.material_ids]
     seen = np.stack(
         [
-            caster.first_hits(points, FAR * _leaning(mesh.normals, direction)).triangle
+            caster.first_hits(points, FAR * _leaning(normals, direction)).triangle
             for direction in _cosine_directions(SKY_SAMPLES)
         ]
     )
-    bounced = np.zeros_like(lit)
+    bounced = np.zeros((len(points), 3), np.float32)
     for _ in range(BOUNCES):
-        radiance = albedo * (lit + bounced)[mesh.faces].mean(1)
-        radiance = np.concatenate([radiance, np.zeros((1, 3), np.float32)])  # of index -1
+        radiance = albedo * (lit + bounced[cluster])[mesh.faces].mean(1)
+        radiance = np.concatenate([radiance, np.zeros((1, 3), np.float32)])  # of triangle -1
         bounced = np.mean([radiance[row] for row in seen], axis=0)
-    return bounced
+    return bounced[cluster]
 
 
 def _cosine_directions(count: int) -> Float32[np.ndarray, "count 3"]:

@@ -28,11 +28,11 @@ def subdivided(mesh: Mesh, max_edge: float) -> Mesh:
         )
         attributes = named["shading"]
         ids = np.concatenate([kept, np.repeat(ids[long], 4)])
-    normals = attributes[:, :3]
+    normals = attributes[:, :3] / np.maximum(np.linalg.norm(attributes[:, :3], axis=1), 1e-12)[:, None]
     return dataclasses.replace(
         mesh,
         vertices=vertices.astype(np.float32),
-        normals=(normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32),
+        normals=normals.astype(np.float32),
         uvs=attributes[:, 3:].astype(np.float32),
         faces=faces.astype(np.int32),
         material_ids=ids.astype(np.int32),

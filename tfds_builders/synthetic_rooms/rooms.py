@@ -34,16 +34,29 @@ class Room:
     subjects: Float32[np.ndarray, "n 3"]  # points worth looking at, one a piece of furniture
 
 
-def build_room(rng: np.random.Generator, palette: Palette, catalogue: Catalogue) -> Room:
-    """A room of random size and content."""
+def build_room(
+    rng: np.random.Generator, palette: Palette, catalogue: Catalogue, moved_share: float = 0.0
+) -> tuple[Room, Room]:
+    """A room of random size and content, and the same room at a later time.
+
+    Args:
+      moved_share: of the small things, how many are gone later, and as many others stand elsewhere.
+    """
     size = rng.uniform((2.8, 2.8, 2.3), (5.5, 5.5, 2.9)).astype(np.float32)
     furniture = _furniture(rng, catalogue, size)
     hangings, windows = _wall_hangings(rng, palette, size)
-    fixed = _shell(rng, palette, size) + furniture + hangings
-    things = _clutter(rng, catalogue, size, RayCaster(merged(fixed)))
-    subjects = np.stack([piece.bounds.mean(0) for piece in furniture + things[::4]])
     lamps, fittings = _ceiling_lamps(rng, size)
-    return Room(size, merged(fixed + things + fittings), (*lamps, *windows), subjects)
+    fixed = _shell(rng, palette, size) + furniture + hangings + fittings
+    caster = RayCaster(merged(fixed))
+    things = _clutter(rng, catalogue, size, caster)
+    subjects = np.stack([piece.bounds.mean(0) for piece in furniture + things[::4]])
+    room = Room(size, merged(fixed + things), (*lamps, *windows), subjects)
+    moved = int(moved_share * len(things))
+    if not moved:
+        return room, room
+    stay = [things[i] for i in rng.permutation(len(things))[moved:]]
+    others = _clutter(rng, catalogue, size, caster)[:moved]
+    return room, dataclasses.replace(room, mesh=merged(fixed + stay + others))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +234,7 @@ def _clutter(rng, catalogue: Catalogue, size: np.ndarray, caster: RayCaster) -> 
         ]
     )
     things, centres = [], np.zeros((0, 3))
-    for i in chosen:
+    for i in rng.permutation(chosen):
         place = np.array([*start[i, :2], below[i] + 0.001])
         thing = catalogue.clutter(rng)
         if len(centres) and np.linalg.norm(centres - place, axis=1).min() < 0.15:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow_datasets as tfds
 
+from jaxreloc.usage import UsageError
 from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
+from tfds_builders.synthetic_rooms.library import prepared_library
 from tfds_builders.synthetic_rooms.room_files import read_examples
 from tfds_builders.synthetic_rooms.settings import RoomSettings
 from tfds_builders.synthetic_rooms.workers import RoomJob, render_in_parallel
@@ -23,6 +25,7 @@ class SyntheticRoomsConfig(tfds.core.BuilderConfig):
     validation_rooms: int
     test_rooms: int
     settings: RoomSettings = RoomSettings()
+    furnished: bool = False  # from the library in manual_dir
     workers: int = 2
 
 
@@ -39,7 +42,31 @@ class Builder(RandomAccessBuilder):
             validation_rooms=1,
             test_rooms=2,
         ),
+        SyntheticRoomsConfig(
+            name="furnished",
+            description="Real furniture models, photographed surfaces, wide ranges of everything.",
+            train_rooms=300,
+            validation_rooms=6,
+            test_rooms=10,
+            furnished=True,
+            settings=RoomSettings(
+                database_paths=4,
+                query_paths=2,
+                frames_per_path=16,
+                focal_lengths=(0.6, 1.6),
+                principal_point_offset=0.01,
+                portrait_share=0.3,
+                roll_deg=12.0,
+                light_change=0.35,
+                moved_share=0.15,
+                image_format="jpg",
+            ),
+        ),
     ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "The config furnished reads the folders furniture, textures and photographs in manual_dir; "
+        "tfds_builders/synthetic_rooms/README.md says which packages fill them."
+    )
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -50,6 +77,10 @@ class Builder(RandomAccessBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         config = self.builder_config
+        settings = config.settings
+        if config.furnished:
+            library = prepared_library(_manual_folder(dl_manager), self._library_cache())
+            settings = dataclasses.replace(settings, library=str(library))
         scratch = tempfile.TemporaryDirectory(prefix="synthetic_rooms-")
         rooms = {
             "train": config.train_rooms,
@@ -57,7 +88,7 @@ class Builder(RandomAccessBuilder):
             "test": config.test_rooms,
         }
         jobs = {
-            split: [RoomJob(config.settings, split, i, pathlib.Path(scratch.name)) for i in range(n)]
+            split: [RoomJob(settings, split, i, pathlib.Path(scratch.name)) for i in range(n)]
             for split, n in rooms.items()
         }
         rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
@@ -67,6 +98,11 @@ class Builder(RandomAccessBuilder):
             generators[split] = self._generate_examples(fresh, "database", scratch)
             generators[f"{split}_query"] = self._generate_examples(jobs[split], "query", scratch)
         return generators
+
+    def _library_cache(self) -> pathlib.Path:
+        """Beside the datasets, since every build of any settings uses the same library."""
+        root = pathlib.Path(self.data_dir).parents[2]
+        return root / "downloads" / "synthetic_rooms_library"
 
     def _generate_examples(
         self, jobs: Iterable[RoomJob], role: str, scratch: tempfile.TemporaryDirectory
@@ -79,3 +115,10 @@ class Builder(RandomAccessBuilder):
         for job in jobs:
             yield from read_examples(job.files[role])
             job.files[role].unlink()
+
+
+def _manual_folder(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
+    try:
+        return pathlib.Path(dl_manager.manual_dir)
+    except AssertionError as error:  # the folder is absent
+        raise UsageError(str(error)) from error
