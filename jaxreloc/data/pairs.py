@@ -69,7 +69,8 @@ def mine_pairs(
     a fair sample. The same seed and frames give the same pairs.
 
     Returns:
-      `num_pairs` pairs, or fewer, with a warning, where the scenes do not hold so many.
+      At most `num_pairs` pairs: fewer where the scenes run out of a kind, rather than more of the
+      other kinds. A warning says so if a twentieth or more is missing.
 
     Raises:
       UsageError: no pair of frames is within the target's range.
