@@ -1,0 +1,105 @@
+"""A network with a correlation head, for inference: whole images in, matches or poses out."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, PyTree, UInt8
+
+from jaxreloc.data import transforms
+from jaxreloc.models import convolution, saved_network
+from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
+from jaxreloc.models.matching.rays import RayMatches
+
+# Of the features that a map keeps; docs and benchmarks say what else was tried.
+STORED_DTYPE = jnp.float16
+
+
+@struct.dataclass
+class MatchFeatures:
+    """What is kept of B images: for retrieval, and for the pair head."""
+
+    descriptor: Float[Array, "B D"]
+    cells: CellDescriptors
+
+
+class MatchNetwork:
+    """Encodes images and matches pairs; each method compiles once per shape.
+
+    Args:
+      loaded: the network with its variables and config; `config["data"]["size"]` is the canvas
+        (height and width, multiples of 32) that whole images are fitted into.
+    """
+
+    def __init__(self, loaded: saved_network.LoadedNetwork):
+        self.file = loaded.file
+        self._canvas = tuple(loaded.config["data"]["size"])
+        variables = jax.device_put(loaded.variables)
+        apply = functools.partial(loaded.network.apply, variables)
+        options = convolution.compiler_options()
+        self._encode = jax.jit(functools.partial(_encode, apply), compiler_options=options)
+        self._match = jax.jit(functools.partial(_match_one_to_many, apply))
+        probe = jax.ShapeDtypeStruct((1, *self._canvas, 3), np.uint8)
+        self.feature_structure = jax.tree.structure(jax.eval_shape(self._encode, probe))
+
+    def prepare(
+        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], Float[np.ndarray, "3 3"]]:
+        """The whole image on a black canvas, and its intrinsics there."""
+        return transforms.resize_to_fit(image, intrinsics, *self._canvas)
+
+    def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> MatchFeatures:
+        """Features with leading axis B, as they are kept."""
+        return self._encode(images)
+
+    def descriptor(self, features: MatchFeatures) -> Float[Array, "B dim"]:
+        """L2-normalised retrieval descriptors."""
+        return features.descriptor
+
+    def match(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> RayMatches:
+        """Matches of one query (leading axis 1) with N database images; batch axis N."""
+        return self._match(db_features, db_intrinsics, query_features, query_intrinsics)
+
+
+def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
+    features = apply(images, method="encode")
+    cells = apply(features, method=lambda network, x: network.head.describe(x))
+    cells = CellDescriptors(
+        fine=cells.fine * _has_content(images, FINE_STRIDE),
+        coarse=cells.coarse * _has_content(images, COARSE_STRIDE),
+    )
+    return MatchFeatures(
+        descriptor=apply(features, method="descriptor"),
+        cells=jax.tree.map(lambda x: x.astype(STORED_DTYPE), cells),
+    )
+
+
+def _has_content(images: UInt8[Array, "B H W 3"], stride: int) -> Bool[Array, "B h w 1"]:
+    """False in the cells that are black all over, as the canvas around an image is."""
+    batch, height, width, _ = images.shape
+    cells = images.reshape(batch, height // stride, stride, width // stride, stride * 3)
+    return jnp.any(cells > 0, axis=(2, 4))[..., None]
+
+
+def _match_one_to_many(
+    apply,
+    db_features: MatchFeatures,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_features: MatchFeatures,
+    query_intrinsics: Float[Array, "1 3 3"],
+) -> RayMatches:
+    def match(db: PyTree, intrinsics: Float[Array, "3 3"]) -> RayMatches:
+        db, intrinsics = jax.tree.map(lambda x: x[None], (db, intrinsics))
+        pair = db, query_features.cells, intrinsics, query_intrinsics
+        matches = apply(*pair, method=lambda network, *pair: network.head.match(*pair))
+        return jax.tree.map(lambda x: x[0], matches)
+
+    return jax.vmap(match)(db_features.cells, db_intrinsics)
