@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 EXIT_STATUS = 2
 
@@ -29,6 +29,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
             _fail(error)
 
     def guarded(argv: list[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             main(argv)
         except UsageError as error:

@@ -23,8 +23,8 @@ class Query:
     intrinsics: Float[np.ndarray, "3 3"]  # of `image`
     network_intrinsics: Float[np.ndarray, "1 3 3"]  # of the network's input
     features: PyTree  # of the pair head, leading axis 1
-    neighbors: Int[np.ndarray, "N"]  # database indices, most similar first
-    similarities: Float[np.ndarray, "N"]
+    neighbors: Int[np.ndarray, "N"]  # database indices, most similar first, then candidates
+    is_neighbor: Bool[np.ndarray, "N"]  # false on padding
     clock: StageClock
 
 
@@ -32,7 +32,7 @@ class Relator(Protocol):
     """Predicts the relative pose of the query to each of its neighbours."""
 
     def __call__(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
-        """`db_from_query` with batch axis N, and which of them are valid."""
+        """`db_from_query` with batch axis N, and which of them are valid, padding aside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +75,29 @@ class Localizer:
         self._fuse = functools.partial(_fuse_neighbors, method=fusion_method)
 
     def __call__(
-        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"],
+        candidates: Int[np.ndarray, "C"] | None = None,
     ) -> Localization:
-        """Localizes one image by the network: one backbone pass and N head passes."""
-        return self.locate(self.retrieve(image, intrinsics), self.relate)
+        """Localizes one image by the network: one backbone pass and a head pass a neighbour.
+
+        Args:
+          image: RGB, of any size.
+          intrinsics: of that image, in pixels; (0, 0) is the centre of the top-left pixel.
+          candidates: database images to consider besides the retrieved ones, at most
+            `num_neighbors`, such as those that agreed on the frame before in a video. Not None
+            doubles the number of head passes.
+        """
+        return self.locate(self.retrieve(image, intrinsics, candidates), self.relate)
 
     def retrieve(
-        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"],
+        candidates: Int[np.ndarray, "C"] | None = None,
     ) -> Query:
-        """Encodes the image and finds its neighbours."""
+        """Encodes the image and finds its neighbours; see `__call__`."""
         clock = StageClock()
         with clock.stage("prepare"):
             network_image, network_intrinsics = self.network.prepare(image, intrinsics)
@@ -92,14 +106,17 @@ class Localizer:
             descriptor = jax.block_until_ready(self.network.descriptor(features))
         with clock.stage("retrieval"):
             found = most_similar(descriptor, self.scene_map.descriptors, self.num_neighbors)
-            neighbors, similarities = (np.asarray(x[0]) for x in found)
+            neighbors = np.asarray(found[0][0])
+            is_neighbor = np.ones(len(neighbors), bool)
+            if candidates is not None:
+                neighbors, is_neighbor = _with_candidates(neighbors, candidates)
         return Query(
             image=image,
             intrinsics=intrinsics,
             network_intrinsics=network_intrinsics[None].astype(np.float32),
             features=features,
             neighbors=neighbors,
-            similarities=similarities,
+            is_neighbor=is_neighbor,
             clock=clock,
         )
 
@@ -134,7 +151,12 @@ class Localizer:
             jax.block_until_ready(db_from_query)
         with clock.stage("fusion"):
             world_from_query, fused = jax.block_until_ready(
-                self._fuse(self.scene_map.world_from_db, query.neighbors, db_from_query, valid)
+                self._fuse(
+                    self.scene_map.world_from_db,
+                    query.neighbors,
+                    db_from_query,
+                    valid & query.is_neighbor,
+                )
             )
         return Localization(
             world_from_query=np.asarray(world_from_query, np.float64),
@@ -146,6 +168,16 @@ class Localizer:
             neighbors=query.neighbors,
             stage_ms=clock.stage_ms,
         )
+
+
+def _with_candidates(
+    retrieved: Int[np.ndarray, "N"], candidates: Int[np.ndarray, "C"]
+) -> tuple[Int[np.ndarray, "2*N"], Bool[np.ndarray, "2*N"]]:
+    """The retrieved images and the new ones of the candidates, padded to a fixed length."""
+    new = np.setdiff1d(candidates, retrieved)[: len(retrieved)]
+    padding = np.zeros(len(retrieved) - len(new), retrieved.dtype)
+    neighbors = np.concatenate([retrieved, new.astype(retrieved.dtype), padding])
+    return neighbors, np.arange(len(neighbors)) < len(retrieved) + len(new)
 
 
 def _pose_matrix(poses: jaxlie.SE3, i: int) -> Float[np.ndarray, "4 4"]:

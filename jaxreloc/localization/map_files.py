@@ -69,12 +69,17 @@ def create(folder: pathlib.Path, network_file: pathlib.Path, images: EncodedImag
     Raises:
       UsageError: the folder exists, or cannot be written.
     """
-    if folder.exists():
-        raise UsageError(f"{folder}: exists; choose another --out, or add to it with `map add`")
+    check_new(folder)
     with _new_folder(folder) as temporary:
         shutil.copyfile(network_file, temporary / NETWORK_FILE)
         segment = _write_segment(temporary / SEGMENTS, 0, images)
         _write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), (segment,)))
+
+
+def check_new(folder: pathlib.Path) -> None:
+    """Raises UsageError if there is something where a new map is to be."""
+    if folder.exists():
+        raise UsageError(f"{folder}: exists; choose another --out, or add to it with `map add`")
 
 
 def add(folder: pathlib.Path, images: EncodedImages) -> None:

@@ -24,6 +24,8 @@ class SceneMap:
     network: InferenceNetwork  # made the descriptors and the features
     names: tuple[str, ...]
     world_from_db: jaxlie.SE3  # batch axis M
+    intrinsics: Float[np.ndarray, "M 3 3"]  # of the stored image
+    image_sizes: Int[np.ndarray, "M 2"]  # width, height
     network_intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
     descriptors: Float[Array, "M dim"]  # L2-normalised
     features: Sequence["Rows"]  # leaves of what the pair head takes
@@ -40,6 +42,8 @@ class SceneMap:
             network=network,
             names=tuple(name for part in parts for name in part.names),
             world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(world_from_cam, jnp.float32)),
+            intrinsics=np.concatenate([part.intrinsics for part in parts]),
+            image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
             descriptors=jnp.asarray(np.concatenate([part.descriptors for part in parts])),
             features=[Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)],

@@ -60,3 +60,25 @@ def test_more_neighbours_than_images(rng):
     database = oracle_frames(rng, 3)
     found = localizer(database, num_neighbors=10)(database.images[0], database.intrinsics[0])
     assert len(found.neighbors) == 3
+
+
+def test_candidates_join_the_retrieved_images_once(database, rng):
+    locate = localizer(database)
+    image, intrinsics = database.images[0], database.intrinsics[0]
+    retrieved = locate.retrieve(image, intrinsics).neighbors
+    others = np.setdiff1d(np.arange(21), retrieved)[:2]
+    candidates = np.concatenate([retrieved[:2], others])
+    query = locate.retrieve(image, intrinsics, candidates)
+    np.testing.assert_array_equal(query.neighbors[:5], retrieved)
+    assert set(query.neighbors[query.is_neighbor]) == set(retrieved) | set(others)
+    assert len(query.neighbors) == 10 and query.is_neighbor.sum() == 7
+    found = locate(image, intrinsics, candidates)
+    assert not found.location_inliers[~query.is_neighbor].any()
+    np.testing.assert_allclose(found.world_from_query, database.world_from_cam[0], atol=2e-3)
+
+
+def test_first_frame_of_a_video_has_no_candidates(database):
+    locate = localizer(database)
+    image, intrinsics = database.images[0], database.intrinsics[0]
+    found = locate(image, intrinsics, np.zeros(0, int))
+    assert found.success and len(found.neighbors) == 10

@@ -1,0 +1,79 @@
+"""One line a localized image, in the formats that others read, or as JSON with all that is known.
+
+  tum      timestamp tx ty tz qx qy qz qw       world_from_cam; the image's name for a timestamp
+  colmap   name qw qx qy qz tx ty tz            cam_from_world, as hloc writes it
+  7scenes  name qw qx qy qz tx ty tz            cam_from_world, the same
+  jsonl    an object a line, world_from_cam
+
+The text formats have no place for a failure: it is a comment, `# name: not localized`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float64
+
+from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizedPose:
+    """What is written of one image; the numbers mean nothing unless `success`."""
+
+    name: str
+    success: bool
+    world_from_cam: Float64[np.ndarray, "4 4"]
+    num_inliers: int  # of the related database images, for the location
+    num_neighbors: int
+    position_covariance: Float64[np.ndarray, "3 3"]  # world axes, square metres
+    rotation_std_deg: float
+    total_ms: float
+
+
+def tum_line(pose: LocalizedPose) -> str:
+    """`name tx ty tz qx qy qz qw`, `world_from_cam`."""
+    if not pose.success:
+        return _failure(pose)
+    w, x, y, z = quaternion_wxyz(pose.world_from_cam)
+    return " ".join([pose.name, *map(_digits, [*pose.world_from_cam[:3, 3], x, y, z, w])])
+
+
+def cam_from_world_line(pose: LocalizedPose) -> str:
+    """`name qw qx qy qz tx ty tz`, `cam_from_world`."""
+    if not pose.success:
+        return _failure(pose)
+    cam_from_world = inverse(pose.world_from_cam)
+    values = [*quaternion_wxyz(cam_from_world), *cam_from_world[:3, 3]]
+    return " ".join([pose.name, *map(_digits, values)])
+
+
+def json_line(pose: LocalizedPose) -> str:
+    """An object with every field of `LocalizedPose`; of a failure the name and the time."""
+    fields = {"name": pose.name, "success": pose.success, "total_ms": round(pose.total_ms, 3)}
+    if pose.success:
+        fields |= {
+            "world_from_cam": pose.world_from_cam.tolist(),
+            "num_inliers": pose.num_inliers,
+            "num_neighbors": pose.num_neighbors,
+            "position_covariance_m2": pose.position_covariance.tolist(),
+            "rotation_std_deg": pose.rotation_std_deg,
+        }
+    return json.dumps(fields, allow_nan=False)
+
+
+LINE_FORMATS: dict[str, Callable[[LocalizedPose], str]] = {
+    "tum": tum_line,
+    "colmap": cam_from_world_line,
+    "7scenes": cam_from_world_line,
+    "jsonl": json_line,
+}
+
+
+def _failure(pose: LocalizedPose) -> str:
+    return f"# {pose.name}: not localized"
+
+
+def _digits(value: float) -> str:
+    return repr(float(value))

@@ -1,0 +1,51 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
+from jaxreloc.formats.pose_list import read_evaluation_poses
+
+
+@pytest.fixture
+def pose(rng):
+    world_from_cam = np.eye(4)
+    world_from_cam[:3, :3] = Rotation.random(rng=rng).as_matrix()
+    world_from_cam[:3, 3] = rng.normal(size=3)
+    covariance = np.diag(rng.random(3))
+    return LocalizedPose("a/1.png", True, world_from_cam, 4, 5, covariance, 1.5, 20.0)
+
+
+def test_tum_is_world_from_cam_with_the_scalar_last(pose):
+    name, *values = LINE_FORMATS["tum"](pose).split()
+    values = np.array(values, float)
+    assert name == "a/1.png"
+    np.testing.assert_allclose(values[:3], pose.world_from_cam[:3, 3])
+    rotation = Rotation.from_quat(values[3:]).as_matrix()
+    np.testing.assert_allclose(rotation, pose.world_from_cam[:3, :3], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["colmap", "7scenes"])
+def test_colmap_and_7scenes_are_read_back_by_the_evaluation_reader(pose, name, tmp_path):
+    (tmp_path / "poses.txt").write_text(LINE_FORMATS[name](pose) + "\n")
+    read = read_evaluation_poses(tmp_path / "poses.txt")
+    assert read.names == ("a/1.png",)
+    np.testing.assert_allclose(read.world_from_cam[0], pose.world_from_cam, atol=1e-12)
+
+
+def test_json_holds_the_uncertainty(pose):
+    fields = json.loads(LINE_FORMATS["jsonl"](pose))
+    np.testing.assert_array_equal(fields["world_from_cam"], pose.world_from_cam)
+    np.testing.assert_array_equal(fields["position_covariance_m2"], pose.position_covariance)
+    assert (fields["num_inliers"], fields["num_neighbors"], fields["success"]) == (4, 5, True)
+
+
+@pytest.mark.parametrize("name", sorted(LINE_FORMATS))
+def test_a_failure_is_never_a_pose(pose, name):
+    line = LINE_FORMATS[name](dataclasses.replace(pose, success=False))
+    if name == "jsonl":
+        assert json.loads(line) == {"name": "a/1.png", "success": False, "total_ms": 20.0}
+    else:
+        assert line == "# a/1.png: not localized"
