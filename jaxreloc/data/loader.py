@@ -4,6 +4,7 @@ The order and the augmentation of a batch depend on the seed and the step alone,
 of workers and of processes, so that a run resumes at any step by asking for it.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import threading
@@ -85,6 +86,8 @@ class PairLoader:
           UsageError: no pairs, an unknown translation frame, sizes that do not fit together, or a
             cache directory that cannot be written.
         """
+        if not isinstance(image_size, int):
+            image_size = tuple(image_size)
         check_choice("translation frame", translation_frame, TRANSLATION_FRAMES)
         _check_sizes(image_size, crop)
         if not len(pairs):
@@ -158,68 +161,56 @@ class PairLoader:
         self.bad_frames |= met
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Examples:
     """From the number of a pair to one element of a batch."""
 
-    def __init__(
-        self,
-        *,
-        pairs: Pairs,
-        labels: Float32[np.ndarray, "pairs 2 7"],
-        frames: FrameCache,
-        first_frame: np.ndarray,
-        shape: tuple[int, int],
-        crop: int | None,
-        jitter: float,
-        train: bool,
-        skip_bad_frames: bool,
-    ):
-        self._pairs = pairs
-        self._labels = labels
-        self._frames = frames
-        self._first_frame = first_frame
-        self._shape = shape
-        self._crop = crop
-        self._jitter = jitter
-        self._train = train
-        self._skip_bad_frames = skip_bad_frames
+    pairs: Pairs
+    labels: Float32[np.ndarray, "pairs 2 7"]
+    frames: FrameCache
+    first_frame: np.ndarray  # of each scene, counting through all scenes
+    shape: tuple[int, int]
+    crop: int | None
+    jitter: float
+    train: bool
+    skip_bad_frames: bool
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        if index >= len(self._pairs):
+        if index >= len(self.pairs):
             return self._blank(-1, [])
         both, bad = self._read(index)
-        if both is None and not self._train:
+        if both is None and not self.train:
             return self._blank(index, bad)
         tried = 1
         while both is None:
-            if tried == len(self._pairs):
+            if tried == len(self.pairs):
                 raise UsageError("no pair has two readable pictures; check the files' paths")
-            index = (index + 1) % len(self._pairs)
+            index = (index + 1) % len(self.pairs)
             both, _ = self._read(index)
             tried += 1
         return self._example(index, both, bad, rng)
 
     def _read(self, index: int) -> tuple[list | None, list[int]]:
         """Both frames, or None, and the numbers of the unreadable ones."""
-        scene = int(self._pairs.scene[index])
+        scene = int(self.pairs.scene[index])
         both, bad = [], []
-        for frame in (int(self._pairs.db[index]), int(self._pairs.query[index])):
+        for frame in (int(self.pairs.db[index]), int(self.pairs.query[index])):
             try:
-                both.append(self._frames.read(scene, frame))
+                both.append(self.frames.read(scene, frame))
             except UsageError:
-                if not self._skip_bad_frames:
+                if not self.skip_bad_frames:
                     raise
-                bad.append(self._first_frame[scene] + frame)
+                bad.append(self.first_frame[scene] + frame)
         return None if bad else both, bad
 
     def _example(self, index: int, both: list, bad: list[int], rng: np.random.Generator) -> dict:
-        first = int(rng.integers(2)) if self._train else 0
+        first = int(rng.integers(2)) if self.train else 0
         db_image, db_intrinsics = self._augmented(*both[first], rng)
         query_image, query_intrinsics = self._augmented(*both[1 - first], rng)
         return {
             "db_image": db_image,
             "query_image": query_image,
-            "db_from_query": self._labels[index, first],
+            "db_from_query": self.labels[index, first],
             "db_intrinsics": db_intrinsics.astype(np.float32),
             "query_intrinsics": query_intrinsics.astype(np.float32),
             "mask": np.True_,
@@ -228,16 +219,16 @@ class _Examples:
         }
 
     def _augmented(self, image: np.ndarray, intrinsics: np.ndarray, rng: np.random.Generator):
-        if self._crop and self._train:
-            image, intrinsics = transforms.random_crop(image, intrinsics, self._crop, rng)
-        elif self._crop:
-            image, intrinsics = transforms.center_crop(image, intrinsics, self._crop)
-        if self._jitter:
-            image, intrinsics = transforms.color_jitter(image, intrinsics, self._jitter, rng)
+        if self.crop and self.train:
+            image, intrinsics = transforms.random_crop(image, intrinsics, self.crop, rng)
+        elif self.crop:
+            image, intrinsics = transforms.center_crop(image, intrinsics, self.crop)
+        if self.jitter:
+            image, intrinsics = transforms.color_jitter(image, intrinsics, self.jitter, rng)
         return image, intrinsics
 
     def _blank(self, index: int, bad: list[int]) -> dict:
-        image = np.zeros((*self._shape, 3), np.uint8)
+        image = np.zeros((*self.shape, 3), np.uint8)
         return {
             "db_image": image,
             "query_image": image,
