@@ -7,11 +7,12 @@ import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
+from tfds_builders.synthetic_rooms import textures
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, PathFinder
 from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
 from tfds_builders.synthetic_rooms.library import Library
-from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, photographic_palette
-from tfds_builders.synthetic_rooms.palette import Palette, procedural_palette
+from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, PhotographicTextures
+from tfds_builders.synthetic_rooms.palette import Palette, random_palette
 from tfds_builders.synthetic_rooms.photography import photograph, random_development
 from tfds_builders.synthetic_rooms.illumination import bake
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
@@ -45,7 +46,8 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
     check_choice("split", split, SPLITS)
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
-        now, later = build_room(rng, *_furnishings(rng, settings.library, split), settings.moved_share)
+        moved_share = 2 * settings.moved_share * (rng.random() < 0.5)
+        now, later = build_room(rng, *_furnishings(rng, settings.library, split), moved_share)
         database_view = _View(now, settings)
         query_view = database_view if later is now else _View(later, settings)
         database = [
@@ -115,10 +117,10 @@ def _furnishings(
     rng: np.random.Generator, library: str, split: str
 ) -> tuple[Palette, Catalogue]:
     if not library:
-        palette = procedural_palette(rng)
+        palette = random_palette(rng, textures)
         return palette, ProceduralFurniture(palette)
     part = Library(pathlib.Path(library), split)
-    palette = photographic_palette(rng, part)
+    palette = random_palette(rng, PhotographicTextures(part))
     return palette, LibraryFurniture(part, palette)
 
 

@@ -1,56 +1,58 @@
 """Rooms furnished from a prepared library: real models, photographed surfaces and pictures."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
+from tfds_builders.synthetic_rooms import textures
 from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
 from tfds_builders.synthetic_rooms.library import Library
 from tfds_builders.synthetic_rooms.meshes import Material, Mesh
-from tfds_builders.synthetic_rooms.palette import Palette, finished, pick, procedural_palette
+from tfds_builders.synthetic_rooms.palette import Palette, pick
 
 MODEL_SHARE = 0.8  # of the furniture; the rest is procedural
 CLUTTER_SHARE = 0.6
-PHOTOGRAPH_SHARE = 0.7  # of the surfaces and pictures; the rest is procedural
+PHOTOGRAPHED = 0.7  # of the surfaces and pictures; the rest is procedural
 PHOTOGRAPHED_WALLS = 0.4
 RECOLOURED, RETEXTURED = 0.3, 0.25  # shares of the models
 CLUTTER_TRIANGLES = 3000
-BRIGHTNESS = (70, 180)  # mean display value that surfaces are given; game textures are dark
 
 
-def photographic_palette(rng: np.random.Generator, library: Library) -> Palette:
-    """A palette most of whose surfaces and pictures are photographs."""
-    procedural = procedural_palette(rng)
+@dataclasses.dataclass(frozen=True)
+class PhotographicTextures:
+    """Textures most of which are photographs; the rest, and most walls, are procedural."""
 
-    def surfaces(materials: tuple[Material, ...], share: float = PHOTOGRAPH_SHARE):
-        return tuple(
-            _photographed(rng, library) if rng.random() < share else material
-            for material in materials
-        )
+    library: Library
 
-    prints = tuple(
-        Material(library.random_texture(rng, "photographs"))
-        if rng.random() < PHOTOGRAPH_SHARE
-        else material
-        for material in procedural.prints
-    )
-    return dataclasses.replace(
-        procedural,
-        walls=surfaces(procedural.walls, PHOTOGRAPHED_WALLS),
-        floors=surfaces(procedural.floors),
-        woods=surfaces(procedural.woods),
-        fabrics=surfaces(procedural.fabrics),
-        surfaces=surfaces(procedural.surfaces),
-        prints=prints,
-    )
+    def wall(self, rng: np.random.Generator) -> np.ndarray:
+        return self._draw(rng, PHOTOGRAPHED_WALLS, "textures", textures.wall)
 
+    def floor(self, rng: np.random.Generator) -> np.ndarray:
+        return self._draw(rng, PHOTOGRAPHED, "textures", textures.floor)
 
-def _photographed(rng: np.random.Generator, library: Library) -> Material:
-    texture = library.random_texture(rng, "textures")
-    material = finished(rng, texture)
-    wanted = rng.uniform(*BRIGHTNESS)
-    gain = np.clip((wanted / max(float(texture.mean()), 1.0)) ** 2, 0.4, 6)
-    return dataclasses.replace(material, tint=tuple((gain * np.array(material.tint)).tolist()))
+    def wood(self, rng: np.random.Generator) -> np.ndarray:
+        return self._draw(rng, PHOTOGRAPHED, "textures", textures.wood)
+
+    def fabric(self, rng: np.random.Generator) -> np.ndarray:
+        return self._draw(rng, PHOTOGRAPHED, "textures", textures.fabric)
+
+    def surface(self, rng: np.random.Generator) -> np.ndarray:
+        return self._draw(rng, PHOTOGRAPHED, "textures", textures.surface)
+
+    def printed(self, rng: np.random.Generator) -> np.ndarray:
+        return self._draw(rng, PHOTOGRAPHED, "photographs", textures.printed)
+
+    def _draw(
+        self,
+        rng: np.random.Generator,
+        share: float,
+        kind: str,
+        procedural: Callable[[np.random.Generator], np.ndarray],
+    ) -> np.ndarray:
+        if rng.random() < share:
+            return self.library.random_texture(rng, kind)
+        return procedural(rng)
 
 
 class LibraryFurniture:

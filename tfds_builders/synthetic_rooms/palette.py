@@ -1,11 +1,14 @@
 """The materials that one room repeats, as real rooms repeat their woods and fabrics."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
 from tfds_builders.synthetic_rooms import textures
 from tfds_builders.synthetic_rooms.meshes import Material
+
+BRIGHTNESS = (70, 200)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +33,35 @@ def pick(rng: np.random.Generator, materials: tuple[Material, ...]) -> Material:
     return materials[rng.integers(len(materials))]
 
 
-def procedural_palette(rng: np.random.Generator) -> Palette:
-    """Materials from random numbers alone."""
+class TextureSource(Protocol):
+    """Draws textures by use."""
+
+    def wall(self, rng: np.random.Generator) -> np.ndarray: ...
+
+    def floor(self, rng: np.random.Generator) -> np.ndarray: ...
+
+    def wood(self, rng: np.random.Generator) -> np.ndarray: ...
+
+    def fabric(self, rng: np.random.Generator) -> np.ndarray: ...
+
+    def surface(self, rng: np.random.Generator) -> np.ndarray: ...
+
+    def printed(self, rng: np.random.Generator) -> np.ndarray: ...
+
+
+def random_palette(rng: np.random.Generator, source: TextureSource) -> Palette:
+    """A room's materials, their textures from `source`."""
 
     def several(draw, count: int, gloss: float | None = None) -> tuple[Material, ...]:
         return tuple(finished(rng, draw(rng), gloss) for _ in range(count))
 
     return Palette(
-        walls=several(textures.wall, 2, gloss=0.0),
-        floors=several(textures.floor, 1),
-        woods=several(textures.wood, 3),
-        fabrics=several(textures.fabric, 4, gloss=0.0),
-        surfaces=several(textures.surface, 6),
-        prints=tuple(Material(textures.printed(rng)) for _ in range(12)),
+        walls=several(source.wall, 2, gloss=0.0),
+        floors=several(source.floor, 1),
+        woods=several(source.wood, 3),
+        fabrics=several(source.fabric, 4, gloss=0.0),
+        surfaces=several(source.surface, 6),
+        prints=tuple(Material(source.printed(rng)) for _ in range(12)),
         spines=tuple(Material(textures.spines(rng)) for _ in range(3)),
     )
 
@@ -50,9 +69,14 @@ def procedural_palette(rng: np.random.Generator) -> Palette:
 def finished(
     rng: np.random.Generator, texture: np.ndarray, gloss: float | None = None
 ) -> Material:
-    """A material of the texture, slightly tinted, at times polished unless `gloss` is given."""
+    """A material of the texture, tinted a little, at times polished unless `gloss` is given.
+
+    Textures too dark or too bright for a room are brought to a mean display value in BRIGHTNESS.
+    """
     polish = rng.uniform(0, 0.6) * (rng.random() < 0.4) if gloss is None else gloss
-    tint = rng.uniform(0.75, 1.05) * rng.uniform(0.93, 1.0, 3)
+    mean = max(float(texture.mean()), 1.0)
+    tint = (np.clip(mean, *BRIGHTNESS) / mean) ** 2 * rng.uniform(0.75, 1.05)
+    tint = tint * rng.uniform(0.93, 1.0, 3)
     return Material(texture, tuple(tint.tolist()), gloss=polish)
 
 

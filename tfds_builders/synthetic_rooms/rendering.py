@@ -72,12 +72,12 @@ class Renderer:
         hits = self._caster.first_hits(camera.centre, rays)
         depth = np.where(hits.triangle >= 0, hits.distance, np.float32(0)).reshape(shape)
         outline = np.flatnonzero(self._outlines(hits, depth))
-        finer = (pixels[outline][:, None] + SUBPIXELS).reshape(-1, 2)
+        finer = (pixels[outline] + SUBPIXELS[:, None]).reshape(-1, 2)
         fine_rays = camera.rays(finer)
         fine_hits = self._caster.first_hits(camera.centre, fine_rays)
         colour = self._shade(camera, np.concatenate([rays, fine_rays]), _joined(hits, fine_hits))
         planes, fine = colour[:, : len(pixels)], colour[:, len(pixels) :]
-        planes[:, outline] = fine.reshape(3, -1, len(SUBPIXELS)).mean(2)
+        planes[:, outline] = sum(np.split(fine, len(SUBPIXELS), axis=1)) / np.float32(len(SUBPIXELS))
         return cv2.merge([plane.reshape(shape) for plane in planes]), depth
 
     def _outlines(self, hits: Hits, depth: np.ndarray) -> Bool[np.ndarray, "h w"]:
@@ -88,7 +88,7 @@ class Renderer:
         outline = np.zeros(depth.shape, bool)
         for a, b in ((np.s_[..., :-1], np.s_[..., 1:]), (np.s_[..., :-1, :], np.s_[..., 1:, :])):
             step = np.abs(inverse[a] - inverse[b]) > DEPTH_EDGE * inverse[a]
-            bend = (normals[a] * normals[b]).sum(0) < NORMAL_EDGE
+            bend = _dot(normals[a], normals[b]) < NORMAL_EDGE
             different = step | bend | (material[a] != material[b])
             outline[a] |= different
             outline[b] |= different
@@ -97,8 +97,8 @@ class Renderer:
     def _shade(self, camera: Camera, rays: np.ndarray, hits: Hits) -> Float32[np.ndarray, "3 n"]:
         surface = self._triangles.at(hits)
         rays = np.ascontiguousarray(rays.T)
-        length = np.sqrt((rays * rays).sum(0))
-        cosine = np.abs((rays * surface.normals).sum(0)) / length
+        length = np.sqrt(_dot(rays, rays))
+        cosine = np.abs(_dot(rays, surface.normals)) / length
         focal = np.float32(camera.intrinsics[0, 0])
         footprint = hits.distance * length / (focal * np.sqrt(np.maximum(cosine, 0.05)))
         level = np.log2(surface.texels_per_metre * footprint + np.float32(1e-9))
@@ -115,15 +115,19 @@ class Renderer:
     def _highlights(self, points, normals, towards, gloss) -> Float32[np.ndarray, "3 n"]:
         """Blinn's highlights of the lamps; `towards` points from the eye to the points."""
         total = np.zeros_like(points)
-        side = -np.sign((towards * normals).sum(0))
+        side = -np.sign(_dot(towards, normals))
         for position, intensity in self._lamps:
             to_lamp = position[:, None] - points
-            squared = (to_lamp * to_lamp).sum(0)
+            squared = _dot(to_lamp, to_lamp)
             half = to_lamp / np.sqrt(squared) - towards
-            half /= np.sqrt((half * half).sum(0)) + np.float32(1e-6)
-            lobe = np.maximum(side * (half * normals).sum(0), 0) ** SHARPNESS
+            half /= np.sqrt(_dot(half, half)) + np.float32(1e-6)
+            lobe = np.maximum(side * _dot(half, normals), 0) ** SHARPNESS
             total += intensity[:, None] * (gloss * lobe / squared)
         return total
+
+
+def _dot(a: Float32[np.ndarray, "3 *n"], b: Float32[np.ndarray, "3 *n"]) -> np.ndarray:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _joined(a: Hits, b: Hits) -> Hits:

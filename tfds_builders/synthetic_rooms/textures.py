@@ -60,34 +60,33 @@ def spines(rng: np.random.Generator) -> UInt8[np.ndarray, "size size 3"]:
     return _grained(rng, np.ascontiguousarray(image.transpose(1, 0, 2)[::-1]), 6)
 
 
-def noise(rng: np.random.Generator, octaves: range, stretch: int = 0) -> Float32[np.ndarray, "s s"]:
-    """Tiling fractal value noise, about zero mean and unit deviation.
+def noise(
+    rng: np.random.Generator, octaves: range, stretch: int = 0
+) -> Float32[np.ndarray, "size size"]:
+    """Tiling fractal value noise, of about zero mean and unit deviation.
 
     Args:
       octaves: exponents k of the grids of 2**k cells that are summed, each with half the weight.
       stretch: how many octaves finer the pattern is down the image than across it.
     """
-    total = np.zeros((SIZE, SIZE), np.float32)
+    total = np.zeros((min(2 ** (octaves[0] + stretch), SIZE), 2 ** octaves[0]), np.float32)
     for weight, octave in enumerate(octaves):
-        columns, rows = 2**octave, min(2 ** (octave + stretch), SIZE)
-        grid = rng.standard_normal((rows, columns)).astype(np.float32)
-        total += _enlarged(grid) * 0.5**weight
+        total = _resized_tile(total, min(2 ** (octave + stretch), SIZE), 2**octave)
+        total += 0.5**weight * rng.standard_normal(total.shape, np.float32)
+    total = _resized_tile(total, SIZE, SIZE)
     return total / (total.std() + 1e-6)
 
 
-def _enlarged(grid: np.ndarray) -> np.ndarray:
-    """`grid` resized to SIZE x SIZE, interpolating across the seam."""
+def _resized_tile(tile: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """`tile` enlarged to rows x columns, whole multiples, interpolating across the seam."""
+    step_y, step_x = rows // tile.shape[0], columns // tile.shape[1]
+    if step_y == step_x == 1:
+        return tile
     pad = 2
-    rows, columns = grid.shape
-    wrapped = np.pad(grid, pad, mode="wrap")
-    step_y, step_x = SIZE // rows, SIZE // columns
-    large = cv2.resize(
-        wrapped,
-        (wrapped.shape[1] * step_x, wrapped.shape[0] * step_y),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    top, left = pad * step_y, pad * step_x
-    return large[top : top + SIZE, left : left + SIZE]
+    wrapped = cv2.copyMakeBorder(tile, pad, pad, pad, pad, cv2.BORDER_WRAP)
+    size = (wrapped.shape[1] * step_x, wrapped.shape[0] * step_y)
+    large = cv2.resize(wrapped, size, interpolation=cv2.INTER_CUBIC)
+    return large[pad * step_y :, pad * step_x :][:rows, :columns]
 
 
 def _colour(rng: np.random.Generator, low: int = 30, high: int = 235) -> tuple[int, int, int]:
@@ -113,7 +112,7 @@ def _blend(a, b, weight: np.ndarray) -> np.ndarray:
 def _grained(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
     """`image` with fine and coarse brightness noise, as dirt and paper grain give."""
     grain = noise(rng, range(2, 8)) * strength
-    grain += rng.standard_normal((SIZE, SIZE)).astype(np.float32) * (strength / 3)
+    grain += rng.standard_normal((SIZE, SIZE), np.float32) * np.float32(strength / 3)
     return np.clip(image + grain[..., None], 0, 255).astype(np.uint8)
 
 
