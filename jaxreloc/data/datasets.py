@@ -27,7 +27,7 @@ class _TfdsDataset:
     name: str
     variants: tuple[str, ...]
     scenes: tuple[str, ...] | None  # None: as the build has them
-    config: Callable[[str | None, str | None], str | None]  # of scene, variant
+    configs: Callable[[str | None, str | None], tuple[str | None, ...]]  # of scene, variant
     split: Callable[[str | None, str], str]  # of scene, split
     built_on_demand: bool
     remedy: str  # how to get it, where it is not built on demand
@@ -38,7 +38,8 @@ class _TfdsDataset:
         """The split that holds the scene's frames, prepared first if that needs no download."""
         if self.scenes is not None:
             check_choice(f"scene of {self.name}", scene, self.scenes)
-        builder = self._builder(self.config(scene, variant), data_dir)
+        builders = [self._builder(config, data_dir) for config in self.configs(scene, variant)]
+        builder = next((one for one in builders if one.is_prepared()), builders[0])
         if not builder.is_prepared() and self.built_on_demand:
             builder.download_and_prepare()
         if not builder.is_prepared():
@@ -57,8 +58,9 @@ class _TfdsDataset:
         return tfds.builder(full_name, data_dir=data_dir)
 
 
-def _seven_scenes_config(scene: str, variant: str | None) -> str:
-    return f"{scene}_{variant}" if variant else scene
+def _seven_scenes_configs(scene: str, variant: str | None) -> tuple[str, ...]:
+    suffix = f"_{variant}" if variant else ""
+    return f"{scene}{suffix}", f"all{suffix}"
 
 
 def _synthetic_rooms_split(scene: str | None, split: str) -> str:
@@ -74,7 +76,7 @@ _TFDS_DATASETS = {
         name="seven_scenes",
         variants=("depth", "sfm", "sfm_depth"),
         scenes=SCENES,
-        config=_seven_scenes_config,
+        configs=_seven_scenes_configs,
         split=lambda scene, split: {"database": "train", "query": "test"}.get(split, split),
         built_on_demand=False,
         remedy="tfds_builders/seven_scenes/README.md says how to download it, or give "
@@ -84,7 +86,7 @@ _TFDS_DATASETS = {
         name="university",
         variants=(),
         scenes=("office", "meeting", "kitchen", "conference"),
-        config=lambda scene, variant: None,
+        configs=lambda scene, variant: (None,),
         split=lambda scene, split: split,
         built_on_demand=False,
         remedy="tfds_builders/university/README.md says what to download (29 GB) and where to",
@@ -93,7 +95,7 @@ _TFDS_DATASETS = {
         name="synthetic_rooms",
         variants=("procedural", "furnished"),
         scenes=None,
-        config=lambda scene, variant: variant,
+        configs=lambda scene, variant: (variant,),
         split=_synthetic_rooms_split,
         built_on_demand=True,
         remedy="",

@@ -32,6 +32,19 @@ def test_select_keeps_order_and_composes(rng):
     assert chosen.names == ("3.png", "4.png")
     np.testing.assert_array_equal(chosen.world_from_cam, frames.world_from_cam[[3, 4]])
     assert [int(image[0, 0, 0]) for image in chosen.images] == [3, 4]
+    assert chosen.depths is chosen.sequences is chosen.depth_intrinsics is None
+
+
+def test_select_takes_depth_and_sequences_along(rng):
+    frames = dataclasses.replace(
+        some_frames(rng),
+        depths=[np.full((2, 2), i, np.float32) for i in range(5)],
+        sequences=tuple("abcde"),
+        depth_intrinsics=rng.normal(size=(5, 3, 3)),
+    )
+    chosen = frames.select([3, 0])
+    assert chosen.sequences == ("d", "a") and [depth[0, 0] for depth in chosen.depths] == [3, 0]
+    np.testing.assert_array_equal(chosen.depth_intrinsics, frames.depth_intrinsics[[3, 0]])
 
 
 def test_fields_of_different_lengths_are_refused(rng):

@@ -64,9 +64,9 @@ class Builder(FrameBuilder):
     BUILDER_CONFIGS = list(_configs())
     DEFAULT_BUILDER_CONFIG_NAME = "chess"
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    The scenes are downloaded, unless MANUAL_DIR/seven_scenes holds them as SCENE.zip, or as a folder
-    SCENE, its sequences unpacked or still in their zips. The *_sfm configs need the pose files of {SFM_POSES} as
-    MANUAL_DIR/seven_scenes/sfm/SCENE_train.txt and SCENE_test.txt.
+    The scenes are downloaded, unless MANUAL_DIR/seven_scenes holds them as SCENE.zip, or as a
+    folder SCENE, its sequences unpacked or still in their zips. The *_sfm configs need the pose
+    files of {SFM_POSES} as MANUAL_DIR/seven_scenes/sfm/SCENE_train.txt and SCENE_test.txt.
     """
 
     def _info(self) -> tfds.core.DatasetInfo:

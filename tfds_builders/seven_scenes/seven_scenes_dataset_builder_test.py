@@ -3,7 +3,6 @@ import functools
 import http.server
 import io
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -93,7 +92,7 @@ def rewrite(scene, target, change):
 
 
 def test_sequences_of_the_same_name_do_not_mix(everything):
-    """Every pose and picture comes from its own scene, though all have seq-01.zip and seq-02.zip."""
+    """Poses and pictures come from their own scene, though all have seq-01.zip and seq-02.zip."""
     built = examples(everything, "train") | examples(everything, "test")
     assert set(built) == set(published())
     for image_id, pose in published().items():
