@@ -1,0 +1,90 @@
+"""Augmented pairs are pairs: points in space still project to their matches."""
+
+import jax
+import jax.numpy as jnp
+import jaxlie
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.training import match_augmentation
+
+PAIRS, POINTS = 3, 40
+
+
+@pytest.fixture
+def planted(rng):
+    """True matches and the pose they come from."""
+    rotation = Rotation.from_rotvec(rng.normal(size=(PAIRS, 3)) * 0.2)
+    t = rng.normal(size=(PAIRS, 3)) * 0.3
+    points = rng.uniform(-1, 1, (PAIRS, POINTS, 3)) + np.array([0, 0, 4])
+    in_db = np.stack([r.apply(p) + x for r, p, x in zip(rotation, points, t)])
+    x_query, x_db = (p[..., :2] / p[..., 2:] for p in (points, in_db))
+    q_wxyz = np.roll(rotation.as_quat(), 1, axis=1)
+    ones = jnp.ones((PAIRS, POINTS))
+    matches = RayMatches(*(jnp.asarray(x, jnp.float32) for x in (x_query, x_db)), ones, ones, ones)
+    return matches, jaxlie.SE3(jnp.asarray(np.c_[q_wxyz, t], jnp.float32))
+
+
+def assert_consistent(matches: RayMatches, db_from_query: jaxlie.SE3):
+    """Every match satisfies its epipolar constraint, and in front of both cameras."""
+    for k in range(PAIRS):
+        q, t = np.split(np.asarray(db_from_query.wxyz_xyz[k], np.float64), [4])
+        rotation = Rotation.from_quat(np.roll(q, -1))
+        query, db = (
+            np.c_[np.asarray(x[k], np.float64), np.ones(POINTS)]
+            for x in (matches.x_query, matches.x_db)
+        )
+        turned = rotation.apply(query)
+        normal = np.cross(np.broadcast_to(t, db.shape), turned)
+        np.testing.assert_allclose(np.sum(db * normal, axis=1), 0, atol=2e-5)
+        for a, b, centre, sign in ((turned, db, t, 1), (db, turned, t, -1)):
+            # depths z along a with a z_a + centre = b z_b
+            depths = [np.linalg.lstsq(np.c_[x, -y], -sign * centre, rcond=None)[0] for x, y in zip(a, b)]
+            assert np.min(depths) > 0
+
+
+def test_planted_matches_are_consistent(planted):
+    assert_consistent(*planted)
+
+
+def test_mirrored_pairs_are_consistent(planted):
+    matches, pose = planted
+    mirrored = jnp.array([True, False, True])
+    new_matches, new_pose = match_augmentation.mirror(matches, pose, mirrored)
+    assert_consistent(new_matches, new_pose)
+    np.testing.assert_array_equal(new_matches.x_query[1], matches.x_query[1])
+    np.testing.assert_array_equal(new_pose.wxyz_xyz[1], pose.wxyz_xyz[1])
+    np.testing.assert_array_equal(new_matches.x_db[0] * jnp.array([[-1, 1]]), matches.x_db[0])
+    twice = match_augmentation.mirror(new_matches, new_pose, mirrored)
+    np.testing.assert_array_equal(twice[1].wxyz_xyz, pose.wxyz_xyz)
+
+
+def test_turned_cameras_are_consistent(planted):
+    matches, pose = planted
+    keys = jax.random.split(jax.random.key(3))
+    turns = [match_augmentation.random_turns(key, PAIRS, (0.1, 0.1, 0.5)) for key in keys]
+    new_matches, new_pose = match_augmentation.turn_cameras(matches, pose, *turns)
+    assert_consistent(new_matches, new_pose)
+    assert np.abs(new_pose.wxyz_xyz - pose.wxyz_xyz).max() > 0.01
+    lengths = (np.linalg.norm(p.translation(), axis=1) for p in (new_pose, pose))
+    np.testing.assert_allclose(*lengths, rtol=1e-5)
+
+
+def test_turning_in_plane_turns_the_picture(planted):
+    matches, pose = planted
+    angle = 0.4
+    turn = jaxlie.SO3(jnp.tile(jaxlie.SO3.from_z_radians(angle).wxyz[None], (PAIRS, 1)))
+    still = jaxlie.SO3(jnp.tile(jnp.array([[1.0, 0, 0, 0]]), (PAIRS, 1)))
+    turned, _ = match_augmentation.turn_cameras(matches, pose, still, turn)
+    c, s = np.cos(angle), np.sin(angle)
+    expected = np.asarray(matches.x_query) @ np.array([[c, s], [-s, c]])
+    np.testing.assert_allclose(turned.x_query, expected, atol=1e-5)
+    np.testing.assert_allclose(turned.x_db, matches.x_db, atol=1e-6)
+
+
+def test_turns_have_their_standard_deviation():
+    turns = match_augmentation.random_turns(jax.random.key(0), 20_000, (0.08, 0.02, 0.2))
+    vectors = np.asarray(jax.vmap(lambda q: jaxlie.SO3(q).log())(turns.wxyz))
+    np.testing.assert_allclose(vectors.std(axis=0), [0.08, 0.02, 0.2], rtol=0.05)
