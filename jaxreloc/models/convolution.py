@@ -1,7 +1,26 @@
-"""Convolutions, with the kernel that is fast on the backend in use chosen in this one place."""
+"""Convolutions, with the kernel that is fast on the backend in use chosen in this one place.
+
+On GPUs and TPUs, XLA's own convolution is fast. On CPUs it is not always: there, a depthwise
+convolution is written as shifted multiply-adds, a strided one of few channels as an unstrided one
+of more channels, and, for inference, a 3x3 one by Winograd's method. All of them equal
+`jax.lax.conv_general_dilated` up to rounding and can be differentiated.
+"""
+
+import functools
+from collections.abc import Callable
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jaxreloc.models import winograd
+
+# With fewer channels, a convolution of stride 2 gains from moving 2x2 pixels into the channels.
+FEW_CHANNELS = 8
+# With more weights, reading the transformed kernel takes longer than Winograd's method saves.
+MOST_WINOGRAD_WEIGHTS = 512 * 256
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv2d(
@@ -19,20 +38,105 @@ def conv2d(
       padding: "SAME", or the rows and columns of zeros on each side.
       depthwise: each channel is filtered by itself; `c` is then 1 and `D` equals `C`.
     """
-    if isinstance(padding, int):
-        padding = ((padding, padding), (padding, padding))
+    pads = _pads(x.shape, kernel.shape[0], strides, padding)
+    if _on_cpu() and depthwise:
+        return _shifted_depthwise(x, kernel, strides, pads)
+    if _on_cpu() and strides == 2 and kernel.shape[0] > 2 and x.shape[-1] < FEW_CHANNELS:
+        return _space_to_depth(x, kernel, pads)
+    return _plain(x, kernel, strides, pads, depthwise)
+
+
+def prepare_kernel(kernel: Float[Array, "k k c D"], *, strides: int, depthwise: bool) -> Array:
+    """The kernel as `conv2d_prepared` takes it: computed once, used for many images."""
+    size, _, channels, features = kernel.shape
+    few_weights = channels * features <= MOST_WINOGRAD_WEIGHTS
+    if _on_cpu() and size == 3 and strides == 1 and not depthwise and few_weights:
+        return winograd.transform_kernel(kernel)
+    return kernel
+
+
+def conv2d_prepared(
+    x: Float[Array, "B H W C"],
+    prepared: Array,
+    *,
+    strides: int,
+    padding: str | int,
+    depthwise: bool = False,
+) -> Float[Array, "B h w D"]:
+    """`conv2d` with a kernel from `prepare_kernel`."""
+    if prepared.ndim == winograd.TRANSFORMED_NDIM:
+        return winograd.conv3x3(x, prepared)
+    return conv2d(x, prepared, strides=strides, padding=padding, depthwise=depthwise)
+
+
+def compiler_options() -> dict[str, str]:
+    """What to pass as `jax.jit(f, compiler_options=...)` around convolutions."""
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if _on_cpu() else {}
+
+
+def map_images(
+    function: Callable[[Array], PyTree], images: Float[Array, "B H W C"], cpu_batch: int
+) -> PyTree:
+    """`function(images)`; on CPUs, for `cpu_batch` images at a time, whose activations the caches
+    hold and whose memory is used again."""
+    if _on_cpu() and images.shape[0] > cpu_batch:
+        one_by_one = functools.partial(jax.lax.map, batch_size=cpu_batch)
+        return one_by_one(lambda image: jax.tree.map(lambda y: y[0], function(image[None])), images)
+    return function(images)
+
+
+def _plain(
+    x: Array, kernel: Array, strides: int, pads: Pads, depthwise: bool
+) -> Float[Array, "B h w D"]:
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(strides, strides),
-        padding=padding,
+        padding=pads,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] if depthwise else 1,
     )
 
 
-def compiler_options() -> dict[str, str]:
-    """What to pass as `jax.jit(f, compiler_options=...)` around convolutional code."""
-    if jax.default_backend() == "cpu":
-        return {"xla_cpu_experimental_ynn_fusion_type": ""}
-    return {}
+def _shifted_depthwise(
+    x: Array, kernel: Array, strides: int, pads: Pads
+) -> Float[Array, "B h w C"]:
+    """`sum_ij x[s h + i, s w + j] kernel[i, j]`: a multiply-add of a shifted image for each weight."""
+    size = kernel.shape[0]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    rows, columns = ((n - size) // strides + 1 for n in x.shape[1:3])
+    y = 0.0
+    for i in range(size):
+        for j in range(size):
+            shifted = x[:, i :: strides, j :: strides][:, :rows, :columns]
+            y = y + shifted * kernel[i, j].reshape(1, 1, 1, -1)
+    return y
+
+
+def _space_to_depth(x: Array, kernel: Array, pads: Pads) -> Float[Array, "B h w D"]:
+    """A convolution of stride 2 as one of stride 1 with 2x2 pixels in the channels."""
+    size, _, channels, features = kernel.shape
+    half = -(-size // 2)
+    batch, height, width, _ = x.shape
+    rows, columns = ((n + sum(pad) - size) // 2 + half for n, pad in zip((height, width), pads))
+    far = [2 * n - extent - pad[0] for n, extent, pad in zip((rows, columns), (height, width), pads)]
+    near = [pad[0] for pad in pads]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *zip(near, far, (0, 0)), (0, 0, 0)])
+    x = x.reshape(batch, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, rows, columns, 4 * channels)
+    odd = 2 * half - size
+    kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
+    kernel = kernel.reshape(half, 2, half, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(half, half, 4 * channels, features)
+    return _plain(x, kernel, 1, ((0, 0), (0, 0)), depthwise=False)
+
+
+def _pads(shape: tuple[int, ...], size: int, strides: int, padding: str | int) -> Pads:
+    """The rows and columns of zeros before and after the image."""
+    if padding == "SAME":
+        return tuple(jax.lax.padtype_to_pads(shape[1:3], (size, size), (strides, strides), padding))
+    return ((padding, padding), (padding, padding))
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"

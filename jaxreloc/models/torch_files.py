@@ -47,7 +47,8 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except _MALFORMED as error:
-        raise UsageError(f"{path}: not a PyTorch state dict ({error}); download it again") from error
+        message = f"{path}: not a PyTorch state dict ({error}); download it again"
+        raise UsageError(message) from error
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, np.ndarray) for name, value in state.items()
     ):
