@@ -120,10 +120,12 @@ def _find_model(project: pathlib.Path) -> pathlib.Path:
 
 
 def _find_images(project: pathlib.Path, model: pathlib.Path, name: str) -> pathlib.Path:
-    """The first likely folder in which the image `name` exists."""
-    above = model.resolve().parents[:2]
-    candidates = [folder / "images" for folder in (project, model, *above)] + [project, *above]
-    for folder in candidates:
+    """The likely folder nearest to the model in which the image `name` exists.
+
+    The nearest, since undistorted images lie beside their own model, under the names of the others.
+    """
+    near = (model, *model.resolve().parents[:2], project)
+    for folder in [folder / "images" for folder in near] + list(near):
         if (folder / name).is_file():
             return folder
     raise UsageError(

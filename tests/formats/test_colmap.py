@@ -115,6 +115,14 @@ def test_what_is_not_there_is_said(tmp_path, rng):
     assert len(read_colmap(tmp_path / "other", images=tmp_path / "x/images")) == 4
 
 
+def test_an_undistorted_model_takes_the_images_beside_it(tmp_path, rng):
+    frames = frames_with_pictures(rng, tmp_path / "dense")
+    write_colmap(tmp_path / "dense/sparse", frames)
+    for name in frames.names:
+        write_picture(tmp_path / "images" / name, 200)
+    assert [int(image[0, 0, 0]) for image in read_colmap(tmp_path).images] == [0, 10, 20, 30]
+
+
 def test_names_with_spaces_cannot_be_written(tmp_path, rng):
     frames = dataclasses.replace(frames_with_pictures(rng, tmp_path, n=1), names=("a b.png",))
     with pytest.raises(UsageError, match="no space"):
