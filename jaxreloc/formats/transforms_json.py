@@ -140,4 +140,7 @@ def _distortion(fields: Mapping[str, Any], source: str) -> dict[str, Any]:
         )
     order = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3")
     coefficients = tuple(float(fields.get(name, 0.0)) for name in order)
-    return {"distortion": coefficients if any(coefficients) else (), "fisheye": fisheye}
+    return {
+        "distortion": coefficients if fisheye or any(coefficients) else (),
+        "fisheye": fisheye,
+    }

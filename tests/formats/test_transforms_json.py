@@ -2,6 +2,7 @@ import json
 import logging
 import re
 
+import cv2
 import numpy as np
 import pytest
 
@@ -77,6 +78,19 @@ def test_distortion_is_noted_and_undone(tmp_path, rng, caplog):
     assert len(caplog.messages) == 1 and "lens distortion (-0.4" in caplog.messages[0]
     assert frames.images[1].shape == (HEIGHT, WIDTH, 3)
     assert frames.images[1][HEIGHT // 2, WIDTH // 2, 0] == 10
+
+
+def test_a_fisheye_is_undone_even_without_coefficients(tmp_path, rng):
+    """At 45 degrees the fisheye sees f pi / 4 from the centre, the pinhole camera f."""
+    camera = {"fl_x": 12, "fl_y": 12, "cx": 16.5, "cy": 12.5, "w": WIDTH, "h": HEIGHT}
+    path = make_transforms_json(
+        tmp_path, random_poses(rng, 1), {**camera, "camera_model": "OPENCV_FISHEYE"}
+    )
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    picture[:, : 16 - round(12 * np.pi / 4)] = 255
+    assert cv2.imwrite(str(tmp_path / "images/0.png"), picture)
+    row = read_transforms_json(path).images[0][12, :, 0]
+    assert row[0] == row[2] == 255 and row[6] == row[16] == 0
 
 
 @pytest.mark.parametrize(
