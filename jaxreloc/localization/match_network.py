@@ -6,23 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxreloc.data import transforms
 from jaxreloc.models import convolution, saved_network
+from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches
-
-# Of the features that a map keeps; docs and benchmarks say what else was tried.
-STORED_DTYPE = jnp.float16
-
 
 @struct.dataclass
 class MatchFeatures:
     """What is kept of B images: for retrieval, and for the pair head."""
 
     descriptor: Float[Array, "B D"]
-    cells: CellDescriptors
+    cells: CellDescriptors  # quantised
 
 
 class MatchNetwork:
@@ -78,7 +75,7 @@ def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
     )
     return MatchFeatures(
         descriptor=apply(features, method="descriptor"),
-        cells=jax.tree.map(lambda x: x.astype(STORED_DTYPE), cells),
+        cells=descriptors.quantise(cells),
     )
 
 
@@ -96,9 +93,11 @@ def _match_one_to_many(
     query_features: MatchFeatures,
     query_intrinsics: Float[Array, "1 3 3"],
 ) -> RayMatches:
-    def match(db: PyTree, intrinsics: Float[Array, "3 3"]) -> RayMatches:
+    query = descriptors.restore(query_features.cells)
+
+    def match(db: CellDescriptors, intrinsics: Float[Array, "3 3"]) -> RayMatches:
         db, intrinsics = jax.tree.map(lambda x: x[None], (db, intrinsics))
-        pair = db, query_features.cells, intrinsics, query_intrinsics
+        pair = descriptors.restore(db), query, intrinsics, query_intrinsics
         matches = apply(*pair, method=lambda network, *pair: network.head.match(*pair))
         return jax.tree.map(lambda x: x[0], matches)
 

@@ -38,7 +38,7 @@ class MatchSettings:
     coarse_temperature: float = 30.0
     fine_temperature: float = 30.0
     candidates: int = 300
-    window: int = 8
+    window: int = 6
     max_matches: int = 600
 
 

@@ -13,9 +13,13 @@ COARSE_STRIDE = 16
 FINE_WEIGHT = 0.6
 
 
+# Entries of unit vectors beyond +-127 / QUANTISATION, which are rare, are cut off.
+QUANTISATION = 254
+
+
 @struct.dataclass
 class CellDescriptors:
-    """Descriptors of B images, as they are kept of each database image.
+    """Descriptors of B images.
 
     Attributes:
       fine: unit vectors of the cells of stride FINE_STRIDE.
@@ -27,19 +31,36 @@ class CellDescriptors:
     coarse: Float[Array, "B h w D"]
 
 
+def quantise(descriptors: CellDescriptors) -> CellDescriptors:
+    """The descriptors in eight bits an entry, to be kept of each database image."""
+
+    def rounded(x: Array) -> Array:
+        return jnp.clip(jnp.round(QUANTISATION * x), -127, 127).astype(jnp.int8)
+
+    return CellDescriptors(rounded(descriptors.fine), rounded(descriptors.coarse))
+
+
+def restore(quantised: CellDescriptors) -> CellDescriptors:
+    """Unit vectors again from what `quantise` gave; cells of zeros stay zero."""
+
+    def unit(x: Array) -> Array:
+        return layers.l2_normalise(x.astype(jnp.float32))
+
+    return CellDescriptors(unit(quantised.fine), unit(quantised.coarse))
+
+
 def fine_grid(descriptors: CellDescriptors) -> Float[Array, "B 2*h 2*w C+D"]:
     """One unit vector for each fine cell: its own, and the coarse map interpolated to its centre."""
-    coarse = layers.l2_normalise(upsample(descriptors.coarse.astype(jnp.float32)))
-    return _joined(descriptors.fine.astype(jnp.float32), coarse)
+    coarse = layers.l2_normalise(upsample(descriptors.coarse))
+    return _joined(descriptors.fine, coarse)
 
 
 def coarse_grid(descriptors: CellDescriptors) -> Float[Array, "B h w C+D"]:
     """One unit vector for each coarse cell: the mean of its four fine cells, and its own."""
-    fine = descriptors.fine.astype(jnp.float32)
-    batch, height, width, channels = fine.shape
-    blocks = fine.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    batch, height, width, channels = descriptors.fine.shape
+    blocks = descriptors.fine.reshape(batch, height // 2, 2, width // 2, 2, channels)
     fine = layers.l2_normalise(jnp.mean(blocks, axis=(2, 4)))
-    return _joined(fine, descriptors.coarse.astype(jnp.float32))
+    return _joined(fine, descriptors.coarse)
 
 
 def upsample(grid: Float[Array, "B h w D"]) -> Float[Array, "B 2*h 2*w D"]:

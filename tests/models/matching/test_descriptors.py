@@ -1,9 +1,11 @@
 """Descriptors of cells: normalisation, and the two grids against interpolation by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxreloc.models.matching import descriptors
+from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import random_descriptors
 
 
@@ -36,3 +38,21 @@ def test_coarse_grid_averages_four_fine_cells(rng):
     expected = np.concatenate([mean, np.asarray(both.coarse)[0, 1, 0]])
     expected /= np.linalg.norm(expected)
     np.testing.assert_allclose(descriptors.coarse_grid(both)[0, 1, 0], expected, atol=1e-6)
+
+
+def test_quantised_descriptors_keep_their_direction(rng):
+    both = random_descriptors(rng, 2, 3, 4)
+    stored = descriptors.quantise(both)
+    restored = descriptors.restore(stored)
+    for kept, before, after in zip(*(jax.tree.leaves(x) for x in (stored, both, restored))):
+        assert kept.dtype == jnp.int8
+        np.testing.assert_allclose(np.linalg.norm(after, axis=-1), 1, rtol=1e-5)
+        uncut = np.abs(before).max(axis=-1) < 0.49
+        assert uncut.any()
+        assert np.sum(before * after, axis=-1)[uncut].min() > 0.9998
+
+
+def test_empty_cells_stay_empty():
+    empty = CellDescriptors(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 1, 1, 4)))
+    restored = descriptors.restore(descriptors.quantise(empty))
+    assert all(np.all(x == 0) for x in jax.tree.leaves(restored))
