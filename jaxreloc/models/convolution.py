@@ -101,7 +101,7 @@ def _plain(
 def _shifted_depthwise(
     x: Array, kernel: Array, strides: int, pads: Pads
 ) -> Float[Array, "B h w C"]:
-    """`sum_ij x[s h + i, s w + j] kernel[i, j]`: a multiply-add of a shifted image for each weight."""
+    """`sum_ij x[s h + i, s w + j] kernel[i, j]`: for each weight, a shifted image is added."""
     size = kernel.shape[0]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = ((n - size) // strides + 1 for n in x.shape[1:3])
@@ -117,18 +117,26 @@ def _space_to_depth(x: Array, kernel: Array, pads: Pads) -> Float[Array, "B h w 
     """A convolution of stride 2 as one of stride 1 with 2x2 pixels in the channels."""
     size, _, channels, features = kernel.shape
     half = -(-size // 2)
-    batch, height, width, _ = x.shape
-    rows, columns = ((n + sum(pad) - size) // 2 + half for n, pad in zip((height, width), pads))
-    far = [2 * n - extent - pad[0] for n, extent, pad in zip((rows, columns), (height, width), pads)]
-    near = [pad[0] for pad in pads]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *zip(near, far, (0, 0)), (0, 0, 0)])
-    x = x.reshape(batch, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(batch, rows, columns, 4 * channels)
+    # Pixels beyond the last output's are cropped by a negative padding.
+    (rows, row_pads), (columns, column_pads) = (
+        _paired_extent(extent, size, pad) for extent, pad in zip(x.shape[1:3], pads)
+    )
+    zero = jnp.zeros((), x.dtype)
+    x = jax.lax.pad(x, zero, [(0, 0, 0), (*row_pads, 0), (*column_pads, 0), (0, 0, 0)])
+    x = x.reshape(-1, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, rows, columns, 4 * channels)
     odd = 2 * half - size
     kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
     kernel = kernel.reshape(half, 2, half, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
     kernel = kernel.reshape(half, half, 4 * channels, features)
     return _plain(x, kernel, 1, ((0, 0), (0, 0)), depthwise=False)
+
+
+def _paired_extent(extent: int, size: int, pads: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """The pairs of pixels that a convolution of stride 2 reads, and the padding that makes them."""
+    outputs = (extent + sum(pads) - size) // 2 + 1
+    pairs = outputs - 1 + -(-size // 2)
+    return pairs, (pads[0], 2 * pairs - extent - pads[0])
 
 
 def _pads(shape: tuple[int, ...], size: int, strides: int, padding: str | int) -> Pads:

@@ -11,6 +11,10 @@ from jaxreloc.models import convolution
 
 BATCH_NORM_MOMENTUM = 0.9
 
+# The collection of kernels that batch normalisation with running statistics is folded into. Where
+# it is present, inference uses it; applying a network with it mutable makes it (`inference.fold`).
+FOLDED = "folded"
+
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
@@ -50,21 +54,24 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
+        x = x.astype(self.compute.dtype)
+        geometry = {"strides": self.strides, "depthwise": self.depthwise}
+        if self.has_variable(FOLDED, "kernel") and not train:
+            kernel = self.get_variable(FOLDED, "kernel").astype(x.dtype)
+            bias = self.get_variable(FOLDED, "bias").astype(x.dtype).reshape(1, 1, 1, -1)
+            return convolution.conv2d_prepared(x, kernel, padding=self.padding, **geometry) + bias
         size = self.kernel_size
         channels, fan = (1, "fan_in") if self.depthwise else (x.shape[-1], "fan_out")
-        kernel = self.param(
-            "kernel",
-            nn.initializers.variance_scaling(2.0, fan, "normal"),
-            (size, size, channels, self.features),
-        )
-        x = convolution.conv2d(
-            x.astype(self.compute.dtype),
-            kernel.astype(self.compute.dtype),
-            strides=self.strides,
-            padding=self.padding,
-            depthwise=self.depthwise,
-        )
-        return batch_norm(self.compute, self.epsilon)(x, not train)
+        initial = nn.initializers.variance_scaling(2.0, fan, "normal")
+        kernel = self.param("kernel", initial, (size, size, channels, self.features))
+        norm = batch_norm(self.compute, self.epsilon)
+        x = convolution.conv2d(x, kernel.astype(x.dtype), padding=self.padding, **geometry)
+        x = norm(x, not train)
+        if self.is_mutable_collection(FOLDED) and not self.is_initializing():
+            scaled, bias = _fold(kernel, norm)
+            self.put_variable(FOLDED, "kernel", convolution.prepare_kernel(scaled, **geometry))
+            self.put_variable(FOLDED, "bias", bias)
+        return x
 
 
 class DenseNorm(nn.Module):
@@ -90,6 +97,14 @@ def batch_norm(compute: Compute, epsilon: float = 1e-5) -> nn.BatchNorm:
         axis_name=compute.axis_name,
         name="norm",
     )
+
+
+def _fold(kernel: Array, norm: nn.BatchNorm) -> tuple[Array, Float[Array, "D"]]:
+    """Kernel and bias of the convolution that equals `norm` after a convolution by `kernel`."""
+    mean, var = (norm.get_variable("batch_stats", name) for name in ("mean", "var"))
+    scale = norm.get_variable("params", "scale") * jax.lax.rsqrt(var + norm.epsilon)
+    bias = norm.get_variable("params", "bias") - mean * scale
+    return kernel * scale.reshape(1, 1, 1, -1), bias
 
 
 def maybe_remat(block: type[nn.Module], compute: Compute) -> type[nn.Module]:
