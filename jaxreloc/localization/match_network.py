@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxreloc.data import transforms
-from jaxreloc.models import convolution, saved_network
+from jaxreloc.models import convolution, inference, saved_network
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches
@@ -33,10 +33,12 @@ class MatchNetwork:
     def __init__(self, loaded: saved_network.LoadedNetwork):
         self.file = loaded.file
         self._canvas = tuple(loaded.config["data"]["size"])
-        variables = jax.device_put(loaded.variables)
+        variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)
-        options = convolution.compiler_options()
-        self._encode = jax.jit(functools.partial(_encode, apply), compiler_options=options)
+        encode = functools.partial(
+            convolution.map_images, functools.partial(_encode, apply), cpu_batch=inference.CPU_BATCH
+        )
+        self._encode = jax.jit(encode, compiler_options=convolution.compiler_options())
         self._match = jax.jit(functools.partial(_match_one_to_many, apply))
         probe = jax.ShapeDtypeStruct((1, *self._canvas, 3), np.uint8)
         self.feature_structure = jax.tree.structure(jax.eval_shape(self._encode, probe))
