@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.data import transforms
 from jaxreloc.models import saved_network
+from jaxreloc.models.heads.relative_pose import RelativePose
+from jaxreloc.models.inference import inference_functions
 
 
 class InferenceNetwork:
@@ -27,13 +29,10 @@ class InferenceNetwork:
         self.file = loaded.file
         self._short_side = loaded.config["data"]["short_side"]
         self._crop = loaded.config["data"]["crop"]
-        variables = jax.device_put(loaded.variables)
-        apply = functools.partial(loaded.network.apply, variables)
-        self._encode = jax.jit(functools.partial(apply, method="encode"))
-        self._descriptor = jax.jit(functools.partial(apply, method="descriptor"))
-        probe = jax.ShapeDtypeStruct((1, 64, 64, 3), np.uint8)
-        self.feature_structure = jax.tree.structure(jax.eval_shape(self._encode, probe))
-        self._relate = jax.jit(functools.partial(_relate_one_to_many, apply))
+        self._functions = inference_functions(loaded)
+        probe = jax.ShapeDtypeStruct((1, self._crop, self._crop, 3), np.uint8)
+        encode = functools.partial(loaded.network.apply, loaded.variables, method="encode")
+        self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
@@ -44,11 +43,11 @@ class InferenceNetwork:
 
     def encode(self, images: UInt8[np.ndarray, "B crop crop 3"]) -> PyTree:
         """Features with leading axis B, as the pair head takes them."""
-        return self._encode(images)
+        return self._functions.encode(images)
 
     def descriptor(self, features: PyTree) -> Float[Array, "B dim"]:
         """L2-normalised retrieval descriptors."""
-        return self._descriptor(features)
+        return self._functions.descriptor(features)
 
     def relate(
         self,
@@ -58,7 +57,12 @@ class InferenceNetwork:
         query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> jaxlie.SE3:
         """`db_from_query` of one query (leading axis 1) and N database images; batch axis N."""
-        return self._relate(db_features, db_intrinsics, query_features, query_intrinsics)
+        n = len(db_intrinsics)
+        repeated_features, repeated_intrinsics = _repeat((query_features, query_intrinsics), n)
+        pose = self._functions.relate(
+            db_features, repeated_features, db_intrinsics, repeated_intrinsics
+        )
+        return _as_se3(pose)
 
 
 def load_inference_network(
@@ -68,13 +72,12 @@ def load_inference_network(
     return InferenceNetwork(saved_network.load_network(path, model))
 
 
-def _relate_one_to_many(
-    apply, db_features, db_intrinsics, query_features, query_intrinsics
-) -> jaxlie.SE3:
-    n = db_intrinsics.shape[0]
-    repeated = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (n, *x.shape[1:])), (query_features, query_intrinsics)
-    )
-    pose = apply(db_features, repeated[0], db_intrinsics, repeated[1], method="relate")
+@functools.partial(jax.jit, static_argnums=1)
+def _repeat(tree: PyTree, n: int) -> PyTree:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape[1:])), tree)
+
+
+@jax.jit
+def _as_se3(pose: RelativePose) -> jaxlie.SE3:
     q_wxyz = pose.q_wxyz / jnp.linalg.norm(pose.q_wxyz, axis=-1, keepdims=True)
     return jaxlie.SE3.from_rotation_and_translation(jaxlie.SO3(q_wxyz), pose.t)
