@@ -217,7 +217,8 @@ def _screen(rng: np.random.Generator, palette: Palette) -> Mesh:
     width = rng.uniform(0.3, 0.6)
     shown = Material(pick(rng, palette.prints).texture, emission=rng.uniform(0.2, 0.8))
     height = width * 0.6
-    glass = quad((-width / 2 + 0.01, 0.016, 0.11), (width - 0.02, 0, 0), (0, 0, height - 0.02), shown)
+    right, up = (0.02 - width, 0, 0), (0, 0, height - 0.02)
+    glass = quad((width / 2 - 0.01, 0.016, 0.11), right, up, shown)
     case = box((width, 0.03, height), plain(rng)).moved((0, 0, 0.1))
     return merged([case, glass, box((0.2, 0.15, 0.01), plain(rng)), box((0.04, 0.03, 0.1), plain(rng))])
 

@@ -29,7 +29,7 @@ def random_development(rng: np.random.Generator) -> Development:
     """A camera, its settings and its holder."""
     noise = rng.uniform(0.0, 1.0) ** 2
     return Development(
-        exposure=rng.uniform(0.13, 0.26),
+        exposure=rng.uniform(0.11, 0.22),
         white_balance=np.exp(rng.normal(0, 0.08, 3)).astype(np.float32),
         contrast=rng.uniform(0.42, 0.58),
         vignetting=rng.uniform(0, 0.35),

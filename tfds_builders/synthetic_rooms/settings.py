@@ -29,3 +29,18 @@ class RoomSettings:
     def from_json(cls, fields: dict) -> "RoomSettings":
         """The settings from the fields that `dataclasses.asdict` gave, after a trip through JSON."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+PROCEDURAL = RoomSettings()
+FURNISHED = RoomSettings(
+    database_paths=4,
+    query_paths=2,
+    frames_per_path=16,
+    focal_lengths=(0.6, 1.6),
+    principal_point_offset=0.01,
+    portrait_share=0.3,
+    roll_deg=12.0,
+    light_change=0.35,
+    moved_share=0.15,
+    image_format="jpg",
+)

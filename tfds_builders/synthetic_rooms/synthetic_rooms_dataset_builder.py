@@ -11,9 +11,8 @@ import tensorflow_datasets as tfds
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
-from tfds_builders.synthetic_rooms.library import prepared_library
 from tfds_builders.synthetic_rooms.room_files import read_examples
-from tfds_builders.synthetic_rooms.settings import RoomSettings
+from tfds_builders.synthetic_rooms.settings import FURNISHED, PROCEDURAL, RoomSettings
 from tfds_builders.synthetic_rooms.workers import RoomJob, render_in_parallel
 
 
@@ -24,9 +23,9 @@ class SyntheticRoomsConfig(tfds.core.BuilderConfig):
     train_rooms: int
     validation_rooms: int
     test_rooms: int
-    settings: RoomSettings = RoomSettings()
+    settings: RoomSettings = PROCEDURAL
     furnished: bool = False  # from the library in manual_dir
-    workers: int = 2
+    workers: int | None = None  # processes; by default one a processor
 
 
 class Builder(RandomAccessBuilder):
@@ -49,18 +48,7 @@ class Builder(RandomAccessBuilder):
             validation_rooms=6,
             test_rooms=10,
             furnished=True,
-            settings=RoomSettings(
-                database_paths=4,
-                query_paths=2,
-                frames_per_path=16,
-                focal_lengths=(0.6, 1.6),
-                principal_point_offset=0.01,
-                portrait_share=0.3,
-                roll_deg=12.0,
-                light_change=0.35,
-                moved_share=0.15,
-                image_format="jpg",
-            ),
+            settings=FURNISHED,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -79,6 +67,9 @@ class Builder(RandomAccessBuilder):
         config = self.builder_config
         settings = config.settings
         if config.furnished:
+            # Imported here so that registering the builder needs no ray caster.
+            from tfds_builders.synthetic_rooms.library import prepared_library
+
             library = prepared_library(_manual_folder(dl_manager), self._library_cache())
             settings = dataclasses.replace(settings, library=str(library))
         scratch = tempfile.TemporaryDirectory(prefix="synthetic_rooms-")

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tfds_builders.synthetic_rooms.room_files import write_frames
 from tfds_builders.synthetic_rooms.settings import RoomSettings
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
@@ -43,19 +42,25 @@ class RoomJob:
 
 def render_room_files(job: RoomJob) -> None:
     """Renders one room and writes its files."""
+    # Imported by the workers only; the parent needs neither.
     from tfds_builders.synthetic_rooms.generation import render_room
+    from tfds_builders.synthetic_rooms.room_files import write_frames
 
     room = render_room(job.settings, job.split, job.index)
     for role, path in job.files.items():
         write_frames(path, getattr(room, role), job.settings.image_format)
 
 
-def render_in_parallel(jobs: list[RoomJob], workers: int) -> Iterator[RoomJob]:
-    """Renders the rooms with `workers` processes and yields the jobs in order, as they are done.
+def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Iterator[RoomJob]:
+    """Renders the rooms and yields the jobs in order, as they are done.
 
     At most two finished or unfinished rooms a worker are under way, so that a slow consumer does not
     fill the disk.
+
+    Args:
+      workers: how many processes; None means one a processor that this process may use.
     """
+    workers = workers or len(os.sched_getaffinity(0))
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     processes = [_Worker() for _ in range(min(workers, len(jobs)))]
     for process in processes:
