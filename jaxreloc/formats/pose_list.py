@@ -25,7 +25,12 @@ from jaxreloc.formats.collector import BadFrames, FrameCollector
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
-from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
+from jaxreloc.formats.rigid_arrays import (
+    inverse,
+    quaternion_wxyz,
+    rigid_from_quaternion,
+    rigid_from_quaternions,
+)
 from jaxreloc.formats.text import numbers, read_rows, read_text
 from jaxreloc.usage import UsageError
 
@@ -53,23 +58,25 @@ def read_evaluation_poses(path: str | pathlib.Path) -> EvaluationPoses:
     Raises:
       UsageError: a row is not of that form, or a name comes twice.
     """
-    names, cam_from_world, focal_px = [], [], []
-    for row in read_rows(path):
-        name, *fields = row.fields
-        if len(fields) not in (7, 8) or (names and (len(fields) == 8) != bool(focal_px)):
-            raise UsageError(f"{row.source}: not a row 'name qw qx qy qz tx ty tz [f]' throughout")
-        values = numbers(fields, row.source, "a value")
-        cam_from_world.append(rigid_from_quaternion(values[:4], values[4:7], row.source))
-        names.append(name)
-        focal_px += values[7:]
-    if not names:
+    rows = read_rows(path)
+    if not rows:
         raise UsageError(f"{path}: has no pose; check that it is the right file")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{path}: {twice} is listed twice; remove one of its poses")
-    return EvaluationPoses(
-        tuple(names), inverse(np.stack(cam_from_world)), np.array(focal_px) if focal_px else None
+    names: dict[str, None] = {}
+    values = []
+    for row in rows:
+        name, *fields = row.fields
+        if len(row.fields) not in (8, 9) or len(row.fields) != len(rows[0].fields):
+            raise UsageError(f"{row.source}: not a row 'name qw qx qy qz tx ty tz [f]' throughout")
+        if name in names:
+            raise UsageError(f"{row.source}: {name} came before; remove one of its poses")
+        names[name] = None
+        values.append(numbers(fields, row.source, "a value"))
+    values = np.array(values)
+    cam_from_world = rigid_from_quaternions(
+        values[:, :4], values[:, 4:7], [row.source for row in rows]
     )
+    focal_px = values[:, 7] if values.shape[1] == 8 else None
+    return EvaluationPoses(tuple(names), inverse(cam_from_world), focal_px)
 
 
 def write_evaluation_poses(path: str | pathlib.Path, poses: EvaluationPoses) -> None:

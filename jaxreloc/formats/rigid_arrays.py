@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.formats.frames import rigid
 from jaxreloc.usage import UsageError
 
 MAX_NORM_DEFECT = 1e-2
@@ -18,24 +18,37 @@ MAX_NORM_DEFECT = 1e-2
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
+def rigid_from_quaternions(
+    q_wxyz: ArrayLike, translation: ArrayLike, sources: Sequence[str]
+) -> Float64[np.ndarray, "n 4 4"]:
+    """The rigid transforms of finite quaternions and translations as a file states them.
+
+    Args:
+      q_wxyz: [n, 4].
+      translation: [n, 3].
+      sources: n, where each came from, for the message.
+
+    Raises:
+      UsageError: the norm of a quaternion is off 1 by more than MAX_NORM_DEFECT.
+    """
+    norms = np.linalg.norm(q_wxyz, axis=-1)
+    off = np.flatnonzero(np.abs(norms - 1.0) > MAX_NORM_DEFECT)
+    if len(off):
+        raise UsageError(
+            f"{sources[off[0]]}: the quaternion has norm {norms[off[0]]:.4g}, not 1; check the "
+            "order of the columns"
+        )
+    matrices = np.tile(np.eye(4), (len(norms), 1, 1))
+    matrices[:, :3, :3] = Rotation.from_quat(q_wxyz, scalar_first=True).as_matrix()
+    matrices[:, :3, 3] = translation
+    return matrices
+
+
 def rigid_from_quaternion(
     q_wxyz: Sequence[float], translation: Sequence[float], source: str
 ) -> Float64[np.ndarray, "4 4"]:
-    """The rigid transform of a quaternion and a translation as a file states them.
-
-    Raises:
-      UsageError: the quaternion's norm is off 1 by more than MAX_NORM_DEFECT, or a value is not
-        finite.
-    """
-    norm = np.linalg.norm(q_wxyz)
-    if abs(norm - 1.0) > MAX_NORM_DEFECT:
-        raise UsageError(
-            f"{source}: the quaternion has norm {norm:.4g}, not 1; check the order of the columns"
-        )
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_quat(q_wxyz, scalar_first=True).as_matrix()
-    matrix[:3, 3] = translation
-    return rigid(matrix, source)
+    """As `rigid_from_quaternions`, for one."""
+    return rigid_from_quaternions([q_wxyz], [translation], [source])[0]
 
 
 def quaternion_wxyz(matrix: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4"]:

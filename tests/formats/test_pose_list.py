@@ -144,7 +144,7 @@ def test_evaluation_format_round_trip_is_exact(tmp_path, rng, focal_px):
         ("a 1 0 0 0 0 0\n", "a.txt:1: not a row"),
         ("a 1 0 0 0 0 0 0 525\nb 1 0 0 0 0 0 0\n", "a.txt:2: not a row .* throughout"),
         ("a 1 0 0 0 0 0 0\nb 1 0 0 0 0 0 0 525\n", "a.txt:2: not a row .* throughout"),
-        ("a 1 0 0 0 0 0 0\na 1 0 0 0 0 0 0\n", "a.txt: a is listed twice"),
+        ("a 1 0 0 0 0 0 0\na 1 0 0 0 0 0 0\n", "a.txt:2: a came before"),
         ("a 1 0 0 0 0 0 inf\n", "a.txt:1: a value has NaN or infinite"),
     ],
 )

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
+from jaxreloc.formats.rigid_arrays import (
+    inverse,
+    quaternion_wxyz,
+    rigid_from_quaternion,
+    rigid_from_quaternions,
+)
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import random_poses
 
@@ -19,6 +24,16 @@ def test_quaternion_and_matrix_are_each_others_inverse(rng):
         np.testing.assert_allclose(
             rigid_from_quaternion(q_wxyz, pose[:3, 3], "a"), pose, atol=1e-14
         )
+
+
+def test_many_quaternions_are_read_as_one_by_one(rng):
+    poses = random_poses(rng, 5)
+    q_wxyz = np.stack([quaternion_wxyz(pose) for pose in poses])
+    together = rigid_from_quaternions(q_wxyz, poses[:, :3, 3], ["a"] * 5)
+    np.testing.assert_allclose(together, poses, atol=1e-14)
+    q_wxyz[3] *= 0.9
+    with pytest.raises(UsageError, match="^row 3: the quaternion has norm 0.9"):
+        rigid_from_quaternions(q_wxyz, poses[:, :3, 3], [f"row {i}" for i in range(5)])
 
 
 def test_quaternion_is_hamiltons_scalar_first():
