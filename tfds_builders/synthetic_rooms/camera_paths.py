@@ -6,12 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster
+from tfds_builders.synthetic_rooms.ray_casting import RayCaster, even_directions
 from tfds_builders.synthetic_rooms.rendering import Camera
 from tfds_builders.synthetic_rooms.rooms import Room
 
 WALL_MARGIN = 0.25  # metres between a camera and the walls
-CLEARANCE = 0.2  # metres of free space around a camera
+CLEARANCE = 0.2  # metres of free space around a camera,
+FEELERS = 96  # tried in so many directions
 HEADROOM = 0.5  # metres below the ceiling in which lamps hang
 MIN_MEDIAN_DEPTH = 0.6
 MIN_NEAR_DEPTH = 0.3  # of the nearest tenth of a picture
@@ -137,7 +138,7 @@ class PathFinder:
         upper = self._room.size[2] - HEADROOM
         if not (inside.all() and (centres[:, 2] > 0.4).all() and (centres[:, 2] < upper).all()):
             return False
-        feelers = np.concatenate([_DIRECTIONS * CLEARANCE, [[0, 0, 1]]])
+        feelers = np.concatenate([CLEARANCE * even_directions(FEELERS), [[0, 0, 1]]])
         rays = np.tile(feelers, (len(centres), 1, 1))
         rays[:, -1, 2] = upper - centres[:, 2]
         starts = np.broadcast_to(centres[:, None], rays.shape)
@@ -297,11 +298,6 @@ def _pan(rng: np.random.Generator, anchor: _Anchor, frames: int) -> _Motion:
 
 
 _MOTIONS = (_hover, _orbit, _walk, _pan)
-_DIRECTIONS = np.array(
-    [(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) != (0, 0, 0)],
-    np.float64,
-)
-_DIRECTIONS /= np.linalg.norm(_DIRECTIONS, axis=1, keepdims=True)
 
 
 def _preview_pixels(lens: Lens) -> np.ndarray:

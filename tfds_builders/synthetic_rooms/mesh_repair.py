@@ -6,7 +6,7 @@ import numpy as np
 import trimesh
 
 from tfds_builders.synthetic_rooms.meshes import Mesh
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster
+from tfds_builders.synthetic_rooms.ray_casting import RayCaster, even_directions
 
 ROUNDS = 8  # of halving edges
 LIFT = 1e-3  # metres off a surface where rays start
@@ -51,9 +51,8 @@ def facing_out(mesh: Mesh) -> Mesh:
     flat *= np.where((flat * shading).sum(1) < 0, -1, 1)[:, None]
     caster = RayCaster(mesh)
     size = 2 * np.linalg.norm(mesh.bounds[1] - mesh.bounds[0])
-    directions = _even_directions(RAYS)
     escapes = np.zeros((2, len(mesh)))
-    for direction in directions:
+    for direction in even_directions(2 * RAYS)[:RAYS]:  # a half space, mirrored below
         side = np.where(flat @ direction < 0, -1.0, 1.0)
         for row, sign in enumerate((1, -1)):
             starts = corners.mean(1) + sign * LIFT * flat
@@ -65,11 +64,3 @@ def facing_out(mesh: Mesh) -> Mesh:
     return dataclasses.replace(
         mesh, normals=np.where(votes[:, None] < 0, -mesh.normals, mesh.normals)
     )
-
-
-def _even_directions(count: int) -> np.ndarray:
-    """Directions spread evenly over the half sphere above (Fibonacci)."""
-    z = (np.arange(count) + 0.5) / count
-    angle = np.arange(count) * np.pi * (3 - np.sqrt(5))
-    radius = np.sqrt(1 - z**2)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)

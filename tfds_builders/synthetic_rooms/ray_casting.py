@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Float64, Int32
 
 from tfds_builders.synthetic_rooms.meshes import Mesh
 
@@ -41,6 +41,14 @@ class RayCaster:
         origins, directions = _contiguous(origins, directions)
         reach = np.ones(len(directions), np.float32)
         return self._scene.run(origins, directions, dists=reach, query="OCCLUDED") != -1
+
+
+def even_directions(count: int) -> Float64[np.ndarray, "count 3"]:
+    """Unit directions spread evenly over the sphere (a Fibonacci lattice), the upper half first."""
+    z = 1 - 2 * (np.arange(count) + 0.5) / count
+    angle = np.arange(count) * np.pi * (3 - np.sqrt(5))
+    radius = np.sqrt(1 - z**2)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)
 
 
 def _contiguous(origins, directions) -> tuple[np.ndarray, np.ndarray]:

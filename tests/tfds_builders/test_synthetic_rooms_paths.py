@@ -1,0 +1,135 @@
+"""Camera paths stay in free space, move as a hand does, and queries see what the database saw."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from tfds_builders.synthetic_rooms import camera_paths, textures
+from tfds_builders.synthetic_rooms.camera_paths import Lens, PathFinder, look_at, overlap, wander
+from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
+from tfds_builders.synthetic_rooms.palette import random_palette
+from tfds_builders.synthetic_rooms.ray_casting import RayCaster
+from tfds_builders.synthetic_rooms.rooms import build_room
+
+FRAMES = 12
+LENS = Lens(np.array([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]]), 256, 192)
+
+
+@pytest.fixture
+def room(rng):
+    palette = random_palette(rng, textures)
+    return build_room(rng, palette, ProceduralFurniture(palette))[0]
+
+
+@pytest.fixture
+def finder(room):
+    return PathFinder(room, RayCaster(room.mesh), roll_deg=6.0)
+
+
+def surface_points(mesh, spacing=0.02):
+    """Points all over the mesh, at most about `spacing` apart."""
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    edges = corners[:, 1:] - corners[:, :1]
+    steps = np.ceil(np.linalg.norm(edges, axis=2).max(1) / spacing).astype(int) + 1
+    points = []
+    for count in np.unique(steps):
+        u, v = np.meshgrid(*[np.linspace(0, 1, count + 1)] * 2)
+        keep = u + v <= 1 + 1e-9
+        weights = np.stack([u[keep], v[keep]], -1)
+        of = steps == count
+        points.append((corners[of, :1] + weights @ edges[of]).reshape(-1, 3))
+    return np.concatenate(points)
+
+
+def rotation_deg(poses):
+    turns = Rotation.from_matrix(poses[:-1, :3, :3]).inv() * Rotation.from_matrix(poses[1:, :3, :3])
+    return np.rad2deg(turns.magnitude())
+
+
+def test_look_at_centres_the_target_and_keeps_upright(rng):
+    centres, targets = rng.normal(size=(2, 20, 3))
+    rolls = rng.uniform(-0.5, 0.5, 20)
+    poses = look_at(centres.copy(), targets, rolls)
+    np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1)
+    in_camera = np.einsum("nji,nj->ni", poses[:, :3, :3], targets - centres)
+    np.testing.assert_allclose(in_camera[:, :2], 0, atol=1e-12)
+    np.testing.assert_allclose(in_camera[:, 2], np.linalg.norm(targets - centres, axis=1))
+    upright = look_at(centres.copy(), targets, 0 * rolls)
+    np.testing.assert_allclose(upright[:, 2, 0], 0, atol=1e-12)  # x runs level
+    assert (upright[:, 2, 1] < 0).all()  # y runs down
+    about_axis = Rotation.from_matrix(np.einsum("nji,njk->nik", upright[:, :3, :3], poses[:, :3, :3]))
+    np.testing.assert_allclose(about_axis.as_rotvec(), np.outer(rolls, (0, 0, 1)), atol=1e-9)
+
+
+def test_wander_is_smooth_and_of_unit_deviation(rng):
+    curves = np.stack([wander(rng, 200, 3, 2.0) for _ in range(400)])
+    assert np.sqrt((curves**2).mean()) == pytest.approx(1, rel=0.1)
+    steps = np.diff(curves, axis=1)
+    assert np.abs(steps).max() < 0.5  # 2 turns in 200 steps at a few times the deviation
+
+
+def test_paths_keep_free_of_walls_and_furniture(rng, room, finder):
+    tree = cKDTree(surface_points(room.mesh))
+    for _ in range(4):
+        path = finder.database_path(rng, LENS, FRAMES)
+        centres = path.world_from_cam[:, :3, 3]
+        margin = room.size[:2] / 2 - np.abs(centres[:, :2])
+        assert margin.min() >= camera_paths.WALL_MARGIN
+        distance, _ = tree.query(centres)
+        assert distance.min() > 0.05  # feelers reach 0.2 m; a thin thing may lie between two
+        assert np.median(path.preview_depths, 1).min() >= camera_paths.MIN_MEDIAN_DEPTH
+
+
+def test_paths_are_continuous_and_the_camera_keeps_about_upright(rng, finder):
+    turns, rolls = [], []
+    for _ in range(6):
+        poses = finder.database_path(rng, LENS, 60).world_from_cam
+        steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
+        assert steps.max() < 0.25 and steps.sum() > 0.05
+        turns.append(rotation_deg(poses))
+        rolls.append(np.rad2deg(np.arcsin(poses[:, 2, 0])))
+    assert np.max(turns) < 20 and np.median(turns) < 6
+    assert np.abs(rolls).mean() < 20
+
+
+def test_previews_are_the_depths_of_the_mesh(rng, room, finder):
+    path = finder.database_path(rng, LENS, FRAMES)
+    tree = cKDTree(surface_points(room.mesh))
+    distance, _ = tree.query(path.preview_points.reshape(-1, 3))
+    assert distance.max() < 0.03
+    in_camera = np.einsum(
+        "nji,npj->npi",
+        path.world_from_cam[:, :3, :3],
+        path.preview_points - path.world_from_cam[:, None, :3, 3],
+    )
+    np.testing.assert_allclose(in_camera[..., 2], path.preview_depths, rtol=1e-4)
+
+
+def test_overlap_is_whole_with_itself_and_none_behind_the_back(rng, finder):
+    path = finder.database_path(rng, LENS, FRAMES)
+    np.testing.assert_array_equal(overlap(path, path), 1)
+    turned = path.world_from_cam.copy()
+    turned[:, :3, [0, 2]] *= -1  # half a turn about y: all points lie behind
+    behind = camera_paths.CameraPath(LENS, turned, path.preview_points, path.preview_depths)
+    alone = camera_paths.CameraPath(
+        LENS, path.world_from_cam[:1], path.preview_points[:1], path.preview_depths[:1]
+    )
+    back = camera_paths.CameraPath(LENS, turned[:1], behind.preview_points[:1], behind.preview_depths[:1])
+    np.testing.assert_array_equal(overlap(alone, back), 0)
+
+
+def test_queries_overlap_the_database_but_are_new(rng, finder):
+    database = [finder.database_path(rng, LENS, FRAMES) for _ in range(2)]
+    query = finder.query_path(rng, LENS, FRAMES, database, min_overlap=0.3)
+    best = np.max([overlap(query, path) for path in database], axis=0)
+    assert best.min() >= 0.3
+    known = np.concatenate([path.world_from_cam[:, :3, 3] for path in database])
+    distance, _ = cKDTree(known).query(query.world_from_cam[:, :3, 3])
+    assert np.median(distance) > 0.005
+
+
+def test_no_path_is_found_where_there_is_no_space(rng, finder, monkeypatch):
+    monkeypatch.setattr(camera_paths, "WALL_MARGIN", 10.0)
+    monkeypatch.setattr(camera_paths, "MAX_ANCHORS", 5)
+    assert finder.database_path(rng, LENS, FRAMES) is None
