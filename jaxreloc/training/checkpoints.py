@@ -9,6 +9,7 @@ middle of a save leaves the checkpoint before it as the newest.
 import dataclasses
 import pathlib
 import shutil
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ from jaxreloc.training.state import TrainState, from_state_dict, to_state_dict
 from jaxreloc.usage import UsageError
 
 KEPT = 3
+REMOVAL_ATTEMPTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +140,17 @@ class Checkpoints:
         )
         if jax.process_index() == 0:
             for part in self._folder.glob(f"{self._writing}.orbax-checkpoint-tmp*"):
-                shutil.rmtree(part, ignore_errors=True)
+                _remove(part)
         self._writing = None
+
+
+def _remove(folder: pathlib.Path) -> None:
+    """Removes a folder into which threads of a failed save may still write for a moment."""
+    for _ in range(REMOVAL_ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 def _checksums(named: dict[str, Any]) -> dict[str, int]:

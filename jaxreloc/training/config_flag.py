@@ -11,16 +11,21 @@ from ml_collections.config_flags import config_flags
 from jaxreloc.usage import UsageError
 
 
-def define_config(default: str | None = None) -> flags.FlagHolder:
+def define_config(
+    default: str | None = None, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder:
     """Defines `--config=FILE[:VARIANT]` and `--config.FIELD=VALUE`.
 
     A file that is absent, and a field that the config does not have, raise UsageError while flags
     are parsed; the message lists the fields there are.
     """
     holder = config_flags.DEFINE_config_file(
-        "config", default, "Config file, with its variant after a colon; see configs/."
+        "config",
+        default,
+        "Config file, with its variant after a colon; see configs/.",
+        flag_values=flag_values,
     )
-    flags.FLAGS["config"].parser = _CheckedParser("config")
+    flag_values["config"].parser = _CheckedParser("config")
     return holder
 
 

@@ -87,6 +87,8 @@ def _pair_set(
         jitter=data.jitter,
         translation_frame=data.translation_frame,
         num_workers=data.num_workers,
+        cache_dir=data.cache_dir,
+        skip_bad_frames=data.skip_bad_frames,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

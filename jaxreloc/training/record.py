@@ -25,6 +25,7 @@ FREE_FIELDS = (
     "data.data_dir",
     "data.data_path",
     "data.num_workers",
+    "data.cache_dir",
 )
 
 
