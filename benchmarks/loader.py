@@ -5,7 +5,7 @@
 Full-size pictures (640x480, as 7 Scenes has them, of about the entropy of a photograph) are written
 as PNG and as JPEG; from these the loader makes random, jittered 224 crops, two a pair: decoded anew
 each time, from the disk cache of resized frames, and from memory, with 0, 1 and 2 worker processes
-(0 reads in two threads). The last lines put the slowest and the fastest row beside one training
+(0 reads in a thread). The last lines put the slowest and the fastest row beside one training
 step of the config on this machine. A device that takes N images/s needs N / (images/s of a row with
 one worker) processor cores for its input.
 """

@@ -1,4 +1,4 @@
-"""Batches of image pairs with their relative poses, read by threads or worker processes.
+"""Batches of image pairs with their relative poses, read by a thread or by worker processes.
 
 The order and the augmentation of a batch depend on the seed and the step alone, whatever the number
 of workers and of processes, so that a run resumes at any step by asking for it.
@@ -25,8 +25,8 @@ from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError, check_choice
 
 TRANSLATION_FRAMES = ("camera", "world")
-READ_THREADS = 2
-PREFETCHED_BATCHES = 2
+READ_THREADS = 1  # more of them wait for the interpreter's lock
+PREFETCHED_BATCHES = 2  # of the thread, or of each worker
 _BAD_FRAMES = "bad_frames"
 
 
@@ -75,7 +75,7 @@ class PairLoader:
             whole frames are fitted into, padded with black where their aspect differs.
           crop: side of the square crops; None for whole frames.
           jitter: strength of the colour jitter in training.
-          num_workers: processes that read ahead; 0 reads in threads of this one, which is faster
+          num_workers: processes that read ahead; 0 reads in a thread of this one, which is enough
             where the frames are small or fit in memory.
           cache_dir: where resized frames are kept on disk; None to keep none.
           memory_bytes: memory for resized frames, shared out among the workers.
@@ -131,6 +131,8 @@ class PairLoader:
         iterator = iter(self._dataset(start_step))
         try:
             for batch in iterator:
+                if self._num_workers:  # out of shared memory, each array of which holds a file
+                    batch = {name: np.array(array) for name, array in batch.items()}
                 self._note_bad_frames(batch.pop(_BAD_FRAMES))
                 yield batch
         finally:
