@@ -19,12 +19,11 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import transforms
 from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
-from jaxreloc.data.pairs import Pairs
+from jaxreloc.data.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError, check_choice
 
-TRANSLATION_FRAMES = ("camera", "world")
 READ_THREADS = 1  # more of them wait for the interpreter's lock
 PREFETCHED_BATCHES = 2  # of the thread, or of each worker
 _BAD_FRAMES = "bad_frames"
@@ -256,11 +255,8 @@ def _labels(
     q_wxyz = rotation.as_quat(scalar_first=True, canonical=True).reshape(len(pairs), 2, 4)
     translation = orders[..., :3, 3]
     if translation_frame == "world":
-        world_from_db = np.empty((len(pairs), 3, 3))
-        for index, frames in enumerate(scenes):
-            rows = pairs.scene == index
-            world_from_db[rows] = frames.world_from_cam[pairs.db[rows], :3, :3]
-        difference = np.einsum("nij,nj->ni", world_from_db, pairs.db_from_query[:, :3, 3])
+        world_from_db = frame_poses(scenes, pairs.scene, pairs.db)[:, :3, :3]
+        difference = np.einsum("nij,nj->ni", world_from_db, translation[:, 0])
         translation = np.stack([difference, -difference], axis=1)
     return np.concatenate([q_wxyz, translation], axis=2).astype(np.float32)
 

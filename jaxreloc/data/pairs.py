@@ -14,6 +14,9 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError
 
+# Axes of a label's translation: the database camera's, or the world's (as in the authors' lists).
+TRANSLATION_FRAMES = ("camera", "world")
+
 # Candidates looked at per pair wanted; the next round only where one finds too few.
 OVERSAMPLING = (4, 32, 256)
 ENOUGH = 0.95  # of the pairs wanted
@@ -38,6 +41,17 @@ class Pairs:
         return Pairs(**{k: None if v is None else v[index] for k, v in fields.items()})
 
 
+def frame_poses(
+    scenes: Sequence[PosedFrames], scene: Int[np.ndarray, " n"], frame: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 4 4"]:
+    """world_from_cam of frames of several scenes."""
+    poses = np.empty((len(scene), 4, 4))
+    for index, frames in enumerate(scenes):
+        rows = scene == index
+        poses[rows] = frames.world_from_cam[frame[rows]]
+    return poses
+
+
 def make_pairs(
     scenes: Sequence[PosedFrames],
     scene: Int[np.ndarray, " n"],
@@ -46,11 +60,8 @@ def make_pairs(
     overlap: Float[np.ndarray, " n"] | None = None,
 ) -> Pairs:
     """Pairs of the given frames, `db_from_query = inverse(world_from_db) @ world_from_query`."""
-    db_from_query = np.empty((len(scene), 4, 4))
-    for index, frames in enumerate(scenes):
-        rows = np.flatnonzero(scene == index)
-        world_from_db = frames.world_from_cam[db[rows]]
-        db_from_query[rows] = inverse(world_from_db) @ frames.world_from_cam[query[rows]]
+    db_from_world = inverse(frame_poses(scenes, scene, db))
+    db_from_query = db_from_world @ frame_poses(scenes, scene, query)
     return Pairs(scene, db, query, db_from_query, overlap)
 
 
