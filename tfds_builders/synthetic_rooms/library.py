@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 from absl import logging
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
@@ -51,7 +51,7 @@ SAME_TEXTURE = 4.0  # grey levels between two textures' thumbnails, below which 
 THUMBNAIL = 8
 # Game textures come with maps of normals, gloss and glow under such endings.
 _NOT_COLOUR = re.compile(
-    r"[_.-]?(nm|norm|normal|normals|n|s|g|h|spec|specular|gloss|glow|height|bump|local|mask)$", re.I
+    r"[_.-](nm|norm|normal|normals|n|s|g|h|spec|specular|gloss|glow|height|bump|local|mask)$", re.I
 )
 
 
@@ -121,6 +121,7 @@ def _prepare(
                     textures.append(_Texture(material.texture, model.name, "furniture"))
                 links.append((i, used[key]))
     model_splits, texture_splits = _split(models, textures, links)
+    _check_splits(models, model_splits, textures, texture_splits)
     _write_models(models, used, folder)
     np.save(folder / "textures.npy", np.stack([texture.pixels for texture in textures]))
     index = {
@@ -209,6 +210,39 @@ def _split(
     return splits[:first], splits[first:]
 
 
+def _check_splits(models, model_splits, textures, texture_splits) -> None:
+    sizes = np.array([model.size for model in models]).reshape(-1, 3)
+    elevations = np.array([model.elevation for model in models])
+    kinds = np.array([texture.kind for texture in textures])
+    for split in SPLITS:
+        chosen = np.array(model_splits) == split
+        of_split = kinds[np.array(texture_splits) == split]
+        counts = {
+            "pieces of furniture": (is_furniture(sizes) & chosen).sum(),
+            "small things": (is_clutter(sizes, elevations) & chosen).sum(),
+            "surfaces": (of_split == "textures").sum(),
+            "photographs": (of_split == "photographs").sum(),
+        }
+        if lacking := [name for name, count in counts.items() if not count]:
+            raise UsageError(
+                f"too few sources: none of the {', '.join(lacking)} falls to the split {split}; "
+                "add more to manual_dir"
+            )
+
+
+def is_furniture(sizes: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
+    """Whether pieces of such sizes (metres) stand in a room on their own."""
+    extent, height = sizes[:, :2].max(1), sizes[:, 2]
+    return (extent > 0.3) & (extent < 2.6) & (height > 0.25) & (height < 2.4)
+
+
+def is_clutter(
+    sizes: Float32[np.ndarray, "n 3"], elevations: Float32[np.ndarray, "n"]
+) -> Bool[np.ndarray, "n"]:
+    """Whether pieces of such sizes and heights above the floor (metres) stand on furniture."""
+    return (sizes.max(1) < 0.6) & (elevations < 0.01)
+
+
 def _split_of(name: str) -> str:
     """A split drawn with SHARES by the name's hash, so that it stays when the library grows."""
     position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
@@ -260,7 +294,10 @@ _COLUMNS = (
 
 
 class Library:
-    """One split of a prepared library."""
+    """One split of a prepared library.
+
+    `furniture` and `clutter` are the numbers of its models of either use.
+    """
 
     def __init__(self, folder: pathlib.Path, split: str):
         check_choice("split", split, SPLITS)
@@ -274,12 +311,13 @@ class Library:
         }
         self._pixels = np.load(folder / "textures.npy", mmap_mode="r", allow_pickle=False)
         self._textures: dict[int, np.ndarray] = {}
-        models = [(i, m) for i, m in enumerate(index["models"]) if m["split"] == split]
-        self.models = tuple(i for i, _ in models)
-        self.sizes: Float32[np.ndarray, "models 3"] = np.array(
-            [m["size"] for _, m in models], np.float32
-        ).reshape(-1, 3)
-        self.elevations = np.array([m["elevation"] for _, m in models], np.float32)
+        rows = [i for i, model in enumerate(index["models"]) if model["split"] == split]
+        models = [index["models"][i] for i in rows]
+        sizes = np.array([model["size"] for model in models], np.float32)
+        self._elevations = {i: model["elevation"] for i, model in zip(rows, models)}
+        elevations = np.array([model["elevation"] for model in models], np.float32)
+        self.furniture = np.array(rows)[is_furniture(sizes)]
+        self.clutter = np.array(rows)[is_clutter(sizes, elevations)]
         self._kinds = {
             kind: [
                 i
@@ -289,12 +327,8 @@ class Library:
             for kind in SOURCES
         }
 
-    def triangle_counts(self) -> np.ndarray:
-        """Of each of `models`."""
-        return np.diff(self._ends["faces"], prepend=0)[list(self.models)]
-
     def mesh(self, model: int) -> Mesh:
-        """One of `models`, standing on z = 0."""
+        """The model of a number in `furniture` or `clutter`, at its height above z = 0."""
         parts = {}
         for name, column in self._columns.items():
             start = self._ends[name][model - 1] if model else 0
@@ -303,8 +337,9 @@ class Library:
             Material(None if texture < 0 else self.texture(int(texture)), tuple(tint.tolist()))
             for texture, tint in zip(parts["material_textures"], parts["material_tints"])
         )
+        lift = np.array([0, 0, self._elevations[model]], np.float32)
         return Mesh(
-            vertices=np.array(parts["vertices"]),
+            vertices=parts["vertices"] + lift,
             normals=parts["normals"].astype(np.float32),
             uvs=np.array(parts["uvs"]),
             faces=np.array(parts["faces"]),

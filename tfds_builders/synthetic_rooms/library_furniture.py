@@ -16,7 +16,6 @@ CLUTTER_SHARE = 0.6
 PHOTOGRAPHED = 0.7  # of the surfaces and pictures; the rest is procedural
 PHOTOGRAPHED_WALLS = 0.4
 RECOLOURED, RETEXTURED = 0.3, 0.25  # shares of the models
-CLUTTER_TRIANGLES = 3000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,40 +54,35 @@ class PhotographicTextures:
         return procedural(rng)
 
 
+@dataclasses.dataclass(frozen=True)
 class LibraryFurniture:
     """Furniture and clutter from a library, with some procedural pieces among them."""
 
-    def __init__(self, library: Library, palette: Palette):
-        self._library = library
-        self._palette = palette
-        self._procedural = ProceduralFurniture(palette)
-        extent, height = library.sizes[:, :2].max(1), library.sizes[:, 2]
-        large = (extent > 0.3) & (extent < 2.6) & (height > 0.25) & (height < 2.4)
-        small = (np.maximum(extent, height) < 0.6) & (library.elevations < 0.01)
-        small &= library.triangle_counts() < CLUTTER_TRIANGLES
-        self._large, self._small = np.flatnonzero(large), np.flatnonzero(small)
+    library: Library
+    palette: Palette
 
     def furniture(self, rng: np.random.Generator) -> Mesh:
         """A piece at its height above the floor, its front towards +y."""
         if rng.random() > MODEL_SHARE:
-            return self._procedural.furniture(rng)
-        return self._model(rng, rng.choice(self._large), rng.uniform(0.9, 1.1))
+            return ProceduralFurniture(self.palette).furniture(rng)
+        return self._model(rng, self.library.furniture, (0.9, 1.1))
 
     def clutter(self, rng: np.random.Generator) -> Mesh:
         """A small thing."""
         if rng.random() > CLUTTER_SHARE:
-            return self._procedural.clutter(rng)
-        return self._model(rng, rng.choice(self._small), rng.uniform(0.8, 1.3))
+            return ProceduralFurniture(self.palette).clutter(rng)
+        return self._model(rng, self.library.clutter, (0.8, 1.3))
 
-    def _model(self, rng: np.random.Generator, row: int, scale: float) -> Mesh:
-        mesh = self._library.mesh(self._library.models[row])
-        lift = (0, 0, float(self._library.elevations[row]))
-        mesh = dataclasses.replace(mesh, vertices=mesh.vertices * np.float32(scale)).moved(lift)
+    def _model(
+        self, rng: np.random.Generator, numbers: np.ndarray, scales: tuple[float, float]
+    ) -> Mesh:
+        mesh = self.library.mesh(int(rng.choice(numbers)))
+        mesh = dataclasses.replace(mesh, vertices=mesh.vertices * np.float32(rng.uniform(*scales)))
         draw = rng.random()
         if draw < RECOLOURED:
             return _recoloured(rng, mesh)
         if draw < RECOLOURED + RETEXTURED:
-            return _retextured(rng, mesh, pick(rng, self._palette.surfaces))
+            return _retextured(rng, mesh, pick(rng, self.palette.surfaces))
         return mesh
 
 
