@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from jaxreloc.data.transforms import resize_frame
 from jaxreloc.files import replacing
+from jaxreloc.formats.cameras import UndistortedImages
 from jaxreloc.formats.frames import PosedFrames, Selection
 from jaxreloc.formats.images import ImageFiles
 from jaxreloc.usage import UsageError
@@ -119,10 +120,13 @@ class FrameCache:
 def _identity(images: Sequence[np.ndarray], i: int) -> str | None:
     """What tells picture `i` from all others and from later versions of itself, if anything.
 
-    Sequences other than files may have a method `identity(i)` of that meaning.
+    Sequences other than those below may have a method `identity(i)` of that meaning.
     """
     if isinstance(images, Selection):
         return _identity(images.items, int(images.index[i]))
+    if isinstance(images, UndistortedImages):
+        source = _identity(images.images, i)
+        return source and f"{source} {images.cameras[i]} {images.interpolation}"
     if isinstance(images, ImageFiles):
         path = pathlib.Path(images.paths[i]).resolve()
         try:

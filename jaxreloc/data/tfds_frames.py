@@ -94,6 +94,12 @@ class RecordImages(Sequence):
     def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
         return decode_image(self.records[int(self.rows[i])]["image"], self.names[i])
 
+    def identity(self, i: int) -> str:
+        """What tells picture `i` from all others, and from those of a later build of its split."""
+        folder = self.records.dataset_info.data_dir
+        built = pathlib.Path(folder, "dataset_info.json").stat().st_mtime_ns
+        return f"{folder} {built} {self.records.split} {self.rows[i]}"
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordDepths(Sequence):

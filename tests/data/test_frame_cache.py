@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.data import frame_cache, transforms
+from jaxreloc.data import datasets, frame_cache, transforms
 from jaxreloc.data.frame_cache import FrameCache
+from jaxreloc.data.tfds_frames import RecordImages
+from jaxreloc.formats.cameras import Camera, UndistortedImages
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import ImageFiles
 from jaxreloc.usage import UsageError
@@ -49,7 +51,7 @@ def check_all(cache, frames, size=SIZE):
 
 
 def entries(directory):
-    return sorted(path for path in pathlib.Path(directory).rglob("*") if path.is_file())
+    return {path for path in pathlib.Path(directory).rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -200,13 +202,13 @@ def test_full_disk_costs_only_the_cache(monkeypatch, frames, tmp_path, caplog):
     with caplog.at_level("WARNING"):
         check_all(cache, frames)
     assert caplog.text.count("No space left on device") == 1
-    assert entries(tmp_path / "cache") == []
+    assert entries(tmp_path / "cache") == set()
 
 
 def test_pictures_in_memory_need_no_entries(frames, tmp_path):
     loaded = dataclasses.replace(frames, images=list(frames.images))
     check_all(FrameCache([loaded], SIZE, directory=tmp_path / "cache"), loaded)
-    assert entries(tmp_path / "cache") == []
+    assert entries(tmp_path / "cache") == set()
 
 
 def test_other_sequences_say_what_their_pictures_are(frames, tmp_path):
@@ -221,6 +223,37 @@ def test_other_sequences_say_what_their_pictures_are(frames, tmp_path):
     cached, _ = FrameCache([blind], SIZE, directory=tmp_path / "cache").read(0, 1)
     expected, _ = FrameCache([frames], SIZE).read(0, 1)
     np.testing.assert_array_equal(cached, expected)
+
+
+def test_undistorted_pictures_are_told_apart_by_their_cameras(frames, tmp_path):
+    def undistorted(k1):
+        camera = Camera(50.0, 50.0, 24.0, 18.0, WIDTH, HEIGHT, distortion=(k1, 0.0, 0.0, 0.0))
+        images = UndistortedImages(frames.images, (camera,) * COUNT)
+        return dataclasses.replace(frames, images=images)
+
+    for k1 in (0.1, -0.2):
+        check_all(FrameCache([undistorted(k1)], SIZE, directory=tmp_path), undistorted(k1))
+    assert len(entries(tmp_path) - entries(tmp_path / "pictures")) == 2 * COUNT
+
+
+def test_records_of_a_build_are_told_apart(seven_scenes_data_dir, tmp_path, monkeypatch):
+    def scenes():
+        return [
+            datasets.load_frames("seven_scenes", name, split, data_dir=seven_scenes_data_dir)
+            for name in ("chess", "fire")
+            for split in ("database", "query")
+        ]
+
+    places = [(s, k) for s, frames in enumerate(scenes()) for k in range(len(frames))]
+    expected = [FrameCache(scenes(), SIZE).read(*place)[0] for place in places]
+    assert len({image.tobytes() for image in expected}) == len(places) > 4
+    cache = FrameCache(scenes(), SIZE, directory=tmp_path)
+    for place in places:
+        cache.read(*place)
+    monkeypatch.setattr(RecordImages, "__getitem__", None)
+    cached = FrameCache(pickle.loads(pickle.dumps(scenes())), SIZE, directory=tmp_path)
+    for place, image in zip(places, expected):
+        np.testing.assert_array_equal(cached.read(*place)[0], image)
 
 
 def test_frames_are_not_to_be_written_to(frames):
