@@ -1,9 +1,9 @@
-"""Convolutions, with the kernel that is fast on the backend in use chosen in this one place.
+"""Convolutions and pooling, the fast kernel for the backend in use chosen in this one place.
 
-On GPUs and TPUs, XLA's own convolution is fast. On CPUs it is not always: there, a depthwise
+On GPUs and TPUs, XLA's own kernels are fast. On CPUs they are not always: there, a depthwise
 convolution is written as shifted multiply-adds, a strided one of few channels as an unstrided one
-of more channels, and, for inference, a 3x3 one by Winograd's method. All of them equal
-`jax.lax.conv_general_dilated` up to rounding and can be differentiated.
+of more channels, for inference a 3x3 one by Winograd's method, and a maximum over windows by
+comparisons. All of them equal XLA's up to rounding and can be differentiated.
 """
 
 import functools
@@ -11,9 +11,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from jaxreloc.models import winograd
+from jaxreloc.models import pooling, winograd
+from jaxreloc.models.channels import channel_broadcast
 
 # With fewer channels, a convolution of stride 2 gains from moving 2x2 pixels into the channels.
 FEW_CHANNELS = 8
@@ -69,6 +71,13 @@ def conv2d_prepared(
     return conv2d(x, prepared, strides=strides, padding=padding, depthwise=depthwise)
 
 
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """The maximum of each 3x3 window, two pixels apart, with one pixel of padding on each side."""
+    if _on_cpu():
+        return pooling.max_pool(x)
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
 def compiler_options() -> dict[str, str]:
     """What to pass as `jax.jit(f, compiler_options=...)` around convolutions."""
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if _on_cpu() else {}
@@ -109,7 +118,7 @@ def _shifted_depthwise(
     for i in range(size):
         for j in range(size):
             shifted = x[:, i :: strides, j :: strides][:, :rows, :columns]
-            y = y + shifted * kernel[i, j].reshape(1, 1, 1, -1)
+            y = y + shifted * channel_broadcast(kernel[i, j, 0], shifted.shape)
     return y
 
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxreloc.models import convolution
+from jaxreloc.models.channels import channel_broadcast, channel_sum
 
 BATCH_NORM_MOMENTUM = 0.9
 
@@ -64,9 +65,9 @@ class ConvNorm(nn.Module):
         channels, fan = (1, "fan_in") if self.depthwise else (x.shape[-1], "fan_out")
         initial = nn.initializers.variance_scaling(2.0, fan, "normal")
         kernel = self.param("kernel", initial, (size, size, channels, self.features))
-        norm = batch_norm(self.compute, self.epsilon)
+        norm = BatchNorm(self.compute, self.epsilon, name="norm")
         x = convolution.conv2d(x, kernel.astype(x.dtype), padding=self.padding, **geometry)
-        x = norm(x, not train)
+        x = norm(x, train)
         if self.is_mutable_collection(FOLDED) and not self.is_initializing():
             scaled, bias = _fold(kernel, norm)
             self.put_variable(FOLDED, "kernel", convolution.prepare_kernel(scaled, **geometry))
@@ -85,21 +86,51 @@ class DenseNorm(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         x = jnp.dot(x.astype(self.compute.dtype), kernel.astype(self.compute.dtype))
-        return batch_norm(self.compute)(x, not train)
+        return BatchNorm(self.compute, name="norm")(x, train)
 
 
-def batch_norm(compute: Compute, epsilon: float = 1e-5) -> nn.BatchNorm:
-    """Batch normalisation named `norm`; statistics are float32 whatever the compute type."""
-    return nn.BatchNorm(
-        momentum=BATCH_NORM_MOMENTUM,
-        epsilon=epsilon,
-        dtype=compute.dtype,
-        axis_name=compute.axis_name,
-        name="norm",
-    )
+class BatchNorm(nn.Module):
+    """`(x - mean) / sqrt(var + epsilon) * scale + bias`, as `flax.linen.BatchNorm` has it.
+
+    In training, mean and variance are those of the batch, over all axes but the last and over the
+    devices of `compute.axis_name`; the running ones are updated where `batch_stats` is mutable.
+    Statistics are float32 whatever the compute type.
+    """
+
+    compute: Compute
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch C"], train: bool) -> Float[Array, "*batch C"]:
+        channels = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        x = x.astype(jnp.float32)
+        if train:
+            mean, var = self._batch_statistics(x)
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                for running, batch in ((running_mean, mean), (running_var, var)):
+                    kept = BATCH_NORM_MOMENTUM * running.value
+                    running.value = kept + (1 - BATCH_NORM_MOMENTUM) * batch
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        shift = bias - mean * factor
+        x = x * channel_broadcast(factor, x.shape) + channel_broadcast(shift, x.shape)
+        return x.astype(self.compute.dtype)
+
+    def _batch_statistics(self, x: Array) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+        count = x.size // x.shape[-1]
+        moments = channel_sum(x) / count, channel_sum(jnp.square(x)) / count
+        if self.compute.axis_name is not None and not self.is_initializing():
+            moments = jax.lax.pmean(moments, self.compute.axis_name)
+        mean, mean_square = moments
+        return mean, jnp.maximum(mean_square - jnp.square(mean), 0)
 
 
-def _fold(kernel: Array, norm: nn.BatchNorm) -> tuple[Array, Float[Array, "D"]]:
+def _fold(kernel: Array, norm: BatchNorm) -> tuple[Array, Float[Array, "D"]]:
     """Kernel and bias of the convolution that equals `norm` after a convolution by `kernel`."""
     mean, var = (norm.get_variable("batch_stats", name) for name in ("mean", "var"))
     scale = norm.get_variable("params", "scale") * jax.lax.rsqrt(var + norm.epsilon)

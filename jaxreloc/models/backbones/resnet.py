@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models import layers
+from jaxreloc.models import convolution, layers
 from jaxreloc.models.backbones.features import Features
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -58,7 +58,7 @@ class ResNet(nn.Module):
     def __call__(self, images: Array, train: bool) -> Features:
         x = layers.normalise_pixels(images, IMAGENET_MEAN, IMAGENET_STD)
         x = layers.ConvNorm(64, 7, self.compute, strides=2, padding=3, name="conv1")(x, train)
-        x = nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = convolution.max_pool(nn.relu(x))
         block = layers.maybe_remat(BasicBlock, self.compute)
         maps = {}
         for stage, count in enumerate(self.blocks):
