@@ -47,7 +47,8 @@ def write_pictures(folder: pathlib.Path, suffix: str, rng: np.random.Generator) 
         picture = np.zeros((HEIGHT, WIDTH, 3), np.float32)
         for octave in range(8):
             noise = rng.normal(size=(3 << octave, 4 << octave, 3)).astype(np.float32)
-            picture += cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) / 1.6**octave
+            noise = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+            picture += noise / 1.6**octave
         cv2.imwrite(str(path), np.clip(128 + 40 * picture, 0, 255).astype(np.uint8))
     return PosedFrames(
         scene="noise",

@@ -1,4 +1,4 @@
-"""Every pair of frames of a scene, streamed past a reservoir for each bin of rotation and baseline."""
+"""Every pair of a scene's frames, past a reservoir for each bin of rotation and baseline."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -33,8 +33,8 @@ class PairLoader:
     """Iterates batches of pairs, dicts of arrays:
 
       db_image, query_image: uint8 [B, h, w, 3].
-      db_from_query: float32 [B, 7], `wxyz_xyz`: unit quaternion with w >= 0, then the query's centre
-        in the database camera's axes, or the difference of centres in world axes, metres.
+      db_from_query: float32 [B, 7], `wxyz_xyz`: unit quaternion with w >= 0, then the query's
+        centre in the database camera's axes, or the difference of centres in world axes, metres.
       db_intrinsics, query_intrinsics: float32 [B, 3, 3].
       mask: bool [B], False on what is no pair: padding of the last evaluation batch, and in
         evaluation unreadable pairs that are skipped.

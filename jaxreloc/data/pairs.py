@@ -102,7 +102,7 @@ def mine_pairs(
     if not found:
         raise UsageError(
             f"no two frames of {', '.join(frames.scene for frames in scenes)} are within the "
-            "rotations, baselines and overlaps asked for; widen the target's bins or give more frames"
+            "rotations, baselines and overlaps asked for; widen the target's bins or add frames"
         )
     if found < ENOUGH * num_pairs:
         logging.warning("found %d pairs of the %d asked for", found, num_pairs)

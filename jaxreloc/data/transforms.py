@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+Image = UInt8[np.ndarray, "h w 3"]
+
 LUMA_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def resize(
-    image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
+    image: Image, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
 ) -> tuple[UInt8[np.ndarray, "height width 3"], Float[np.ndarray, "3 3"]]:
     """The image at `height` x `width`: averaged over areas to shrink it, bilinear to enlarge it."""
     old_height, old_width = image.shape[:2]
@@ -26,7 +28,7 @@ def resize(
 
 
 def resize_short_side(
-    image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"], size: int
+    image: Image, intrinsics: Float[np.ndarray, "3 3"], size: int
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float[np.ndarray, "3 3"]]:
     """The image with its shorter side `size` pixels long and its aspect kept to half a pixel."""
     height, width = image.shape[:2]
@@ -35,7 +37,7 @@ def resize_short_side(
 
 
 def resize_to_fit(
-    image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
+    image: Image, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
 ) -> tuple[UInt8[np.ndarray, "height width 3"], Float[np.ndarray, "3 3"]]:
     """The whole image, as large as fits in `height` x `width`, centred on black."""
     scale = min(height / image.shape[0], width / image.shape[1])
@@ -51,7 +53,7 @@ def resize_to_fit(
 
 
 def resize_frame(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Image,
     intrinsics: Float[np.ndarray, "3 3"],
     size: int | tuple[int, int],
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float[np.ndarray, "3 3"]]:
@@ -62,7 +64,7 @@ def resize_frame(
 
 
 def center_crop(
-    image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"], size: int
+    image: Image, intrinsics: Float[np.ndarray, "3 3"], size: int
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "3 3"]]:
     """The middle square; the odd pixel is left over at the bottom or the right.
 
@@ -74,7 +76,7 @@ def center_crop(
 
 
 def random_crop(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Image,
     intrinsics: Float[np.ndarray, "3 3"],
     size: int,
     rng: np.random.Generator,
@@ -90,11 +92,11 @@ def random_crop(
 
 
 def color_jitter(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Image,
     intrinsics: Float[np.ndarray, "3 3"],
     strength: float,
     rng: np.random.Generator,
-) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "3 3"]]:
+) -> tuple[Image, Float[np.ndarray, "3 3"]]:
     """Brightness, contrast and saturation in random order, each by a factor of 1 +- `strength`.
 
     The same operations as torchvision's ColorJitter(strength, strength, strength), rounded to
@@ -107,18 +109,18 @@ def color_jitter(
     return image, intrinsics
 
 
-def adjust_brightness(image: UInt8[np.ndarray, "h w 3"], factor: float) -> UInt8[np.ndarray, "h w 3"]:
+def adjust_brightness(image: Image, factor: float) -> Image:
     """factor * image."""
     return cv2.LUT(image, _to_uint8(factor * np.arange(256)))
 
 
-def adjust_contrast(image: UInt8[np.ndarray, "h w 3"], factor: float) -> UInt8[np.ndarray, "h w 3"]:
+def adjust_contrast(image: Image, factor: float) -> Image:
     """factor * image + (1 - factor) * the mean luma of the image."""
     mean_luma = LUMA_RGB @ cv2.mean(image)[:3]
     return cv2.LUT(image, _to_uint8(factor * np.arange(256) + (1 - factor) * mean_luma))
 
 
-def adjust_saturation(image: UInt8[np.ndarray, "h w 3"], factor: float) -> UInt8[np.ndarray, "h w 3"]:
+def adjust_saturation(image: Image, factor: float) -> Image:
     """factor * image + (1 - factor) * the luma of each pixel."""
     return cv2.transform(image, factor * np.eye(3) + (1 - factor) * LUMA_RGB[None, :])
 

@@ -46,7 +46,9 @@ def make_scenes(rng, bad=()):
                 world_from_cam=poses,
                 intrinsics=intrinsics,
                 image_sizes=np.tile([[WIDTH, HEIGHT]], (count, 1)),
-                images=Pictures((value_of(scene, k) for k in range(count)), bad if not scene else ()),
+                images=Pictures(
+                    (value_of(scene, k) for k in range(count)), () if scene else bad
+                ),
             )
         )
     return scenes

@@ -152,7 +152,8 @@ def test_workers_change_nothing(scenes, pairs):
 
 def test_workers_reach_the_padded_end(scenes, pairs):
     expected = list(loader(scenes, pairs, train=False).batches())
-    assert_equal_batches(list(loader(scenes, pairs, train=False, num_workers=1).batches()), expected)
+    found = list(loader(scenes, pairs, train=False, num_workers=1).batches())
+    assert_equal_batches(found, expected)
 
 
 def test_epochs_hold_every_pair_once_in_a_new_order(scenes, pairs):

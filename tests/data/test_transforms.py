@@ -190,8 +190,8 @@ def test_jitter_is_the_three_adjustments_in_some_order(rng):
 
     orders = set()
     for seed in range(60):
-        jittered, same = transforms.color_jitter(image, intrinsics, 0.4, np.random.default_rng(seed))
-        replay = np.random.default_rng(seed)
+        draws, replay = np.random.default_rng(seed), np.random.default_rng(seed)
+        jittered, same = transforms.color_jitter(image, intrinsics, 0.4, draws)
         factors = replay.uniform(0.6, 1.4, 3)
         order = tuple(replay.permutation(3))
         np.testing.assert_allclose(jittered, by_float(order, factors), atol=2.5)
