@@ -133,3 +133,15 @@ def test_no_path_is_found_where_there_is_no_space(rng, finder, monkeypatch):
     monkeypatch.setattr(camera_paths, "WALL_MARGIN", 10.0)
     monkeypatch.setattr(camera_paths, "MAX_ANCHORS", 5)
     assert finder.database_path(rng, LENS, FRAMES) is None
+
+
+def test_moved_things_leave_the_rest_of_the_room_as_it_was(rng):
+    palette = random_palette(rng, textures)
+    catalogue = ProceduralFurniture(palette)
+    now, later = build_room(rng, palette, catalogue, moved_share=0.5)
+    assert later is not now and later.size is now.size
+    rows_now, rows_later = ({v.tobytes() for v in room.mesh.vertices} for room in (now, later))
+    kept = len(rows_now & rows_later) / len(rows_now)
+    assert 0.5 < kept < 1 and rows_later - rows_now
+    same, still = build_room(rng, palette, catalogue)
+    assert same is still
