@@ -37,7 +37,7 @@ def write_frames(path: pathlib.Path, frames: PosedFrames, image_format: str) -> 
 
 def read_examples(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
     """Keys and examples of the frames in a file of `write_frames`, in their order."""
-    with np.load(path, allow_pickle=False) as stored:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
         columns = dict(stored)
     scene = str(columns["scene"])
     images = np.split(columns["images"], columns["image_ends"][:-1])

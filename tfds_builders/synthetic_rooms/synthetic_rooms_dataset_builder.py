@@ -112,4 +112,4 @@ def _manual_folder(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
     try:
         return pathlib.Path(dl_manager.manual_dir)
     except AssertionError as error:  # the folder is absent
-        raise UsageError(str(error)) from error
+        raise UsageError(" ".join(str(error).split())) from error

@@ -119,7 +119,7 @@ class _Worker:
             raise RuntimeError(f"rendering {job.split}-{job.index:03d} failed; see its error above")
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()
 
 

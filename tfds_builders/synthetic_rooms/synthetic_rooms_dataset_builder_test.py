@@ -1,0 +1,112 @@
+import dataclasses
+import tempfile
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from jaxreloc.data.datasets import load_frames, scene_names
+from jaxreloc.usage import UsageError
+from tfds_builders.synthetic_rooms import synthetic_rooms_dataset_builder
+from tfds_builders.synthetic_rooms.generation import render_room
+from tfds_builders.synthetic_rooms.settings import PROCEDURAL
+
+Builder = synthetic_rooms_dataset_builder.Builder
+TINY = synthetic_rooms_dataset_builder.SyntheticRoomsConfig(
+    name="procedural",
+    train_rooms=2,
+    validation_rooms=1,
+    test_rooms=1,
+    settings=dataclasses.replace(
+        PROCEDURAL, width=64, height=48, database_paths=2, frames_per_path=3, seed=7
+    ),
+)
+SPLITS = {
+    "train": 12,
+    "train_query": 6,
+    "validation": 6,
+    "validation_query": 3,
+    "test": 6,
+    "test_query": 3,
+}
+
+
+class TinyBuilder(Builder):
+    BUILDER_CONFIGS = [TINY]
+
+
+class SyntheticRoomsTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = TinyBuilder
+    SPLITS = SPLITS
+    SKIP_CHECKSUMS = True
+    EXAMPLE_DIR = tempfile.gettempdir()  # nothing is downloaded
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    builder = Builder(data_dir=tmp_path_factory.mktemp("data"), config=TINY)
+    builder.download_and_prepare()
+    return builder
+
+
+def test_splits_have_their_rooms_and_the_poses_of_the_renderer(built):
+    assert {name: split.num_examples for name, split in built.info.splits.items()} == SPLITS
+    for split, scenes in (("train", {b"train-000", b"train-001"}), ("test_query", {b"test-000"})):
+        examples = built.as_data_source(split)
+        assert {example["scene"] for example in examples} == scenes
+    room = render_room(TINY.settings, "train", 1)
+    examples = {e["image_id"].decode(): e for e in built.as_data_source("train_query")}
+    for i, name in enumerate(room.query.names):
+        example = examples[f"train-001/{name}"]
+        np.testing.assert_array_equal(example["image"], room.query.images[i])
+        np.testing.assert_allclose(example["depth"], room.query.depths[i], atol=5.1e-4)
+        np.testing.assert_allclose(example["world_from_cam"], room.query.world_from_cam[i], atol=1e-6)
+        np.testing.assert_allclose(example["intrinsics"], room.query.intrinsics[i], rtol=1e-6)
+
+
+def test_tf_data_and_random_access_give_the_same(built):
+    tensors = {e["image_id"]: e for e in tfds.as_numpy(built.as_dataset("validation"))}
+    examples = built.as_data_source("validation")
+    assert len(tensors) == len(examples) == SPLITS["validation"]
+    for example in examples:
+        for name, value in tensors[example["image_id"]].items():
+            np.testing.assert_array_equal(value, example[name])
+
+
+def test_a_build_that_fails_leaves_nothing_that_loads(tmp_path):
+    config = dataclasses.replace(
+        TINY, settings=dataclasses.replace(TINY.settings, library=str(tmp_path / "absent"))
+    )
+    builder = Builder(data_dir=tmp_path / "data", config=config)
+    with pytest.raises(RuntimeError, match="train-000 failed"):
+        builder.download_and_prepare()
+    assert not Builder(data_dir=tmp_path / "data", config=TINY).is_prepared()
+
+
+def test_furnished_without_its_sources_names_them(tmp_path):
+    builder = Builder(data_dir=tmp_path / "data", config="furnished")
+    absent = tfds.download.DownloadConfig(manual_dir=tmp_path / "absent")
+    with pytest.raises(UsageError, match="absent.*furniture, textures and photographs"):
+        builder.download_and_prepare(download_config=absent)
+    (tmp_path / "manual" / "textures").mkdir(parents=True)
+    picture = np.full((300, 300, 3), 90, np.uint8)
+    cv2.imwrite(str(tmp_path / "manual" / "textures" / "a.png"), picture)
+    partial = tfds.download.DownloadConfig(manual_dir=tmp_path / "manual")
+    with pytest.raises(UsageError, match="manual/furniture .*manual/photographs .*README"):
+        builder.download_and_prepare(download_config=partial)
+
+
+def test_configs_are_the_documented_ones():
+    assert list(Builder.builder_configs) == ["procedural", "furnished"]
+    assert Builder.builder_configs["furnished"].settings.focal_lengths == (0.6, 1.6)
+
+
+def test_datasets_reads_scenes_of_a_build(built):
+    where = {"data_dir": built.data_path.parents[2]}
+    assert scene_names("synthetic_rooms", split="query", **where) == ["test-000"]
+    query = load_frames("synthetic_rooms", "test-000", "query", **where)
+    database = load_frames("synthetic_rooms", "test-000", "database", **where)
+    assert (len(query), len(database)) == (3, 6)
+    assert set(query.sequences) == {"path-2"} and set(database.sequences) == {"path-0", "path-1"}
+    assert query.depths[0].shape == query.images[0].shape[:2] == (48, 64)
