@@ -121,13 +121,12 @@ class Localizer:
         )
 
     def relate(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
-        """The network's `db_from_query` for each neighbour; all are valid."""
-        db_from_query = self.network.relate(
+        """The network's `db_from_query` for each neighbour, and which of them are valid."""
+        return self.network.relate(
             *self.scene_map.neighbor_features(query.neighbors),
             query.features,
             query.network_intrinsics,
         )
-        return db_from_query, np.ones(len(query.neighbors), bool)
 
     def copy_nearest(self, query: Query) -> Localization:
         """The most similar image's pose, as it stands: the baseline of pure retrieval."""

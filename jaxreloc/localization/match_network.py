@@ -4,15 +4,22 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import jaxlie
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxreloc.data import transforms
+from jaxreloc.geometry.relative_pose import RelativePoseEstimate, estimate_relative_pose
 from jaxreloc.models import convolution, inference, saved_network
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches
+
+# Sampson error of an inlier, in fine cells: matches are right to a fraction of a cell.
+INLIER_CELLS = 0.4
+SAMPLING_SEED = 0
+
 
 @struct.dataclass
 class MatchFeatures:
@@ -26,13 +33,13 @@ class MatchNetwork:
     """Encodes images and matches pairs; each method compiles once per shape.
 
     Args:
-      loaded: the network with its variables and config; `config["data"]["size"]` is the canvas
-        (height and width, multiples of 32) that whole images are fitted into.
+      loaded: the network with its variables and config; `config["data"]["image_size"]` is the
+        canvas (height and width, multiples of 32) that whole images are fitted into.
     """
 
     def __init__(self, loaded: saved_network.LoadedNetwork):
         self.file = loaded.file
-        self._canvas = tuple(loaded.config["data"]["size"])
+        self._canvas = tuple(loaded.config["data"]["image_size"])
         variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)
         encode = functools.partial(
@@ -66,6 +73,39 @@ class MatchNetwork:
     ) -> RayMatches:
         """Matches of one query (leading axis 1) with N database images; batch axis N."""
         return self._match(db_features, db_intrinsics, query_features, query_intrinsics)
+
+    def relate(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
+        """`db_from_query` of one query and N database images, and which of them are valid."""
+        estimate = self.estimate(db_features, db_intrinsics, query_features, query_intrinsics)
+        return estimate.db_from_query, estimate.success
+
+    def estimate(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> RelativePoseEstimate:
+        """The relative poses that the matches give without training: |t| = 1."""
+        matches = self.match(db_features, db_intrinsics, query_features, query_intrinsics)
+        focal_px = np.sqrt(_focal_px(db_intrinsics) * _focal_px(query_intrinsics))
+        return estimate_relative_pose(
+            matches.x_query,
+            matches.x_db,
+            matches.confidence,
+            threshold=INLIER_CELLS * FINE_STRIDE / focal_px,
+            key=jax.random.key(SAMPLING_SEED),
+        )
+
+
+def _focal_px(intrinsics: Float[np.ndarray, "B 3 3"]) -> Float[np.ndarray, "B"]:
+    return np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1])
 
 
 def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from jaxreloc.data import transforms
+from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.models import saved_network
 from jaxreloc.models.heads.relative_pose import RelativePose
 from jaxreloc.models.inference import inference_functions
@@ -55,21 +56,26 @@ class InferenceNetwork:
         db_intrinsics: Float[np.ndarray, "N 3 3"],
         query_features: PyTree,
         query_intrinsics: Float[np.ndarray, "1 3 3"],
-    ) -> jaxlie.SE3:
-        """`db_from_query` of one query (leading axis 1) and N database images; batch axis N."""
+    ) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
+        """`db_from_query` of one query (leading axis 1) and N database images; batch axis N.
+
+        With it, which of them are valid; a regressed pose always is.
+        """
         n = len(db_intrinsics)
         repeated_features, repeated_intrinsics = _repeat((query_features, query_intrinsics), n)
         pose = self._functions.relate(
             db_features, repeated_features, db_intrinsics, repeated_intrinsics
         )
-        return _as_se3(pose)
+        return _as_se3(pose), jnp.ones(n, bool)
 
 
 def load_inference_network(
     path: str | os.PathLike, model: Mapping[str, Any] | None = None
-) -> InferenceNetwork:
+) -> InferenceNetwork | MatchNetwork:
     """Reads what training saved; see `saved_network.load_network` for `path` and `model`."""
-    return InferenceNetwork(saved_network.load_network(path, model))
+    loaded = saved_network.load_network(path, model)
+    is_matcher = loaded.config["model"]["head"] == "correlation"
+    return MatchNetwork(loaded) if is_matcher else InferenceNetwork(loaded)
 
 
 @functools.partial(jax.jit, static_argnums=1)

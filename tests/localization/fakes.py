@@ -30,7 +30,7 @@ class OracleNetwork:
     def relate(self, db_features, db_intrinsics, query_features, query_intrinsics):
         db = jaxlie.SE3(jnp.asarray(db_features["pose"]))
         query = jaxlie.SE3(jnp.broadcast_to(query_features["pose"], (len(db_intrinsics), 7)))
-        return jax.vmap(lambda a, b: a.inverse() @ b)(db, query)
+        return jax.vmap(lambda a, b: a.inverse() @ b)(db, query), np.ones(len(db_intrinsics), bool)
 
 
 def pose_in_picture(images) -> np.ndarray:
