@@ -45,8 +45,11 @@ class SyntheticRoomsTest(tfds.testing.DatasetBuilderTestCase):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    builder = Builder(data_dir=tmp_path_factory.mktemp("data"), config=TINY)
-    builder.download_and_prepare()
+    """A build of TINY in the place of the default config."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Builder, "BUILDER_CONFIGS", [TINY])
+        builder = Builder(data_dir=tmp_path_factory.mktemp("data"))
+        builder.download_and_prepare()
     return builder
 
 
@@ -75,13 +78,11 @@ def test_tf_data_and_random_access_give_the_same(built):
 
 
 def test_a_build_that_fails_leaves_nothing_that_loads(tmp_path):
-    config = dataclasses.replace(
-        TINY, settings=dataclasses.replace(TINY.settings, library=str(tmp_path / "absent"))
-    )
-    builder = Builder(data_dir=tmp_path / "data", config=config)
+    settings = dataclasses.replace(TINY.settings, library=str(tmp_path / "absent"))
+    broken = dataclasses.replace(TINY, name="broken", settings=settings)
     with pytest.raises(RuntimeError, match="train-000 failed"):
-        builder.download_and_prepare()
-    assert not Builder(data_dir=tmp_path / "data", config=TINY).is_prepared()
+        Builder(data_dir=tmp_path, config=broken).download_and_prepare()
+    assert not Builder(data_dir=tmp_path, config=broken).is_prepared()
 
 
 def test_furnished_without_its_sources_names_them(tmp_path):
@@ -102,7 +103,8 @@ def test_configs_are_the_documented_ones():
     assert Builder.builder_configs["furnished"].settings.focal_lengths == (0.6, 1.6)
 
 
-def test_datasets_reads_scenes_of_a_build(built):
+def test_datasets_reads_scenes_of_a_build(built, monkeypatch):
+    monkeypatch.setattr(Builder, "BUILDER_CONFIGS", [TINY])
     where = {"data_dir": built.data_path.parents[2]}
     assert scene_names("synthetic_rooms", split="query", **where) == ["test-000"]
     query = load_frames("synthetic_rooms", "test-000", "query", **where)
