@@ -76,6 +76,23 @@ def test_missing_pieces_are_named(tmp_path, manual):
         build(tmp_path / "data", tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda fields: fields[:-1], "not 'query db"),
+        (lambda fields: [*fields[:3], "4", *fields[4:]], "an unknown scene"),
+        (lambda fields: [*fields[:7], "nan", *fields[8:]], "a pose value has NaN"),
+        (lambda fields: [*fields[:8], "2", *fields[9:]], "the quaternion has norm"),
+    ],
+)
+def test_a_bad_row_of_the_list_is_named(tmp_path, manual, change, message):
+    path = manual / PAIR_LIST
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([" ".join(change(first.split())), *rest]))
+    with pytest.raises(UsageError, match=f"{PAIR_LIST}:1: .*{message}"):
+        build(tmp_path / "data", manual)
+
+
 def test_a_bad_picture_raises_or_is_skipped(tmp_path, manual, caplog):
     (manual / "office/seq_02/frame_00001.png").unlink()
     (manual / "office/seq_02/frame_00002.png").write_bytes(b"")
