@@ -66,9 +66,9 @@ class Builder(FrameBuilder):
 def _read_frames(path: epath.Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
     """By split, `world_from_cam` of every (scene, name of the picture) that the list has."""
     frames = {"query": {}, "database": {}}
+    scene_ids = {str(number) for number in range(len(SCENES))}
     for row in read_rows(path):
-        known_ids = {str(number) for number in range(len(SCENES))}
-        if len(row.fields) != 19 or not set(row.fields[2:4]) <= known_ids:
+        if len(row.fields) != 19 or not set(row.fields[2:4]) <= scene_ids:
             raise UsageError(
                 f"{row.source}: not 'query db query_scene db_scene same' and two poses of seven "
                 f"numbers, or an unknown scene; get {PAIR_LIST} from {REPOSITORY} again"
