@@ -13,11 +13,11 @@ from jaxreloc.data import transforms
 from jaxreloc.geometry.relative_pose import RelativePoseEstimate, estimate_relative_pose
 from jaxreloc.models import convolution, inference, saved_network
 from jaxreloc.models.matching import descriptors
-from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
+from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches
 
 # Sampson error of an inlier, in fine cells: matches are right to a fraction of a cell.
-INLIER_CELLS = 0.4
+INLIER_CELLS = 0.3
 SAMPLING_SEED = 0
 
 
@@ -111,20 +111,18 @@ def _focal_px(intrinsics: Float[np.ndarray, "B 3 3"]) -> Float[np.ndarray, "B"]:
 def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
     features = apply(images, method="encode")
     cells = apply(features, method=lambda network, x: network.head.describe(x))
-    cells = CellDescriptors(
-        fine=cells.fine * _has_content(images, FINE_STRIDE),
-        coarse=cells.coarse * _has_content(images, COARSE_STRIDE),
-    )
+    cells = jax.tree.map(lambda x: x * _has_content(images, x.shape[1]), cells)
     return MatchFeatures(
         descriptor=apply(features, method="descriptor"),
         cells=descriptors.quantise(cells),
     )
 
 
-def _has_content(images: UInt8[Array, "B H W 3"], stride: int) -> Bool[Array, "B h w 1"]:
+def _has_content(images: UInt8[Array, "B H W 3"], rows: int) -> Bool[Array, "B rows w 1"]:
     """False in the cells that are black all over, as the canvas around an image is."""
     batch, height, width, _ = images.shape
-    cells = images.reshape(batch, height // stride, stride, width // stride, stride * 3)
+    stride = height // rows
+    cells = images.reshape(batch, rows, stride, width // stride, stride * 3)
     return jnp.any(cells > 0, axis=(2, 4))[..., None]
 
 

@@ -7,7 +7,7 @@ from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.heads.pose_transformer import PoseTransformer
 from jaxreloc.models.heads.relative_pose import RelativePose
-from jaxreloc.models.matching import correlation, rays
+from jaxreloc.models.matching import correlation, rays, refinement
 from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.descriptors import CellDescriptors
@@ -21,12 +21,12 @@ class CorrelationHead(nn.Module):
     the matches serve geometric estimators as well.
 
     Attributes:
-      taps: names of the backbone's maps of strides 8 and 16.
+      taps: names of the backbone's maps of strides 4, 8 and 16.
       settings: of the matching.
     """
 
     compute: layers.Compute
-    taps: tuple[str, str]
+    taps: tuple[str, str, str]
     settings: MatchSettings = MatchSettings()
 
     def setup(self):
@@ -57,6 +57,7 @@ class CorrelationHead(nn.Module):
     ) -> RayMatches:
         """The matches of B pairs; they have no parameters."""
         matches = correlation.match(query, db, self.settings)
+        matches = refinement.refine(matches, query.detail, db.detail)
         return rays.ray_matches(matches, query_intrinsics, db_intrinsics)
 
     def regress(self, matches: RayMatches) -> RelativePose:

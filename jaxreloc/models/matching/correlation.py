@@ -79,7 +79,7 @@ def match(
 
 def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):
     candidates = _coarse_matches(query_coarse, db_coarse, settings)
-    matches = _refine(query_fine, db_fine, candidates, settings)
+    matches = _fine_matches(query_fine, db_fine, candidates, settings)
     count = min(settings.max_matches, matches.confidence.size)
     _, best = jax.lax.top_k(matches.confidence, count)
     return jax.tree.map(lambda x: x[best], matches)
@@ -114,7 +114,7 @@ def _coarse_matches(query: Array, db: Array, settings: MatchSettings) -> _Candid
     )
 
 
-def _refine(
+def _fine_matches(
     query: Array, db: Array, candidates: _Candidates, settings: MatchSettings
 ) -> CellMatches:
     """One match for each of the four fine cells of every candidate, in no order."""

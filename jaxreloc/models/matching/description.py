@@ -13,33 +13,35 @@ from jaxreloc.models.backbones import efficientnet_lite
 from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.matching.descriptors import CellDescriptors
 
-# The last feature map of stride 8 and of stride 16 of each backbone.
+GRIDS = ("detail", "fine", "coarse")
+# The last feature map of each grid's stride: 4, 8 and 16.
 TAPS = {
-    "efficientnet_lite0": ("block4", "block10"),
-    "resnet18": ("layer2", "layer3"),
-    "resnet34": ("layer2", "layer3"),
+    "efficientnet_lite0": ("block2", "block4", "block10"),
+    "resnet18": ("layer1", "layer2", "layer3"),
+    "resnet34": ("layer1", "layer2", "layer3"),
 }
 
 
 class CellDescription(nn.Module):
-    """Standardises the channels of both maps, then scales every cell to a unit vector.
+    """Standardises the channels of the maps, then scales every cell to a unit vector.
 
     The channels' means and variances are fixed: variables (`batch_stats`) that are 0 and 1 unless
     `imagenet_statistics` gives them, and that training leaves as they are.
 
     Attributes:
-      taps: names of the fine and the coarse map.
+      taps: names of the maps of GRIDS.
     """
 
-    taps: tuple[str, str]
+    taps: tuple[str, str, str]
 
     @nn.compact
     def __call__(self, features: Features) -> CellDescriptors:
-        fine, coarse = (
-            layers.l2_normalise(_Standardisation(name=name)(features.maps[tap]))
-            for name, tap in zip(("fine", "coarse"), self.taps, strict=True)
+        return CellDescriptors(
+            **{
+                grid: layers.l2_normalise(_Standardisation(name=grid)(features.maps[tap]))
+                for grid, tap in zip(GRIDS, self.taps, strict=True)
+            }
         )
-        return CellDescriptors(fine, coarse)
 
 
 class _Standardisation(nn.Module):
@@ -66,8 +68,8 @@ def imagenet_statistics(
     """
     if backbone != "efficientnet_lite0":
         return {}
-    taps = zip(("fine", "coarse"), TAPS[backbone], strict=True)
-    return {name: _residual_statistics(backbone_params, tap) for name, tap in taps}
+    taps = zip(GRIDS, TAPS[backbone], strict=True)
+    return {grid: _residual_statistics(backbone_params, tap) for grid, tap in taps}
 
 
 def _residual_statistics(params: Mapping[str, Any], tap: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What is compared between two images: a unit vector for each cell of a fine and a coarse grid."""
+"""What is compared between two images: unit vectors for the cells of three grids."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
 
+DETAIL_STRIDE = 4
 FINE_STRIDE = 8
 COARSE_STRIDE = 16
 # Weight of the fine map beside the coarse one, which sees more and is less often ambiguous.
@@ -19,34 +20,26 @@ QUANTISATION = 254
 
 @struct.dataclass
 class CellDescriptors:
-    """Descriptors of B images.
+    """Descriptors of B images: unit vectors for the cells of each stride.
 
-    Attributes:
-      fine: unit vectors of the cells of stride FINE_STRIDE.
-      coarse: unit vectors of the cells of COARSE_STRIDE; the cell (r, c) covers the fine cells
-        (2r, 2c) to (2r + 1, 2c + 1).
+    The cell (r, c) of one grid covers the cells (2r, 2c) to (2r + 1, 2c + 1) of the grid before.
     """
 
+    detail: Float[Array, "B 4*h 4*w E"]
     fine: Float[Array, "B 2*h 2*w C"]
     coarse: Float[Array, "B h w D"]
 
 
 def quantise(descriptors: CellDescriptors) -> CellDescriptors:
     """The descriptors in eight bits an entry, to be kept of each database image."""
-
-    def rounded(x: Array) -> Array:
-        return jnp.clip(jnp.round(QUANTISATION * x), -127, 127).astype(jnp.int8)
-
-    return CellDescriptors(rounded(descriptors.fine), rounded(descriptors.coarse))
+    return jax.tree.map(
+        lambda x: jnp.clip(jnp.round(QUANTISATION * x), -127, 127).astype(jnp.int8), descriptors
+    )
 
 
 def restore(quantised: CellDescriptors) -> CellDescriptors:
     """Unit vectors again from what `quantise` gave; cells of zeros stay zero."""
-
-    def unit(x: Array) -> Array:
-        return layers.l2_normalise(x.astype(jnp.float32))
-
-    return CellDescriptors(unit(quantised.fine), unit(quantised.coarse))
+    return jax.tree.map(lambda x: layers.l2_normalise(x.astype(jnp.float32)), quantised)
 
 
 def fine_grid(descriptors: CellDescriptors) -> Float[Array, "B 2*h 2*w C+D"]:

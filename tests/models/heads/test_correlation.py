@@ -75,19 +75,19 @@ def test_tokens_hold_the_epipolar_constraint(rng):
 
 
 class PatchBackbone(nn.Module):
-    """Linear features of the patches of stride 8 and 16."""
+    """Linear features of the patches of stride 4, 8 and 16."""
 
     @nn.compact
     def __call__(self, images, train: bool) -> Features:
         maps = {
             name: nn.Conv(12, (stride, stride), (stride, stride), name=name)(images / 255.0 - 0.5)
-            for name, stride in (("fine", 8), ("coarse", 16))
+            for name, stride in (("detail", 4), ("fine", 8), ("coarse", 16))
         }
         return Features(layers.global_average(maps["coarse"]), maps)
 
 
 def test_relates_images_of_any_shape_by_their_intrinsics(rng):
-    head = CorrelationHead(layers.Compute(), taps=("fine", "coarse"))
+    head = CorrelationHead(layers.Compute(), taps=("detail", "fine", "coarse"))
     network = SiameseNetwork(PatchBackbone(), head)
     images = jnp.asarray(rng.integers(0, 256, (2, 128, 96, 3)), jnp.uint8)
     intrinsics = jnp.tile(jnp.array([[[90.0, 0, 48], [0, 90, 64], [0, 0, 1]]]), (2, 1, 1))

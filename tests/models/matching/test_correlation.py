@@ -93,6 +93,7 @@ def test_finds_a_shift_of_coarse_cells(rng, shift):
     down, right = shift
     db = random_descriptors(rng, 1, 12, 14)
     query = CellDescriptors(
+        detail=jnp.roll(db.detail, (4 * down, 4 * right), (1, 2)),
         fine=jnp.roll(db.fine, (2 * down, 2 * right), (1, 2)),
         coarse=jnp.roll(db.coarse, (down, right), (1, 2)),
     )
@@ -138,7 +139,9 @@ def test_featureless_cells_are_never_confident(rng):
     blank = np.ones((1, 8, 8, 1), np.float32)
     blank[:, :, :3] = 0
     query = CellDescriptors(
-        fine=db.fine * np.repeat(np.repeat(blank, 2, 1), 2, 2), coarse=db.coarse * blank
+        detail=db.detail,
+        fine=db.fine * np.repeat(np.repeat(blank, 2, 1), 2, 2),
+        coarse=db.coarse * blank,
     )
     matches = match(query, db, MatchSettings(candidates=64, max_matches=4 * 64))
     in_blank = np.asarray(matches.query_cells)[0, :, 0] < 6

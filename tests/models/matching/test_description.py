@@ -11,19 +11,20 @@ from jaxreloc.models.matching.description import TAPS, CellDescription, imagenet
 
 def test_standardises_channels_and_normalises_cells(rng):
     maps = {
+        "detail": rng.normal(0.5, 1.0, (2, 8, 12, 3)).astype(np.float32),
         "fine": rng.normal(3.0, 2.0, (2, 4, 6, 5)).astype(np.float32),
         "coarse": rng.normal(-1.0, 0.5, (2, 2, 3, 7)).astype(np.float32),
     }
     statistics = {
         name: {"mean": x.mean(axis=(0, 1, 2)), "var": x.var(axis=(0, 1, 2))} for name, x in maps.items()
     }
-    description = CellDescription(taps=("fine", "coarse"))
+    description = CellDescription(taps=("detail", "fine", "coarse"))
     features = Features(jnp.zeros((2, 1)), jax.tree.map(jnp.asarray, maps))
     described = description.apply({"batch_stats": statistics}, features)
-    for name, found in (("fine", described.fine), ("coarse", described.coarse)):
+    for name in maps:
         centred = (maps[name] - statistics[name]["mean"]) / np.sqrt(statistics[name]["var"])
         expected = centred / np.linalg.norm(centred, axis=-1, keepdims=True)
-        np.testing.assert_allclose(found, expected, atol=2e-3)
+        np.testing.assert_allclose(getattr(described, name), expected, atol=2e-3)
 
 
 def test_statistics_are_those_of_the_sum_of_normalised_blocks(rng):
@@ -43,7 +44,12 @@ def test_statistics_are_those_of_the_sum_of_normalised_blocks(rng):
         ]
         return np.sum(outputs, axis=0)
 
-    for name, blocks in (("fine", ["block3", "block4"]), ("coarse", ["block8", "block9", "block10"])):
+    stages = {
+        "detail": ["block1", "block2"],
+        "fine": ["block3", "block4"],
+        "coarse": ["block8", "block9", "block10"],
+    }
+    for name, blocks in stages.items():
         samples = channels(blocks)
         spread = samples.std(axis=0)
         np.testing.assert_array_less(
@@ -54,7 +60,7 @@ def test_statistics_are_those_of_the_sum_of_normalised_blocks(rng):
     assert jax.tree.map(np.shape, statistics) == expected
 
 
-def test_taps_have_strides_8_and_16():
+def test_taps_have_strides_4_8_and_16():
     for backbone, taps in TAPS.items():
         network = build.build_network({"backbone": backbone, "head": "correlation"})
         images = jnp.zeros((1, 64, 96, 3))
@@ -63,5 +69,5 @@ def test_taps_have_strides_8_and_16():
                 jax.random.key(0), images, False
             )[0]
         )
-        assert shapes.maps[taps[0]].shape[1:3] == (8, 12)
-        assert shapes.maps[taps[1]].shape[1:3] == (4, 6)
+        sizes = [shapes.maps[tap].shape[1:3] for tap in taps]
+        assert sizes == [(16, 24), (8, 12), (4, 6)]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreloc.models.matching import descriptors
-from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import random_descriptors
 
 
@@ -52,7 +51,7 @@ def test_quantised_descriptors_keep_their_direction(rng):
         assert np.sum(before * after, axis=-1)[uncut].min() > 0.9998
 
 
-def test_empty_cells_stay_empty():
-    empty = CellDescriptors(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 1, 1, 4)))
+def test_empty_cells_stay_empty(rng):
+    empty = jax.tree.map(jnp.zeros_like, random_descriptors(rng, 1, 1, 1))
     restored = descriptors.restore(descriptors.quantise(empty))
     assert all(np.all(x == 0) for x in jax.tree.leaves(restored))
