@@ -1,17 +1,65 @@
-"""An absolute pose from predicted relative poses to database images."""
+"""An absolute pose from predicted relative poses to database images.
 
+Neighbour i of a query has the known pose `world_from_db_i` and the predicted relative pose
+`db_from_query_i`. Each gives one hypothesis of the query's rotation,
+`R_world_from_db_i R_db_from_query_i`, and one bearing to its centre: from `centre_i` along
+`R_world_from_db_i t_i`, at the predicted distance `|t_i|`. Two consensus searches fuse them.
+
+`method="paper"` is the fusion of Laskar et al., "Camera Relocalization by Computing Pairwise
+Relative Poses Using Convolutional Neural Network" (ICCVW 2017, arXiv 1707.09733):
+  position: every pair of neighbours triangulates a midpoint; the midpoints with the most
+    neighbours within 10 deg, directions taken as lines without a sign, are averaged.
+  rotation: the hypotheses with the most others within 20 deg are averaged by the L1 geodesic mean.
+Predicted lengths are not used.
+
+`method="robust"` models the errors instead (`LocationConfig`, `RotationConfig`):
+  1. Hypotheses are the triangulated midpoints that lie ahead of both cameras and each neighbour's
+     own metric answer; retrieved cameras are often nearly collinear, and then directions alone do
+     not fix the point.
+  2. They are scored by the likelihood of all directions (signed) and lengths under a mixture of
+     inliers and outliers, so no residual counts for more than an outlier's.
+  3. The best one is refined by expectation maximisation: inlier probabilities, a Gauss-Newton
+     step, and the variances of directions and lengths that the residuals show.
+  4. Steps 2 and 3 run twice, with lengths and without. The model of the higher evidence wins, so
+     lengths that do not fit the directions are noticed. Lengths that are equal to four digits
+     are those of normalised translations and are not used at all.
+  5. A neighbour whose rotation disagrees is trusted less for the position as well.
+"""
+
+import dataclasses
 import functools
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import jax_dataclasses as jdc
-import numpy as np
-from jaxlie import SE3, SO3
-from jaxtyping import Bool, Float
+from jaxlie import SE3
+from jaxtyping import Bool, Float, PRNGKeyArray
 
-PAPER_DIRECTION = np.deg2rad(10.0)
-PAPER_ROTATION = np.deg2rad(20.0)
+from jaxreloc.geometry import columns, lanes, location, ransac, rotation
+from jaxreloc.geometry.location import LocationConfig
+from jaxreloc.geometry.ransac import Sampling
+from jaxreloc.geometry.rotation import RotationConfig
+
+Method = Literal["robust", "paper"]
+MAX_COORDINATE = 1e12  # metres; a neighbour beyond it counts as not valid
+MAX_LOCAL = 1e6  # units of local coordinates
+CPU_BLOCK = 512  # queries at a time, so that what a block computes stays in the cache
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionConfig:
+    """The models of `method="robust"` and, of both methods, how many hypotheses are tried.
+
+    `rotation_agrees_prior` and `rotation_disagrees_prior` are the probabilities of being a
+    bearing's inlier for a neighbour whose rotation is, or is not, in the rotations' consensus.
+    """
+
+    location: LocationConfig = LocationConfig()
+    rotation: RotationConfig = RotationConfig()
+    sampling: Sampling = Sampling()
+    rotation_agrees_prior: float = 0.93
+    rotation_disagrees_prior: float = 0.4
 
 
 @jdc.pytree_dataclass
@@ -31,68 +79,199 @@ def fuse(
     db_from_query: SE3,
     *,
     valid: Bool[jax.Array, "*batch N"] | None = None,
-    method: Literal["robust", "paper"] = "robust",
-    config=None,
-    key: jax.Array | None = None,
+    method: Method = "robust",
+    config: FusionConfig = FusionConfig(),
+    key: PRNGKeyArray | None = None,
 ) -> FusedPose:
-    """Fuses the relative poses of a query to N database images, over any leading batch axes."""
-    if valid is None:
-        valid = jnp.ones(world_from_db.get_batch_axes(), bool)
-    with jax.numpy_rank_promotion("allow"):
-        return _fuse(world_from_db, db_from_query, valid)
+    """Fuses the relative poses of each query to its N neighbours into one absolute pose.
+
+    Pure and jitted; differentiable, the choice of hypotheses held fixed. Give batches as leading
+    axes rather than through `vmap`, which is correct but slower.
+
+    Args:
+      world_from_db: the neighbours' poses, [*batch, N], the most similar first. N >= 1.
+      db_from_query: the predicted relative poses, [*batch, N]; translation in the database
+        camera's axes, metres (`poses.to_camera_axes` converts from world axes).
+      valid: which neighbours exist; all by default. A neighbour with a number that is not finite,
+        a zero quaternion or a coordinate beyond 1e12 m counts as not valid.
+      method: "robust" or "paper", see the module.
+      config: of the method.
+      key: draws the hypotheses where N exceeds `config.sampling.max_exhaustive`; a fixed key by
+        default. The same key gives the same answer.
+
+    Returns:
+      With batch axes `*batch`. `success` is False, and the pose a fallback, where the data do not
+      determine it: no valid neighbour (the pose is then the identity); `paper`: no two
+      directions that cross (position of the first valid neighbour); `robust`: two neighbours or
+      more of which no two agree, or a position that is unknown to twice its distance.
+      `location_inliers` and `rotation_inliers` say which neighbours agree with the answer;
+      `position_covariance` and `rotation_std` are of the estimate's error.
+
+    Raises:
+      ValueError: at trace time, for an unknown method or shapes that do not fit.
+    """
+    return _fuse(world_from_db, db_from_query, valid, key, method=method, config=config)
 
 
-@functools.partial(jnp.vectorize, signature="(n,7),(n,7),(n)->(7),(n),(n),(3,3),(),()")
-def _fuse_arrays(world_from_db, db_from_query, valid):
-    n = valid.shape[0]
-    world_from_db, db_from_query = SE3(world_from_db), SE3(db_from_query)
-    centres = world_from_db.translation()
-    direction = world_from_db.rotation() @ db_from_query.translation()  # world axes
-    direction = direction / jnp.maximum(jnp.linalg.norm(direction, axis=-1, keepdims=True), 1e-12)
-    i, j = np.triu_indices(n, 1)
-    nearest = centres[jnp.argmax(valid)]
-    rotations = world_from_db.rotation() @ db_from_query.rotation()
-    location, inliers, success = nearest, jnp.zeros(n, bool), jnp.array(False)
-    if n > 1:
-        a, b = direction[i], direction[j]
-        baseline = centres[j] - centres[i]
-        ab = jnp.sum(a * b, -1)
-        det = jnp.sum(jnp.cross(a, b) ** 2, -1)
-        usable = (det > 1e-6) & valid[i] & valid[j]
-        det = jnp.where(usable, det, 1.0)
-        da, db = jnp.sum(baseline * a, -1), jnp.sum(baseline * b, -1)
-        s, u = (da - ab * db) / det, (ab * da - db) / det
-        points = 0.5 * (centres[i] + s[:, None] * a + centres[j] + u[:, None] * b)
-        seen = points[:, None] - centres[None]
-        cosine = jnp.abs(jnp.sum(seen * direction[None], -1))
-        cosine = cosine / jnp.maximum(jnp.linalg.norm(seen, axis=-1), 1e-12)
-        agree = (cosine > np.cos(PAPER_DIRECTION)) & valid[None]
-        votes = jnp.where(usable, agree.sum(-1), -1)
-        best = (votes == votes.max()) & usable
-        success = usable.any()
-        mean = jnp.sum(jnp.where(best[:, None], points, 0.0), 0) / jnp.maximum(best.sum(), 1)
-        location = jnp.where(success, mean, nearest)
-        inliers = agree[jnp.argmax(best)] & success
-    q = rotations.wxyz / jnp.maximum(jnp.linalg.norm(rotations.wxyz, axis=-1, keepdims=True), 1e-12)
-    agree = jnp.abs(jnp.sum(q[:, None] * q[None], -1)) > np.cos(PAPER_ROTATION / 2)
-    agree = agree & valid[None] & valid[:, None]
-    votes = agree.sum(-1)
-    winners = (votes == votes.max()) & valid
-    first = q[jnp.argmax(winners)]
-    aligned = jnp.where(jnp.sum(q * first[None], -1, keepdims=True) < 0, -q, q)
-    mean = jnp.sum(jnp.where(winners[:, None], aligned, 0.0), 0)
-    mean = SO3(mean / jnp.maximum(jnp.linalg.norm(mean), 1e-12))
-    for _ in range(10):
-        offsets = (mean.inverse() @ SO3(aligned)).log()
-        weight = winners / jnp.maximum(jnp.linalg.norm(offsets, axis=-1), 1e-6)
-        step = jnp.sum(weight[:, None] * offsets, 0) / jnp.maximum(weight.sum(), 1e-12)
-        mean = mean @ SO3.exp(step)
-    pose = SE3.from_rotation_and_translation(mean, location).wxyz_xyz
-    spread = jnp.eye(3)
-    return pose, inliers, agree[jnp.argmax(winners)], spread, jnp.array(0.1), success
+@functools.partial(jax.jit, static_argnames=("method", "config"))
+def _fuse(
+    world_from_db: SE3,
+    db_from_query: SE3,
+    valid: jax.Array | None,
+    key: jax.Array | None,
+    *,
+    method: str,
+    config: FusionConfig,
+) -> FusedPose:
+    db, relative = world_from_db.wxyz_xyz, db_from_query.wxyz_xyz
+    _check(db.shape, relative.shape, valid, method)
+    *batch, count, _ = db.shape
+    valid = jnp.ones(db.shape[:-1], bool) if valid is None else valid
+    key = jax.random.key(0) if key is None else key
+    kernel = functools.partial(_fuse_block, key=key, method=method, config=config)
+    fused = _map_blocks(
+        kernel, db.reshape(-1, count, 7), relative.reshape(-1, count, 7), valid.reshape(-1, count)
+    )
+    pose, location_inliers, rotation_inliers, covariance, std, success = (
+        x.reshape(*batch, *x.shape[1:]) for x in fused
+    )
+    return FusedPose(SE3(pose), location_inliers, rotation_inliers, covariance, std, success)
 
 
-@jax.jit
-def _fuse(world_from_db, db_from_query, valid):
-    pose, *rest = _fuse_arrays(world_from_db.wxyz_xyz, db_from_query.wxyz_xyz, valid)
-    return FusedPose(SE3(pose), *rest)
+def _check(db_shape, relative_shape, valid, method) -> None:
+    if method not in get_args(Method):
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
+    if db_shape != relative_shape:
+        raise ValueError(
+            f"world_from_db has batch axes {db_shape[:-1]}, db_from_query {relative_shape[:-1]}; "
+            "both must be [*batch, N]"
+        )
+    if len(db_shape) < 2 or db_shape[-2] < 1:
+        raise ValueError(f"world_from_db has batch axes {db_shape[:-1]}; the last must be N >= 1")
+    if valid is not None and valid.shape != db_shape[:-1]:
+        raise ValueError(f"valid has shape {valid.shape}, the poses {db_shape[:-1]}")
+
+
+def _map_blocks(kernel, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """`kernel` over the leading axis of the arrays; on CPUs in blocks that fit the cache."""
+    size = arrays[0].shape[0]
+    num_blocks = -(-size // CPU_BLOCK)
+    if jax.default_backend() != "cpu" or num_blocks <= 1:
+        return kernel(*arrays)
+    block = -(-size // num_blocks)
+    padding = num_blocks * block - size
+    blocks = (jnp.pad(x, ((0, padding),) + ((0, 0),) * (x.ndim - 1)) for x in arrays)
+    blocks = tuple(x.reshape(num_blocks, block, *x.shape[1:]) for x in blocks)
+    results = jax.lax.map(lambda xs: kernel(*xs), blocks)
+    return tuple(x.reshape(num_blocks * block, *x.shape[2:])[:size] for x in results)
+
+
+def _fuse_block(db, relative, valid, *, key, method, config):
+    """Fuses poses [B, N, 7] under a mask [B, N]; everything it returns has the batch first."""
+    db, relative = jnp.transpose(db, (2, 1, 0)), jnp.transpose(relative, (2, 1, 0))
+    valid = jnp.transpose(valid) & _usable(db) & _usable(relative)
+    identity = jnp.zeros((7, 1, 1), db.dtype).at[0].set(1.0)
+    db, relative = (tuple(jnp.where(valid[None], x, identity)) for x in (db, relative))
+    q_db, _ = columns.normalize(db[:4], 0.0)
+    q_relative, _ = columns.normalize(relative[:4], 0.0)
+    q_query = lanes.quaternion_product(q_db, q_relative)
+    bearings, origin, unit = _observe(db[4:], columns.rotate(q_db, relative[4:]), valid)
+    pairs = ransac.draw_pairs(valid, key, config.sampling)
+    if method == "paper":
+        rotated = rotation.paper_rotation(q_query, valid)
+        located = location.paper_location(bearings, pairs)
+        success = located.success
+    else:
+        rotated = rotation.robust_rotation(q_query, valid, config.rotation)
+        prior = _location_prior(rotated.inlier_weight, valid, config)
+        located = location.robust_location(bearings, pairs, prior, config.location)
+        success = located.success & _agree(rotated.inlier_weight, valid, config)
+    position = columns.add(origin, columns.scale(located.position, unit))
+    covariance = jnp.stack([x * unit * unit for row in located.covariance for x in row], axis=-1)
+    return (
+        jnp.stack([*rotated.q_wxyz, *position], axis=-1),
+        jnp.transpose(located.inlier_weight > 0.5),
+        jnp.transpose(rotated.inlier_weight > 0.5),
+        covariance.reshape(-1, 3, 3),
+        rotated.std,
+        success,
+    )
+
+
+def _usable(pose: jax.Array) -> jax.Array:
+    """Whether the numbers [7, N, B] are finite, the quaternion not zero, no coordinate absurd."""
+    size = jnp.abs(pose)
+    # A comparison with NaN is False.
+    return jnp.all(size < MAX_COORDINATE, axis=0) & jnp.any(size[:4] > 1e-12, axis=0)
+
+
+def _observe(
+    centre: lanes.Vector, offset: lanes.Vector, valid: jax.Array
+) -> tuple[location.Bearings, lanes.Vector, jax.Array]:
+    """The bearings in local coordinates, and their origin and unit in the world's, [B].
+
+    The origin is the first valid neighbour, the unit the geometric mean of the predicted lengths.
+
+    Args:
+      centre, offset: [N, B], world axes, metres.
+    """
+    origin = columns.take(centre, jnp.argmax(valid, axis=0))
+    local = columns.subtract(centre, tuple(x[None] for x in origin))
+    _, length = columns.normalize(offset, 1e-18)
+    moving = (valid & (length > 1e-18)).astype(length.dtype)
+    num_moving = columns.total(moving)
+    mean_log = columns.total(moving * jnp.log(length)) / jnp.maximum(num_moving, 1.0)
+    widest = functools.reduce(
+        jnp.maximum, (jnp.max(jnp.where(valid, jnp.abs(x), 0.0), axis=0) for x in local)
+    )
+    still = jnp.where(widest > 1e-18, widest, 1.0)
+    unit = jax.lax.stop_gradient(jnp.where(num_moving > 0, jnp.exp(mean_log), still))
+    local, offset = (
+        tuple(jnp.clip(x / unit[None], -MAX_LOCAL, MAX_LOCAL) for x in v) for v in (local, offset)
+    )
+    direction, local_length = columns.normalize(offset, location.MIN_DISTANCE)
+    several = (columns.total(valid.astype(jnp.int32)) > 1)[None]
+    unit_length = several & (jnp.abs(length - 1.0) < location.SAME_LENGTH)
+    bearings = location.Bearings(
+        centre=local,
+        direction=direction,
+        length=local_length,
+        valid=valid,
+        normalized=unit_length | _has_equal(local, offset, local_length, valid),
+    )
+    return bearings, origin, unit
+
+
+def _has_equal(
+    centre: lanes.Vector, offset: lanes.Vector, length: jax.Array, valid: jax.Array
+) -> jax.Array:
+    """Whether another neighbour, not a duplicate of this one, has the same length: [N, B]."""
+
+    def differences(v):
+        return tuple(x[:, None] - x[None] for x in v)
+
+    tolerance = location.SAME_LENGTH * length[:, None]
+    equal = jnp.abs(length[:, None] - length[None]) < tolerance
+    moved, turned = differences(centre), differences(offset)
+    distinct = lanes.dot(moved, moved) + lanes.dot(turned, turned) > jnp.square(tolerance)
+    return jnp.any(equal & distinct & valid[:, None] & valid[None], axis=1)
+
+
+def _agree(weight: jax.Array, valid: jax.Array, config: FusionConfig) -> jax.Array:
+    """Whether two neighbours agree, or there is only one: [B] of inlier weights [N, B]."""
+    num_valid = columns.total(valid.astype(jnp.int32))
+    return (columns.total(weight) >= config.location.min_consensus) | (num_valid == 1)
+
+
+def _location_prior(
+    rotation_weight: jax.Array, valid: jax.Array, config: FusionConfig
+) -> jax.Array:
+    """The probability of being a bearing's inlier, given the rotations' consensus: [N, B].
+
+    Without a consensus of two or more, the rotations say nothing about the bearings.
+    """
+    low, high = config.rotation_disagrees_prior, config.rotation_agrees_prior
+    informed = low + (high - low) * rotation_weight
+    several = columns.total(valid.astype(jnp.int32)) > 1
+    consensus = several & _agree(rotation_weight, valid, config)
+    return jnp.where(consensus[None], informed, config.location.inlier_prior)
