@@ -18,7 +18,8 @@ def refine(
     """The matches of B pairs with their `db_cells` displaced by up to a fine cell.
 
     With s(d) the mean cosine of the patch around the query's cell and the patch displaced by d from
-    the match so far, the displacement is the mean of d with the weights `exp(TEMPERATURE s(d))`.
+    the match so far, the displacement is the mean with weights `exp(TEMPERATURE s(d))` of the best
+    d and its eight neighbours.
     Cells outside the grids are no evidence for anything: their cosine is 0.
 
     Args:
@@ -33,18 +34,17 @@ def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, 
     start = jnp.round(2 * matches.db_cells[:, ::-1]).astype(jnp.int32)
     query_patches = _patches(query, query_rows_columns, margin, PATCH)
     db_patches = _patches(db, start, margin + RADIUS, PATCH + 2 * RADIUS)
-    steps = range(2 * RADIUS + 1)
-    scores = jnp.stack(
-        [
-            jnp.sum(query_patches * db_patches[:, i : i + PATCH, j : j + PATCH], axis=(1, 2, 3))
-            for i in steps
-            for j in steps
-        ],
-        axis=-1,
-    )
-    weights = jax.nn.softmax(TEMPERATURE * scores / PATCH**2, axis=-1)
-    displacements = jnp.array([(i - RADIUS, j - RADIUS) for i in steps for j in steps], jnp.float32)
-    found = start + jnp.einsum("kd,dx->kx", weights, displacements)
+    displacements = [(i, j) for i in range(2 * RADIUS + 1) for j in range(2 * RADIUS + 1)]
+    scores = [
+        jnp.sum(query_patches * db_patches[:, i : i + PATCH, j : j + PATCH], axis=(1, 2, 3))
+        for i, j in displacements
+    ]
+    scores = jnp.stack(scores, axis=-1) / PATCH**2
+    displacements = jnp.array(displacements) - RADIUS
+    best = displacements[jnp.argmax(scores, axis=-1)]
+    is_near = jnp.all(jnp.abs(displacements[None] - best[:, None]) <= 1, axis=-1)
+    weights = jax.nn.softmax(TEMPERATURE * scores, axis=-1, where=is_near)
+    found = start + weights @ displacements.astype(jnp.float32)
     return found[:, ::-1] / 2
 
 
