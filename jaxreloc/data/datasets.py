@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxreloc.data.tfds_frames import SplitFrames
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
 from jaxreloc.usage import UsageError, check_choice
@@ -85,7 +86,7 @@ _TFDS_DATASETS = {
     "university": _TfdsDataset(
         name="university",
         variants=(),
-        scenes=("office", "meeting", "kitchen", "conference"),
+        scenes=UNIVERSITY_SCENES,
         configs=lambda scene, variant: (None,),
         split=lambda scene, split: split,
         built_on_demand=False,

@@ -1,7 +1,7 @@
 """TFDS builder of the University dataset of Laskar et al. 2017."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -10,14 +10,11 @@ from jaxtyping import Float64
 
 from jaxreloc.formats.images import image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
-from jaxreloc.formats.rigid_arrays import rigid_from_quaternion
-from jaxreloc.formats.text import numbers, read_rows
+from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES, read_neighbor_list
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_builder import FrameBuilder, manual_folder
 from tfds_builders.frame_features import frame_features
 
-# By the ids of the authors' pair list. It has no pair of the dataset's fifth scene.
-SCENES = ("office", "meeting", "kitchen", "conference")
 PAIR_LIST = "NN_university.txt"
 REPOSITORY = "https://github.com/AaltoVision/camera-relocalisation"
 
@@ -48,7 +45,7 @@ class Builder(FrameBuilder):
         manual = manual_folder(dl_manager, self.name)
         missing = [
             str(manual / name)
-            for name in (PAIR_LIST, *SCENES)
+            for name in (PAIR_LIST, *UNIVERSITY_SCENES)
             if manual and not (manual / name).exists()
         ]
         if manual is None or missing:
@@ -65,23 +62,29 @@ class Builder(FrameBuilder):
 
 def _read_frames(path: epath.Path) -> dict[str, dict[tuple[str, str], np.ndarray]]:
     """By split, `world_from_cam` of every (scene, name of the picture) that the list has."""
-    frames = {"query": {}, "database": {}}
-    scene_ids = {str(number) for number in range(len(SCENES))}
-    for row in read_rows(path):
-        if len(row.fields) != 19 or not set(row.fields[2:4]) <= scene_ids:
-            raise UsageError(
-                f"{row.source}: not 'query db query_scene db_scene same' and two poses of seven "
-                f"numbers, or an unknown scene; get {PAIR_LIST} from {REPOSITORY} again"
-            )
-        query_name, db_name, query_scene, db_scene, _, *values = row.fields
-        values = numbers(values, row.source, "a pose value")
-        for split, name, scene, pose in (
-            ("query", query_name, query_scene, values[:7]),
-            ("database", db_name, db_scene, values[7:]),
-        ):
-            key = SCENES[int(scene)], name.lstrip("/")
-            if key not in frames[split]:
-                frames[split][key] = rigid_from_quaternion(pose[3:], pose[:3], row.source)
+    listed = read_neighbor_list(path)
+    unknown = {*listed.query_scenes.tolist(), *listed.db_scenes.ravel().tolist()}
+    unknown -= set(range(len(UNIVERSITY_SCENES)))
+    if unknown:
+        raise UsageError(
+            f"{path}: has pairs of unknown scenes {sorted(unknown)}; get {PAIR_LIST} from "
+            f"{REPOSITORY} again"
+        )
+    db_names = [name for names in listed.db_names for name in names]
+    return {
+        "query": _by_frame(listed.query_scenes, listed.query_names, listed.world_from_query),
+        "database": _by_frame(
+            listed.db_scenes.ravel(), db_names, listed.world_from_db.reshape(-1, 4, 4)
+        ),
+    }
+
+
+def _by_frame(
+    scenes: Sequence[int], names: Sequence[str], world_from_cam: Float64[np.ndarray, "n 4 4"]
+) -> dict[tuple[str, str], np.ndarray]:
+    frames = {}
+    for scene, name, pose in zip(scenes, names, world_from_cam, strict=True):
+        frames.setdefault((UNIVERSITY_SCENES[scene], name), pose)
     return frames
 
 

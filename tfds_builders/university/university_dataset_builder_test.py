@@ -6,8 +6,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxreloc.data.datasets import load_frames, scene_names
+from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES
 from jaxreloc.usage import UsageError
-from tfds_builders.university.university_dataset_builder import PAIR_LIST, SCENES, Builder
+from tfds_builders.university.university_dataset_builder import PAIR_LIST, Builder
 
 DUMMY_DATA = pathlib.Path(__file__).parent / "dummy_data"
 
@@ -32,7 +33,7 @@ def manual(tmp_path):
 
 def test_frames_have_the_poses_of_the_list(tmp_path):
     build(tmp_path, DUMMY_DATA)
-    assert scene_names("university") == list(SCENES)
+    assert scene_names("university") == list(UNIVERSITY_SCENES)
     checked = 0
     for line in (DUMMY_DATA / PAIR_LIST).read_text().splitlines():
         fields = line.split()
@@ -40,7 +41,8 @@ def test_frames_have_the_poses_of_the_list(tmp_path):
             ("query", fields[0], fields[2], fields[5:12]),
             ("database", fields[1], fields[3], fields[12:19]),
         ):
-            frames = load_frames("university", SCENES[int(scene)], split, data_dir=tmp_path)
+            name_of_scene = UNIVERSITY_SCENES[int(scene)]
+            frames = load_frames("university", name_of_scene, split, data_dir=tmp_path)
             i = frames.names.index(name[1:])
             tx, ty, tz, w, x, y, z = map(float, values)
             pose = frames.world_from_cam[i]
@@ -80,7 +82,6 @@ def test_missing_pieces_are_named(tmp_path, manual):
     "change, message",
     [
         (lambda fields: fields[:-1], "not 'query db"),
-        (lambda fields: [*fields[:3], "4", *fields[4:]], "an unknown scene"),
         (lambda fields: [*fields[:7], "nan", *fields[8:]], "a pose value has NaN"),
         (lambda fields: [*fields[:8], "2", *fields[9:]], "the quaternion has norm"),
     ],
@@ -102,3 +103,12 @@ def test_a_bad_picture_raises_or_is_skipped(tmp_path, manual, caplog):
     builder = build(tmp_path / "data", manual, skip_bad_frames=True)
     assert len(builder.as_data_source("query")) == 10
     assert "university (query): skipped 2 bad frame(s)" in caplog.text
+
+
+def test_an_unknown_scene_of_the_list_is_refused(tmp_path, manual):
+    path = manual / PAIR_LIST
+    first, *others = path.read_text().splitlines()
+    fields = first.split()
+    path.write_text("\n".join([" ".join([*fields[:3], "4", *fields[4:]]), *others]))
+    with pytest.raises(UsageError, match=rf"{PAIR_LIST}: has pairs of unknown scenes \[4\]"):
+        build(tmp_path / "data", manual.parent)
