@@ -14,8 +14,9 @@ from tfds_builders.synthetic_rooms import workers
 from tfds_builders.synthetic_rooms.contact_sheet import sheet
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.room_files import read_examples, write_frames
+from tfds_builders.synthetic_rooms.room_jobs import RoomJob
 from tfds_builders.synthetic_rooms.settings import FURNISHED, PROCEDURAL
-from tfds_builders.synthetic_rooms.workers import RoomJob, render_in_parallel
+from tfds_builders.synthetic_rooms.workers import render_in_parallel
 
 # Sizes as small as they go, ranges as wide as training has them.
 WIDE = dataclasses.replace(

@@ -47,7 +47,7 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
         moved_share = 2 * settings.moved_share * (rng.random() < 0.5)
-        now, later = build_room(rng, *_furnishings(rng, settings.library, split), moved_share)
+        now, later = build_room(rng, *furnishings(rng, settings.library, split), moved_share)
         database_view = _View(now, settings)
         query_view = database_view if later is now else _View(later, settings)
         database = [
@@ -113,7 +113,7 @@ class _View:
         )
 
 
-def _furnishings(
+def furnishings(
     rng: np.random.Generator, library: str, split: str
 ) -> tuple[Palette, Catalogue]:
     if not library:

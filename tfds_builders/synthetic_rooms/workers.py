@@ -1,14 +1,12 @@
 """Rendering many rooms in parallel processes.
 
-Each worker is a Python process of its own that runs this module, so that a caller's script needs
-no `if __name__ == "__main__"` and is not imported again. It reads jobs as lines of JSON and answers
-each with a line when the room's files are written.
+Each worker is a Python process that runs the module `worker`, so that a caller's script needs no
+`if __name__ == "__main__"` and is not imported again.
 """
 
 import collections
 import concurrent.futures
-import dataclasses
-import json
+import contextlib
 import os
 import pathlib
 import queue
@@ -16,39 +14,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tfds_builders.synthetic_rooms.settings import RoomSettings
+from tfds_builders.synthetic_rooms.room_jobs import DONE, RoomJob
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
-DONE = "done"
-ROLES = ("database", "query")
-
-
-@dataclasses.dataclass(frozen=True)
-class RoomJob:
-    """One room to be rendered into `folder`."""
-
-    settings: RoomSettings
-    split: str
-    index: int
-    folder: pathlib.Path
-
-    @property
-    def files(self) -> dict[str, pathlib.Path]:
-        """Where the frames of each role are written."""
-        return {
-            role: self.folder / f"{self.split}-{self.index:03d}-{role}.npz" for role in ROLES
-        }
-
-
-def render_room_files(job: RoomJob) -> None:
-    """Renders one room and writes its files."""
-    # Imported by the workers only; the parent needs neither.
-    from tfds_builders.synthetic_rooms.generation import render_room
-    from tfds_builders.synthetic_rooms.room_files import write_frames
-
-    room = render_room(job.settings, job.split, job.index)
-    for role, path in job.files.items():
-        write_frames(path, getattr(room, role), job.settings.image_format)
+WORKER = "tfds_builders.synthetic_rooms.worker"
 
 
 def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Iterator[RoomJob]:
@@ -60,7 +29,7 @@ def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Itera
     Args:
       workers: how many processes; None means one a processor that this process may use.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or _processors()
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     processes = [_Worker() for _ in range(min(workers, len(jobs)))]
     for process in processes:
@@ -89,6 +58,13 @@ def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Itera
         pool.shutdown(cancel_futures=True)
 
 
+def _processors() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class _Worker:
     """A child process that renders one room at a time."""
 
@@ -101,17 +77,17 @@ class _Worker:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            start_new_session=True,  # an interrupt is for the parent, which then stops its workers
         )
 
     def run(self, job: RoomJob) -> None:
-        message = dataclasses.asdict(job) | {"folder": str(job.folder)}
         try:
-            print(json.dumps(message), file=self._process.stdin, flush=True)
+            print(job.to_json(), file=self._process.stdin, flush=True)
             answer = self._process.stdout.readline()
         except (BrokenPipeError, ValueError):
             answer = ""
@@ -120,20 +96,5 @@ class _Worker:
 
     def stop(self) -> None:
         self._process.kill()
-        self._process.wait()
-
-
-def _serve() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    for line in sys.stdin:
-        message = json.loads(line)
-        message["settings"] = RoomSettings.from_json(message["settings"])
-        message["folder"] = pathlib.Path(message["folder"])
-        render_room_files(RoomJob(**message))
-        print(DONE, flush=True)
-
-
-if __name__ == "__main__":
-    _serve()
+        with contextlib.suppress(BrokenPipeError), self._process:  # closes its pipes
+            self._process.wait()
