@@ -30,8 +30,7 @@ from jaxreloc.geometry import essential, lanes
 from jaxreloc.geometry.lanes import Lane, LanePose, Vector, cross, dot
 
 LONGEST_STEP = 0.5  # radians
-FAR_PARALLAX = 6.0
-FLOOR_OF_PARALLAX = 0.3  # of the threshold
+FAR_PARALLAX = 5.0
 DAMPING = 1e-6  # of the normal matrix's trace
 
 
@@ -87,7 +86,7 @@ def residuals(pose: LanePose, matches: Matches, threshold: Lane) -> Residuals:
 
     A wrong match that lies on its epipolar line by chance mostly has an absurd depth. One behind a
     camera by more than the threshold is implausible, and so is one whose parallax exceeds
-    `FAR_PARALLAX` times the geometric mean over the pose's inliers (or the threshold, if larger):
+    `FAR_PARALLAX` times the squared mean root over the pose's inliers (or the threshold, if larger):
     under a short baseline such matches alone would decide the direction.
     """
     image = coordinates(matches)
@@ -98,9 +97,9 @@ def residuals(pose: LanePose, matches: Matches, threshold: Lane) -> Residuals:
 
     forward = smaller > -threshold
     inlier = forward & (squared < threshold**2)
-    logarithm = jnp.where(inlier, jnp.log(jnp.abs(larger) + FLOOR_OF_PARALLAX * threshold), 0.0)
     mass = jnp.where(inlier, 1.0, 0.0) @ matches.weights + lanes.TINY
-    typical = jnp.maximum(jnp.exp(logarithm @ matches.weights / mass), threshold)
+    root = jnp.where(inlier, jnp.sqrt(jnp.maximum(larger, 0.0) + lanes.TINY), 0.0)
+    typical = jnp.maximum((root @ matches.weights / mass) ** 2, threshold)
     plausible = forward & (larger < FAR_PARALLAX * typical[:, None])
     return Residuals(squared, denominator, smaller, plausible)
 
@@ -151,125 +150,128 @@ def choose_by_depth(pose: LanePose, matches: Matches, threshold: Lane) -> LanePo
     return best
 
 
-def refine(pose: LanePose, matches: Matches, scale: Lane, threshold: Lane) -> LanePose:
+def refine(
+    pose: LanePose,
+    matches: Matches,
+    scale: Float[jax.Array, "steps lanes"],
+    threshold: Lane,
+) -> LanePose:
     """Local optimization: minimizes the robust Sampson error of all plausible matches.
 
-    `scale` is the Geman-McClure constant c of each step, `[steps]`: residuals well above it lose
-    their influence. Implausible matches (see `residuals`) are left out.
+    `scale` is the Geman-McClure constant c of each step and lane (or of all, `[steps, 1]`):
+    residuals well above it lose their influence. Implausible matches (see `residuals`) are left
+    out.
     """
     products = _products(matches)
 
     def step(i, pose):
-        moments = _moments(pose, matches, products, scale[i], threshold)
-        return lanes.retract(pose, _newton_direction(pose, moments), LONGEST_STEP)
+        gradient, normal = _quadratic_model(pose, matches, products, scale[i], threshold)
+        rows = [[normal[:, j, k] for k in range(5)] for j in range(5)]
+        right = tuple(-gradient[:, j] for j in range(5))
+        move = lanes.solve_positive(rows, right, DAMPING * lanes.trace(rows))
+        return lanes.retract(pose, move, LONGEST_STEP)
 
     return jax.lax.fori_loop(0, scale.shape[0], step, pose)
 
 
 def normal_matrix(
-    pose: LanePose, matches: Matches, scale: Lane, threshold: Lane
-) -> tuple[Vector, ...]:
-    """`sum_k w_k J_k^T J_k` of sqrt(s) by (rotation vector, tangents of t), 5 x 5 lanes.
+    pose: LanePose, matches: Matches, scale: Float[jax.Array, "lanes"], threshold: Lane
+) -> Float[jax.Array, "lanes 5 5"]:
+    """`sum_k w_k J_k^T J_k` of sqrt(s) by (rotation vector, tangents of t).
 
     The weights are the robust ones; divided by the noise's variance this is the information.
     """
-    moments = _moments(pose, matches, _products(matches), scale, threshold)
-    return _normal_matrix(pose, moments)[0]
+    return _quadratic_model(pose, matches, _products(matches), scale, threshold)[1]
 
 
 class _Products(NamedTuple):
-    """Products of each match's coordinates."""
+    """Products of each match's homogeneous coordinates, upper triangles row by row."""
 
-    numerator: jax.Array  # [45, K], upper triangle of q q^T, q = x_db (x) x_query
-    query: jax.Array  # [6, K], upper triangle of x_query x_query^T
-    db: jax.Array  # [6, K]
-
-
-class _Moments(NamedTuple):
-    """The quadratic model of the cost at fixed weights: lanes."""
-
-    numerator: tuple[Vector, ...]  # 9 x 9
-    query: tuple[Vector, ...]  # 3 x 3
-    db: tuple[Vector, ...]
+    numerator: Float[jax.Array, "45 K"]  # q q^T, q = x_db (x) x_query
+    denominator: Float[jax.Array, "12 K"]  # x_query x_query^T, then x_db x_db^T
 
 
 def _products(matches: Matches) -> _Products:
     one = jnp.ones_like(matches.weights)
-    query = (matches.x_query[:, 0], matches.x_query[:, 1], one)
-    db = (matches.x_db[:, 0], matches.x_db[:, 1], one)
+    query = (*matches.x_query.T, one)
+    db = (*matches.x_db.T, one)
     both = tuple(a * b for a in db for b in query)
-    return _Products(_upper_triangle(both), _upper_triangle(query), _upper_triangle(db))
+    return _Products(
+        jnp.stack(_upper_triangle(both)),
+        jnp.stack(_upper_triangle(query) + _upper_triangle(db)),
+    )
 
 
-def _upper_triangle(a: Vector) -> jax.Array:
-    return jnp.stack([a[i] * a[j] for i, j in zip(*np.triu_indices(len(a)), strict=True)])
+def _upper_triangle(a: Vector) -> Vector:
+    return tuple(a[i] * a[j] for i, j in zip(*np.triu_indices(len(a)), strict=True))
 
 
-def _moments(pose, matches, products: _Products, scale, threshold) -> _Moments:
+def _places_in_triangle(n: int) -> np.ndarray:
+    """Where each entry of a symmetric n x n matrix lies in its upper triangle, `[n, n]`."""
+    places = np.zeros((n, n), int)
+    places[np.triu_indices(n)] = np.arange(n * (n + 1) // 2)
+    return np.maximum(places, places.T)
+
+
+def _quadratic_model(
+    pose: LanePose,
+    matches: Matches,
+    products: _Products,
+    scale: Float[jax.Array, "lanes"],
+    threshold: Lane,
+) -> tuple[Float[jax.Array, "lanes 5"], Float[jax.Array, "lanes 5 5"]]:
+    """Half the gradient of the cost at fixed robust weights, and Gauss-Newton's matrix."""
     error = residuals(pose, matches, threshold)
-    robust = (scale**2 / (scale**2 + error.squared)) ** 2
+    squared_scale = scale[:, None] ** 2
+    robust = (squared_scale / (squared_scale + error.squared)) ** 2
     weights = jnp.where(error.plausible, matches.weights[None] * robust, 0.0) / error.denominator
-    of_denominator = weights * error.squared
-    return _Moments(
-        lanes.symmetric(_weighted_sums(weights, products.numerator), 9),
-        lanes.symmetric(_weighted_sums(of_denominator, products.query), 3),
-        lanes.symmetric(_weighted_sums(of_denominator, products.db), 3),
-    )
+    numerator = jnp.einsum("nk,fk->nf", weights, products.numerator)[:, _places_in_triangle(9)]
+    denominator = jnp.einsum("nk,fk->nf", weights * error.squared, products.denominator)
+
+    columns = _essential_and_derivatives(pose)
+    moved = jnp.einsum("naj,nij->nai", columns, numerator)
+    by_entries = moved[:, :1] - _denominator_gradient(pose, denominator)[:, None]
+    forms = jnp.einsum("nai,nbi->nab", jnp.concatenate([by_entries, moved[:, 1:]], 1), columns)
+    return forms[:, 0, 1:], forms[:, 1:, 1:]
 
 
-def _weighted_sums(weights: jax.Array, products: jax.Array) -> Vector:
-    return tuple(jnp.einsum("fk,nk->fn", products, weights))
+def _denominator_gradient(
+    pose: LanePose, sums: Float[jax.Array, "lanes 12"]
+) -> Float[jax.Array, "lanes 9"]:
+    """Half the derivative of the weighted denominators by the nine entries of E.
 
-
-def _newton_direction(pose: LanePose, moments: _Moments) -> Vector:
-    normal, derivatives = _normal_matrix(pose, moments)
-    gradient = _gradient(pose, moments)
-    right = tuple(-dot(column, gradient) for column in derivatives)
-    return lanes.solve_positive(normal, right, DAMPING * lanes.trace(normal))
-
-
-def _normal_matrix(pose: LanePose, moments: _Moments):
-    """`J^T M J` (lower triangle) with the columns J = dE of the five degrees of freedom."""
-    derivatives = _essential_derivatives(pose)
-    products = [lanes.transform(moments.numerator, column) for column in derivatives]
-    normal = tuple(
-        tuple(dot(derivatives[j], products[i]) for j in range(i + 1)) for i in range(5)
-    )
-    return normal, derivatives
-
-
-def _essential_derivatives(pose: LanePose) -> tuple[Vector, ...]:
-    """Five columns of nine entries (E row by row): R <- exp(w) R, then t along its tangents."""
-    rotation = lanes.rotation_rows(pose.q_wxyz)
-    columns = tuple(zip(*rotation))
-    t_in_query = tuple(dot(pose.t, column) for column in columns)
-    derivatives = []
-    for axis in range(3):  # [t]_x [axis]_x R = (axis t^T - t_axis I) R
-        turned = [[-pose.t[axis] * entry for entry in row] for row in rotation]
-        turned[axis] = [a + b for a, b in zip(turned[axis], t_in_query, strict=True)]
-        derivatives.append(tuple(entry for row in turned for entry in row))
-    for tangent in lanes.tangent_basis(pose.t):
-        crossed = (cross(tangent, column) for column in columns)
-        derivatives.append(tuple(entry for row in zip(*crossed) for entry in row))
-    return tuple(derivatives)
-
-
-def _gradient(pose: LanePose, moments: _Moments) -> Vector:
-    """Half the cost's derivative by the nine entries of E, at fixed robust weights."""
+    The denominator holds the first two components of the lines `E x_query` and `E^T x_db`.
+    """
+    of_query, of_db = (lanes.symmetric(tuple(half.T), 3) for half in (sums[:, :6], sums[:, 6:]))
     rows = essential.essential_rows(pose)
-    entries = tuple(entry for row in rows for entry in row)
-    numerator = lanes.transform(moments.numerator, entries)
     columns = tuple(zip(*rows))
     gradient = []
     for i in range(3):
         for j in range(3):
-            part = numerator[3 * i + j]
-            if i < 2:
-                part = part - dot(rows[i], moments.query[j])
-            if j < 2:
-                part = part - dot(moments.db[i], columns[j])
-            gradient.append(part)
-    return tuple(gradient)
+            along_query = dot(rows[i], of_query[j]) if i < 2 else 0.0
+            along_db = dot(of_db[i], columns[j]) if j < 2 else 0.0
+            gradient.append(along_query + along_db + jnp.zeros_like(pose.t[0]))
+    return jnp.stack(gradient, axis=-1)
+
+
+def _essential_and_derivatives(pose: LanePose) -> Float[jax.Array, "lanes 6 9"]:
+    """The nine entries of E, then their derivatives by the five degrees of freedom.
+
+    With R <- exp(w) R first, `[t]_x [w]_x R = (w t^T - (t . w) I) R`, then t along its tangents.
+    """
+    rotation = lanes.rotation_rows(pose.q_wxyz)
+    columns = tuple(zip(*rotation))
+    t_in_query = tuple(dot(pose.t, column) for column in columns)
+    derivatives = []
+    for axis in range(3):
+        turned = [[-pose.t[axis] * entry for entry in row] for row in rotation]
+        turned[axis] = [a + b for a, b in zip(turned[axis], t_in_query, strict=True)]
+        derivatives.append(turned)
+    for tangent in lanes.tangent_basis(pose.t):
+        derivatives.append(tuple(zip(*(cross(tangent, column) for column in columns))))
+    matrices = [essential.essential_rows(pose), *derivatives]
+    stacked = jnp.stack([entry for rows in matrices for row in rows for entry in row], axis=-1)
+    return stacked.reshape(-1, 6, 9)
 
 
 def coordinates(matches: Matches) -> Vector:

@@ -45,9 +45,10 @@ class RelativePoseConfig:
 
     hypotheses: int = 512
     newton_steps: int = 8
-    candidates: int = 8
+    candidates: int = 12
     finalists: int = 4
-    refine_steps: int = 6
+    candidate_steps: int = 6
+    final_steps: int = 10
     min_inliers: int = 8
 
 
@@ -142,7 +143,7 @@ def _refine_batch(start, x_query, x_db, weights, threshold, steps):
     def refine_one(x_query, x_db, weights, threshold, start):
         pose = lanes.expand(lanes.pose_from_array(start))
         matches = _matches(x_query, x_db, weights)
-        return lanes.pose_to_array(_refine(pose, matches, threshold, WIDEST_SCALE, steps))[0]
+        return lanes.pose_to_array(_refine(pose, matches, threshold, steps))[0]
 
     return _over_batch(refine_one, weights.shape[:-1], x_query, x_db, weights, threshold, start)
 
@@ -165,25 +166,24 @@ def _estimate(x_query, x_db, weights, threshold, start, *, draws, config) -> Rel
     if given is not None:
         candidates = jax.tree.map(lambda *x: jnp.concatenate(x), given, candidates)
     candidates = epipolar.choose_by_depth(candidates, matches, threshold)
-    candidates = _refine(candidates, matches, threshold, WIDEST_SCALE, config.refine_steps)
+    candidates = _refine(candidates, matches, threshold, config.candidate_steps)
     costs = epipolar.msac_cost_in_front(candidates, matches, threshold)
     finalists, _ = _best(candidates, costs, min(config.finalists, config.candidates))
     twin = planar.twin(jax.tree.map(lambda x: x[:1], finalists), matches, threshold)
     finalists = jax.tree.map(lambda *x: jnp.concatenate(x), finalists, twin)
-    finalists = _refine(finalists, matches, threshold, 1.0, config.refine_steps)
+    scale = jnp.minimum(threshold, NOISE_SCALES * _noise(finalists, matches, threshold))
+    scale = jnp.broadcast_to(scale, (config.final_steps,) + scale.shape)
+    finalists = epipolar.refine(finalists, matches, scale, threshold)
     costs = epipolar.msac_cost_in_front(finalists, matches, threshold)
     best, _ = _best(finalists, costs, 1)
     alternative, other_cost = _runner_up(finalists, costs, best)
-
-    noise = _noise(best, matches, threshold)
-    scale = jnp.minimum(threshold, NOISE_SCALES * noise)
-    best = epipolar.refine(best, matches, jnp.full(config.refine_steps, 1.0) * scale, threshold)
-    return _report(best, alternative, other_cost, noise, matches, threshold, config)
+    return _report(best, alternative, other_cost, matches, threshold, config)
 
 
-def _refine(pose: LanePose, matches: Matches, threshold: Lane, widest: float, steps: int) -> LanePose:
-    """Refines with Geman-McClure constants from `widest` thresholds down to one."""
-    return epipolar.refine(pose, matches, threshold * jnp.geomspace(widest, 1.0, steps), threshold)
+def _refine(pose: LanePose, matches: Matches, threshold: Lane, steps: int) -> LanePose:
+    """Refines with Geman-McClure constants from `WIDEST_SCALE` thresholds down to one."""
+    scale = threshold * jnp.geomspace(WIDEST_SCALE, 1.0, steps)[:, None]
+    return epipolar.refine(pose, matches, scale, threshold)
 
 
 def _draws(key: jax.Array, hypotheses: int) -> dict[str, jax.Array]:
@@ -239,33 +239,37 @@ def _runner_up(pose: LanePose, costs: Lane, best: LanePose) -> tuple[LanePose, L
 
 
 def _noise(pose: LanePose, matches: Matches, threshold: Lane) -> Lane:
-    """Standard deviation of the inliers' Sampson error about `pose` (one lane), a scalar."""
+    """Standard deviation of the inliers' Sampson error about each pose."""
     error = epipolar.residuals(pose, matches, threshold)
-    weights = jnp.where(_inliers(error, matches, threshold), matches.weights, 0.0)
+    weights = jnp.where(_inliers(error, matches, threshold), matches.weights[None], 0.0)
     count = _effective_count(weights)
-    variance = jnp.vdot(weights, error.squared[0]) / (jnp.sum(weights) + lanes.TINY)
+    variance = _sum(weights * error.squared) / (_sum(weights) + lanes.TINY)
     variance = variance * count / jnp.maximum(count - 5.0, 1.0)
     return jnp.sqrt(variance + (SMALLEST_NOISE * threshold) ** 2)
 
 
 def _inliers(error: epipolar.Residuals, matches: Matches, threshold: Lane):
-    return (error.squared[0] < threshold**2) & error.plausible[0] & (matches.weights > 0)
+    return (error.squared < threshold**2) & error.plausible & (matches.weights[None] > 0)
 
 
-def _effective_count(weights: Float[jax.Array, "K"]) -> Lane:
+def _effective_count(weights: Float[jax.Array, "*lanes K"]) -> Lane:
     """Kish's effective sample size `(sum w)^2 / sum w^2`."""
-    return jnp.sum(weights) ** 2 / (jnp.vdot(weights, weights) + lanes.TINY)
+    return _sum(weights) ** 2 / (_sum(weights**2) + lanes.TINY)
 
 
-def _report(pose, alternative, other_cost, noise, matches, threshold, config):
+def _sum(x: jax.Array) -> Lane:
+    return jnp.sum(x, axis=-1)
+
+
+def _report(pose, alternative, other_cost, matches, threshold, config):
     """What is known about the refined pose (one lane)."""
     error = epipolar.residuals(pose, matches, threshold)
-    inliers = _inliers(error, matches, threshold)
+    inliers = _inliers(error, matches, threshold)[0]
     cost = epipolar.msac_cost_in_front(pose, matches, threshold)[0]
     scalar_pose = jax.tree.map(lambda x: x[0], pose)
 
     q_turn = pure_rotation.fit_rotation(
-        scalar_pose.q_wxyz, matches, threshold, config.refine_steps
+        scalar_pose.q_wxyz, matches, threshold, config.candidate_steps
     )
     turned_only = pure_rotation.no_parallax(q_turn, error.squared[0], matches, inliers, threshold)
     turn_error = pure_rotation.transfer_error(q_turn, matches) / (2.0 * threshold**2)
@@ -274,9 +278,9 @@ def _report(pose, alternative, other_cost, noise, matches, threshold, config):
     score = jnp.sum(matches.weights) - jnp.where(turned_only, turn_cost, cost)
     scalar_pose = LanePose(lanes.where(turned_only, q_turn, scalar_pose.q_wxyz), scalar_pose.t)
 
-    normal = epipolar.normal_matrix(pose, matches, NOISE_SCALES * noise, threshold)
-    factor = _effective_count(matches.weights) / noise**2
-    normal = [[factor * entry[0] for entry in row] for row in normal]
+    noise = _noise(pose, matches, threshold)
+    normal = epipolar.normal_matrix(pose, matches, NOISE_SCALES * noise, threshold)[0]
+    normal = normal * _effective_count(matches.weights) / noise[0] ** 2
     information, rotation_std, direction_std = _uncertainty(normal, scalar_pose.t, turned_only)
     count = jnp.sum(inliers)
     success = count >= config.min_inliers
@@ -300,23 +304,17 @@ def _uncertainty(normal, t: lanes.Vector, direction_undefined: Bool[jax.Array, "
 
     Of an undefined direction the information is zero, and the rotation's is that at a known one.
     """
-    for i in range(3, 5):
-        normal[i] = [jnp.where(direction_undefined, float(i == j), x) for j, x in enumerate(normal[i])]
-    ridge = RIDGE * lanes.trace(normal) + lanes.TINY
-    variances = [
-        lanes.solve_positive(normal, tuple(float(i == j) for j in range(5)), ridge)[i]
-        for i in range(5)
-    ]
-    rotation_std = jnp.sqrt(sum(variances[:3]) / 3)
-    direction_std = jnp.sqrt(sum(variances[3:]) / 2)
+    defined = jnp.concatenate([jnp.ones(3), jnp.full(2, jnp.where(direction_undefined, 0.0, 1.0))])
+    normal = normal * defined[:, None] * defined[None, :]
+    ridge = RIDGE * jnp.trace(normal) + lanes.TINY + (1.0 - defined)
+    variances = jnp.diagonal(jnp.linalg.inv(normal + jnp.diag(ridge)))
+    rotation_std = jnp.sqrt(jnp.mean(variances[:3]))
+    direction_std = jnp.sqrt(jnp.mean(variances[3:]))
 
-    full = jnp.stack([jnp.stack([normal[max(i, j)][min(i, j)] for j in range(5)]) for i in range(5)])
-    defined = jnp.concatenate([jnp.ones(3), jnp.where(direction_undefined, 0.0, jnp.ones(2))])
     tangents = jnp.stack([jnp.stack(tangent) for tangent in lanes.tangent_basis(t)])
     to_five = jnp.block([[jnp.eye(3), jnp.zeros((3, 3))], [jnp.zeros((2, 3)), tangents]])
-    to_five = to_five * defined[:, None]
     return (
-        jnp.einsum("ia,ij,jb->ab", to_five, full, to_five),
+        to_five.T @ normal @ to_five,
         jnp.minimum(rotation_std, UNDEFINED_STD),
         jnp.where(direction_undefined, UNDEFINED_STD, jnp.minimum(direction_std, UNDEFINED_STD)),
     )
