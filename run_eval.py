@@ -1,7 +1,7 @@
 """Evaluates relocalization and prints the table.
 
   python run_eval.py --scene=chess --workdir=DIR
-  python run_eval.py --dataset=posed_images --data_path=PHOTOS --scene=NAME --workdir=DIR
+  python run_eval.py --dataset=posed_images --data_path=PHOTOS --scene=NAME
   python run_eval.py --pairs=NN_university.txt --estimates=FILE
 """
 
@@ -12,13 +12,15 @@ from absl import flags
 from jaxreloc.training import config_flag
 from jaxreloc.usage import UsageError, run_script
 
+DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
+
 FLAGS = flags.FLAGS
 flags.DEFINE_list("scene", [], "Scene, or scenes separated by commas; `all` means every one.")
 flags.DEFINE_string("dataset", "seven_scenes", "Dataset that the scene belongs to.")
 flags.DEFINE_string("data_path", None, "Folder of your own photographs (posed_images).")
 flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared datasets (its default).")
-flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in.")
+flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in; without it, no training.")
 flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
 config_flag.define_config()
 flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).")
@@ -59,9 +61,10 @@ def evaluate_network() -> str:
 
     if not FLAGS.scene:
         raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
-    if bool(FLAGS.workdir) == bool(FLAGS.checkpoint):
-        raise UsageError("give --workdir (of run_train.py) or --checkpoint, one of them")
-    source = pathlib.Path(FLAGS.workdir or FLAGS.checkpoint)
+    if FLAGS.workdir and FLAGS.checkpoint:
+        raise UsageError("--workdir and --checkpoint both name a network; give one of them")
+    named = FLAGS.workdir or FLAGS.checkpoint
+    source = pathlib.Path(named) if named else None
     settings = run.Settings(
         dataset=FLAGS.dataset,
         scenes=tuple(FLAGS.scene),
@@ -72,9 +75,9 @@ def evaluate_network() -> str:
         fusion_method=FLAGS.method,
         methods=("network", *FLAGS.baseline),
     )
-    out = pathlib.Path(FLAGS.out) if FLAGS.out else source / "eval" / FLAGS.dataset
+    out = pathlib.Path(FLAGS.out or (source or DEFAULT_OUT) / "eval" / FLAGS.dataset)
     model = FLAGS.config.model if FLAGS.config else None
-    return run.evaluate_saved_network(source, settings, out, model=model)
+    return run.evaluate_network(source, settings, out, model=model)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Builds a map of a scene once, then localizes images in it.
 
-  python run_localize.py map --images=PHOTOS --out=MAP --workdir=DIR
+  python run_localize.py map --images=PHOTOS --out=MAP
   python run_localize.py map add --map=MAP --images=MORE
   python run_localize.py map remove --map=MAP --names=a.jpg,b.jpg
   python run_localize.py query --map=MAP --images=IMAGES_OR_VIDEO --out=poses.txt
@@ -17,7 +17,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("images", None, "Posed photographs (map), or pictures or a video (query).")
 flags.DEFINE_string("map", None, "Folder of the map.")
 flags.DEFINE_string("out", None, "The new map, or the file of the queries' poses.")
-flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in: the map's network.")
+flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in; without it, no training.")
 flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
 flags.DEFINE_list("names", [], "Images to remove.")
 flags.DEFINE_string("format", "tum", f"Of the poses: {', '.join(LINE_FORMATS)}.")
@@ -35,8 +35,8 @@ def main(argv: list[str]) -> None:
 def build_map() -> str:
     from jaxreloc.localization import run
 
-    if bool(FLAGS.workdir) == bool(FLAGS.checkpoint):
-        raise UsageError("give --workdir (of run_train.py) or --checkpoint, one of them")
+    if FLAGS.workdir and FLAGS.checkpoint:
+        raise UsageError("--workdir and --checkpoint both name a network; give one of them")
     return run.build_map(required("images"), required("out"), FLAGS.workdir or FLAGS.checkpoint)
 
 

@@ -75,7 +75,8 @@ def test_absent_dataset_says_how_to_get_it(workdir, tmp_path):
 
 def test_missing_or_doubled_arguments(workdir, tmp_path):
     assert_fails(run_eval(f"--workdir={workdir}"), "--scene")
-    assert_fails(run_eval("--scene=chess"), "--workdir", "--checkpoint")
+    both = (f"--workdir={workdir}", f"--checkpoint={workdir}")
+    assert_fails(run_eval("--scene=chess", *both), "--workdir", "--checkpoint")
     assert_fails(run_eval("--pairs=list.txt"), "--estimates")
     assert_fails(run_eval("--scene=chess", f"--workdir={tmp_path}"), str(tmp_path), "run_train.py")
 

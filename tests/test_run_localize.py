@@ -66,7 +66,8 @@ def test_video_gives_a_line_a_frame(folder, tmp_path, rng):
 def test_mistakes(folder, tmp_path):
     assert_fails(run_localize("mpa"), "map add", "map remove", "query")
     assert_fails(build_map(folder, folder / "map"), "exists")
-    assert_fails(run_localize("map", "--images=x", "--out=y"), "--workdir")
+    both = ("--workdir=a", "--checkpoint=b")
+    assert_fails(run_localize("map", "--images=x", "--out=y", *both), "--workdir", "--checkpoint")
     images = folder / "photographs" / "images"
     assert_fails(query(tmp_path, images, tmp_path / "o"), "no scene map", "run_localize.py map")
     assert_fails(query(folder, tmp_path, tmp_path / "o"), "no picture")

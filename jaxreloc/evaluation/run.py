@@ -14,7 +14,9 @@ from jaxreloc.evaluation import evaluate, plots, results, tables
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
+from jaxreloc.localization.pretrained_network import pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
 from jaxreloc.usage import check_choice
 
@@ -42,8 +44,8 @@ class Scene:
     queries: PosedFrames
 
 
-def evaluate_saved_network(
-    network_path: pathlib.Path,
+def evaluate_network(
+    network_path: pathlib.Path | None,
     settings: Settings,
     out: pathlib.Path,
     *,
@@ -54,7 +56,8 @@ def evaluate_saved_network(
     With several scenes there is a table for each, then one that pools their queries.
 
     Args:
-      network_path: a workdir or the folder of a saved network.
+      network_path: a workdir or the folder of a saved network; None takes the network that needs
+        no training (`pretrained_network`).
       model: `config.model` that the network has to fit, if the caller insists on one.
 
     Raises:
@@ -63,9 +66,14 @@ def evaluate_saved_network(
     for method in settings.methods:
         check_choice("method", method, evaluate.METHODS)
     scenes = load_evaluation_scenes(settings)
-    network = load_inference_network(network_path, model)
-    by_scene = {scene.name: _evaluate_scene(network, settings, scene, out) for scene in scenes}
-    provenance = {"network": str(network_path)}
+    trained = None if network_path is None else load_inference_network(network_path, model)
+    by_scene = {
+        scene.name: _evaluate_scene(
+            trained or pretrained_network(scene.database.image_sizes), settings, scene, out
+        )
+        for scene in scenes
+    }
+    provenance = {"network": str(network_path or "pretrained")}
     results.write_results(out, by_scene, dataclasses.asdict(settings) | provenance)
     blocks = [tables.format_results(name, methods) for name, methods in by_scene.items()]
     if len(by_scene) > 1:
@@ -87,7 +95,7 @@ def load_evaluation_scenes(settings: Settings) -> list[Scene]:
 
 
 def _evaluate_scene(
-    network: InferenceNetwork, settings: Settings, scene: Scene, out: pathlib.Path
+    network: InferenceNetwork | MatchNetwork, settings: Settings, scene: Scene, out: pathlib.Path
 ) -> Sequence[evaluate.MethodResult]:
     images = encode_frames(
         scene.database, network, progress=_progress(f"{scene.name}: database", "image")

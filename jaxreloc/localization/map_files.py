@@ -23,7 +23,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,15 +63,20 @@ class Manifest:
     segments: tuple[Segment, ...]
 
 
-def create(folder: pathlib.Path, network_file: pathlib.Path, images: EncodedImages) -> None:
+def create(
+    folder: pathlib.Path, save_network: Callable[[pathlib.Path], object], images: EncodedImages
+) -> None:
     """Writes a new map; the folder appears whole, by rename.
+
+    Args:
+      save_network: writes the network that made the map into a folder, as NETWORK_FILE.
 
     Raises:
       UsageError: the folder exists, or cannot be written.
     """
     check_new(folder)
     with _new_folder(folder) as temporary:
-        shutil.copyfile(network_file, temporary / NETWORK_FILE)
+        save_network(temporary)
         segment = _write_segment(temporary / SEGMENTS, 0, images)
         _write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), (segment,)))
 

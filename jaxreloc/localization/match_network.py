@@ -38,7 +38,7 @@ class MatchNetwork:
     """
 
     def __init__(self, loaded: saved_network.LoadedNetwork):
-        self.file = loaded.file
+        self.loaded = loaded
         self._canvas = tuple(loaded.config["data"]["image_size"])
         variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)

@@ -27,7 +27,7 @@ class InferenceNetwork:
     """
 
     def __init__(self, loaded: saved_network.LoadedNetwork):
-        self.file = loaded.file
+        self.loaded = loaded
         self._short_side = loaded.config["data"]["short_side"]
         self._crop = loaded.config["data"]["crop"]
         self._functions = inference_functions(loaded)

@@ -17,17 +17,28 @@ from jaxreloc.localization.cameras import assumed_intrinsics
 from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.network import load_inference_network
+from jaxreloc.localization.pretrained_network import pretrained_network
 from jaxreloc.localization.query_images import find_query_images
 from jaxreloc.localization.scene_map import SceneMap
 
 
 def build_map(
-    images: str | pathlib.Path, out: str | pathlib.Path, network_path: str | pathlib.Path
+    images: str | pathlib.Path,
+    out: str | pathlib.Path,
+    network_path: str | pathlib.Path | None = None,
 ) -> str:
-    """Encodes posed images into a new map; returns a line that says what it holds."""
+    """Encodes posed images into a new map; returns a line that says what it holds.
+
+    Args:
+      network_path: a workdir or the folder of a saved network; None takes the network that needs
+        no training (`pretrained_network`).
+    """
     map_files.check_new(pathlib.Path(out))
     frames = read_posed_images(images)
-    network = load_inference_network(network_path)
+    if network_path is None:
+        network = pretrained_network(frames.image_sizes)
+    else:
+        network = load_inference_network(network_path)
     encoded = encode_frames(frames, network, progress=_progress("encoding"))
     SceneMap.create(out, network, encoded)
     return _summary(pathlib.Path(out), len(frames))

@@ -74,7 +74,7 @@ class SceneMap:
         Raises:
           UsageError: the folder exists or cannot be written.
         """
-        map_files.create(pathlib.Path(folder), network.file, images)
+        map_files.create(pathlib.Path(folder), network.loaded.save, images)
 
     def neighbor_features(
         self, neighbors: Int[np.ndarray, "N"]

@@ -32,7 +32,10 @@ class LoadedNetwork:
     network: SiameseNetwork
     variables: dict[str, Any]
     config: dict[str, Any]
-    file: pathlib.Path
+
+    def save(self, folder: str | pathlib.Path) -> pathlib.Path:
+        """Writes it as `save_network` does."""
+        return save_network(folder, self.config, self.variables)
 
 
 def save_network(
@@ -78,7 +81,7 @@ def load_network(
     shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
     expected = variables.flatten(shapes)
     variables.check_match(expected, named, str(path), "choose the config that it was trained with")
-    return LoadedNetwork(network, variables.unflatten(named), config, path)
+    return LoadedNetwork(network, variables.unflatten(named), config)
 
 
 def _find(path: pathlib.Path) -> pathlib.Path:

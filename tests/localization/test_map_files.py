@@ -28,11 +28,13 @@ def images(rng):
     return encoded_images(rng, 6)
 
 
+def save_network(folder):
+    (folder / "network.safetensors").write_bytes(b"weights")
+
+
 @pytest.fixture
 def scene_map(tmp_path, images):
-    network = tmp_path / "network.safetensors"
-    network.write_bytes(b"weights")
-    map_files.create(tmp_path / "map", network, images)
+    map_files.create(tmp_path / "map", save_network, images)
     return tmp_path / "map"
 
 
@@ -89,7 +91,7 @@ def test_removing_a_whole_segment_deletes_it(scene_map, rng):
 def test_mistakes_are_named_and_change_nothing(scene_map, images, rng, tmp_path):
     before = (scene_map / "manifest.json").read_bytes()
     for mistake, message in [
-        (lambda: map_files.create(scene_map, tmp_path / "network.safetensors", images), "exists"),
+        (lambda: map_files.create(scene_map, save_network, images), "exists"),
         (lambda: map_files.add(scene_map, images), "000.png .*in the map already"),
         (lambda: map_files.remove(scene_map, ["000.png", "nobody.png"]), "nobody.png is not in"),
         (lambda: map_files.remove(scene_map, images.names), "no image would be left"),
