@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jaxreloc.geometry import errors
-from jaxreloc.models import RelativePose, SiameseNetwork
+from jaxreloc.models import RelativePose, SiameseNetwork, convolution
 from jaxreloc.training import losses
 from jaxreloc.training.state import TrainState
 
@@ -55,41 +55,41 @@ def make_train_step(
         }
         return sums["loss"], (sums, updates["batch_stats"])
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def gradient_and_sums(state: TrainState, batch: Batch):
         num_examples = jnp.maximum(jax.lax.psum(jnp.sum(batch["mask"]), AXIS), 1)
         gradient_of_part = jax.grad(loss_of_part, has_aux=True)
+        if accumulation == 1:
+            gradient, aux = gradient_of_part(state.params, state.batch_stats, batch, num_examples)
+            return gradient, *aux
 
         def accumulate(carry, part):
             gradient, sums, batch_stats = carry
-            more, (part_sums, batch_stats) = gradient_of_part(
-                state.params, batch_stats, part, num_examples
-            )
-            add = lambda a, b: jax.tree.map(jnp.add, a, b)  # noqa: E731
-            return (add(gradient, more), add(sums, part_sums), batch_stats), None
+            more = gradient_of_part(state.params, batch_stats, part, num_examples)
+            more_gradient, (more_sums, batch_stats) = more
+            total = jax.tree.map(jnp.add, (gradient, sums), (more_gradient, more_sums))
+            return (*total, batch_stats), None
 
-        zero_sums = {f"loss/{name}": jnp.float32(0) for name in loss.part_names}
-        zero = jax.tree.map(jnp.zeros_like, state.params), zero_sums | {"loss": jnp.float32(0)}
+        names = ("loss", *(f"loss/{name}" for name in loss.part_names))
+        zero = jax.tree.map(jnp.zeros_like, state.params), dict.fromkeys(names, jnp.float32(0))
         parts = jax.tree.map(lambda x: x.reshape(accumulation, -1, *x.shape[1:]), batch)
-        if accumulation == 1:
-            carry, _ = accumulate((*zero, state.batch_stats), jax.tree.map(lambda x: x[0], parts))
-        else:
-            carry, _ = jax.lax.scan(accumulate, (*zero, state.batch_stats), parts)
-        gradient, metrics, batch_stats = carry
+        carry, _ = jax.lax.scan(accumulate, (*zero, state.batch_stats), parts)
+        return carry
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        gradient, metrics, batch_stats = gradient_and_sums(state, batch)
         gradient, metrics = jax.lax.psum((gradient, metrics), AXIS)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics |= {f"weight/{k}": jnp.exp(-s) for k, s in state.params["loss"].items()}
-        return (
-            TrainState(
-                step=state.step + 1,
-                params=optax.apply_updates(state.params, updates),
-                batch_stats=jax.lax.pmean(batch_stats, AXIS),
-                opt_state=opt_state,
-            ),
-            metrics,
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=jax.lax.pmean(batch_stats, AXIS),
+            opt_state=opt_state,
         )
+        return state, metrics
 
-    return jax.pmap(train_step, axis_name=AXIS, donate_argnums=0)
+    return _compiled(jax.pmap(train_step, axis_name=AXIS, donate_argnums=0))
 
 
 def make_validation_step(
@@ -119,7 +119,29 @@ def make_validation_step(
         }
         return jax.lax.all_gather(result, AXIS, tiled=True)
 
-    return jax.pmap(validation_step, axis_name=AXIS)
+    return _compiled(jax.pmap(validation_step, axis_name=AXIS))
+
+
+def _compiled(pmapped: Callable) -> Callable:
+    """`(state, batch)` of `pmapped`, compiled with the options that suit the backend.
+
+    pmap itself takes none, and over several processes only pmap itself turns local arrays into
+    global ones: those run with XLA's defaults.
+    """
+    options = convolution.compiler_options()
+    if not options or jax.process_count() > 1:
+        return pmapped
+    by_shapes = {}
+
+    def call(state: TrainState, batch: Batch):
+        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
+        if shapes not in by_shapes:
+            lowered = pmapped.lower(state, batch)
+            by_shapes[shapes] = lowered.compile(compiler_options=options)
+        return by_shapes[shapes](state, batch)
+
+    call.lower = pmapped.lower
+    return call
 
 
 def _apply(

@@ -12,6 +12,9 @@ from jaxreloc.training.checkpoints import Checkpoints
 from jaxreloc.training.state import TrainState
 from jaxreloc.usage import UsageError
 
+# Threads of Orbax outlive the event loop of a read or a write that failed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def random_state(rng, step=0):
     params = {"network": {"kernel": rng.normal(size=(300, 70)).astype(np.float32)}, "loss": {}}

@@ -243,9 +243,20 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, tiny_run, monkeypatch)
     assert checkpoint_steps(tmp_path)[-1] == 4
 
 
-def test_a_batch_that_does_not_divide_is_refused_at_once(tmp_path, tiny_run):
-    with pytest.raises(UsageError, match="batch_size 8 .* accumulation 3"):
-        train_and_evaluate(config(accumulation=3), tmp_path)
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"accumulation": 3}, "batch_size 8 .* accumulation 3"),
+        ({"model__backbone": "resnet"}, "backbone 'resnet'; known: .*resnet34"),
+        ({"model__head": "none"}, "head 'none'; known: concat"),
+        ({"loss__weighting": "equal"}, "known: fixed, learned"),
+        ({"data__translation_frame": "room"}, "known: camera, world"),
+        ({"data__crop": 999}, "999"),
+    ],
+)
+def test_mistakes_in_the_config(overrides, message, tmp_path, tiny_run):
+    with pytest.raises(UsageError, match=message):
+        train_and_evaluate(config(**overrides), tmp_path)
 
 
 @pytest.mark.slow

@@ -1,0 +1,54 @@
+"""run_train.py as a user runs it: a run on photographs, and one line about each mistake."""
+
+import json
+
+import pytest
+
+from jaxreloc.models import saved_network
+from tests.photographs import assert_fails, run_script, write_photographs
+
+QUICK = "--config=configs/pairs.py:quick"
+
+
+def run_train(*arguments):
+    return run_script("run_train.py", *arguments)
+
+
+def test_own_photographs_end_to_end(tmp_path, rng):
+    write_photographs(tmp_path / "photographs", rng)
+    result = run_train(
+        QUICK,
+        f"--workdir={tmp_path / 'workdir'}",
+        "--config.data.dataset=posed_images",
+        f"--config.data.data_path={tmp_path / 'photographs'}",
+        "--config.data.train_split=database",
+        "--config.data.validation_split=database",
+        "--config.data.short_side=40",
+        "--config.data.crop=32",
+        "--config.num_steps=2",
+        "--config.batch_size=4",
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-1].startswith("step 2 of 2 is done")
+    assert [line.split(":")[0] for line in lines if line.startswith("step")][:2] == [
+        "step 1/2",
+        "step 2/2",
+    ]
+    loaded = saved_network.load_network(tmp_path / "workdir")
+    assert loaded.config["data"]["crop"] == 32
+    written = json.loads((tmp_path / "workdir" / "config.json").read_text())
+    assert written["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([QUICK], ["--workdir is missing"]),
+        ([QUICK, "--workdir=w", "--config.optimizer.lr=1"], ["config.optimizer.lr", "learning_rate"]),
+        ([QUICK, "--workdir=w", "--process_id=1"], ["--coordinator", "all three"]),
+        ([QUICK, "--workdir=README.md/w"], ["README.md/w", "cannot be written"]),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments, words):
+    assert_fails(run_train(*arguments), *words)
