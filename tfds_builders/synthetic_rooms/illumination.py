@@ -80,7 +80,7 @@ def _clusters(mesh: Mesh) -> tuple[Int64[np.ndarray, "clusters"], Int64[np.ndarr
 
 def _measuring_points(mesh: Mesh) -> Float32[np.ndarray, "V 3"]:
     """The vertices, drawn off edges and the surface so that adjoining surfaces do not cover them."""
-    middles = mesh.vertices[mesh.faces].mean(1)
+    middles = _face_means(mesh, mesh.vertices)
     corner, count = mesh.faces.reshape(-1), len(mesh.vertices)
     uses = np.maximum(np.bincount(corner, minlength=count), 1)
     inner = np.stack(
@@ -98,7 +98,7 @@ def _visible_share(
     for angle in np.arange(LAMP_SAMPLES) * 2 * np.pi / LAMP_SAMPLES:
         sample = lamp.position + lamp.radius * np.array([np.cos(angle), np.sin(angle), 0])
         to_lamp = sample.astype(np.float32) - points
-        facing = np.flatnonzero((to_lamp * normals).sum(1) > 0)
+        facing = np.flatnonzero(np.einsum("ij,ij->i", to_lamp, normals) > 0)
         share[facing] += ~caster.occluded(points[facing], to_lamp[facing])
     return share / LAMP_SAMPLES
 
@@ -106,8 +106,9 @@ def _visible_share(
 def _unshadowed(lamp: Lamp, mesh: Mesh) -> Float32[np.ndarray, "V"]:
     """The share of the lamp's intensity that arrives at each vertex if nothing is in between."""
     to_lamp = lamp.position - mesh.vertices
-    squared = (to_lamp**2).sum(1) + np.float32(lamp.radius**2)
-    return np.maximum((to_lamp * mesh.normals).sum(1), 0) / (squared * np.sqrt(squared))
+    squared = np.einsum("ij,ij->i", to_lamp, to_lamp) + np.float32(lamp.radius**2)
+    cosine = np.einsum("ij,ij->i", to_lamp, mesh.normals)
+    return np.maximum(cosine, 0) / (squared * np.sqrt(squared))
 
 
 def _bounced(
@@ -130,10 +131,15 @@ def _bounced(
     )
     bounced = np.zeros((len(points), 3), np.float32)
     for _ in range(BOUNCES):
-        radiance = albedo * (lit + bounced[cluster])[mesh.faces].mean(1)
+        radiance = albedo * _face_means(mesh, lit + bounced[cluster])
         radiance = np.concatenate([radiance, np.zeros((1, 3), np.float32)])  # of triangle -1
-        bounced = np.mean([radiance[row] for row in seen], axis=0)
+        bounced = sum(np.take(radiance, row, axis=0) for row in seen) / np.float32(len(seen))
     return bounced[cluster]
+
+
+def _face_means(mesh: Mesh, values: Float32[np.ndarray, "V k"]) -> Float32[np.ndarray, "T k"]:
+    """The mean of the values at each triangle's vertices."""
+    return sum(np.take(values, corner, axis=0) for corner in mesh.faces.T) / np.float32(3)
 
 
 def _cosine_directions(count: int) -> Float32[np.ndarray, "count 3"]:

@@ -16,7 +16,7 @@ from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
 
 DEPTH_EDGE = 0.03  # relative step of inverse depth between neighbours that is smoothed
 NORMAL_EDGE = 0.9  # cosine between neighbouring normals below which their border is smoothed
-SUBPIXELS = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])
+SUBPIXELS = np.array([[0.3, -0.2], [-0.2, 0.3]])  # looked at beside the middle of an outline's pixel
 SHARPNESS = 32  # exponent of the highlights
 
 
@@ -62,7 +62,7 @@ class Renderer:
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
         """Linear RGB radiance, and depth in metres along the optical axis at each pixel's centre.
 
-        Pixels on the outline of an object are averaged over four subpixels; depth is not. Depth is 0
+        Pixels on the outline of an object are averaged with their subpixels; depth is not. Depth is 0
         where nothing is seen.
         """
         shape = (camera.height, camera.width)
@@ -77,7 +77,8 @@ class Renderer:
         fine_hits = self._caster.first_hits(camera.centre, fine_rays)
         colour = self._shade(camera, np.concatenate([rays, fine_rays]), _joined(hits, fine_hits))
         planes, fine = colour[:, : len(pixels)], colour[:, len(pixels) :]
-        planes[:, outline] = sum(np.split(fine, len(SUBPIXELS), axis=1)) / np.float32(len(SUBPIXELS))
+        samples = (planes[:, outline], *np.split(fine, len(SUBPIXELS), axis=1))
+        planes[:, outline] = sum(samples) / np.float32(len(samples))
         return cv2.merge([plane.reshape(shape) for plane in planes]), depth
 
     def _outlines(self, hits: Hits, depth: np.ndarray) -> Bool[np.ndarray, "h w"]:
@@ -151,7 +152,6 @@ class _Triangles:
     """The mesh's shading data, one plane a quantity, since NumPy is fast along long axes only."""
 
     def __init__(self, mesh: Mesh, atlas: TextureAtlas):
-        self._mesh = mesh
         self.materials = mesh.material_ids
         corners, uvs = mesh.vertices[mesh.faces], mesh.uvs[mesh.faces]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -160,17 +160,24 @@ class _Triangles:
         uv_area = np.abs(np.linalg.det(uvs[:, 1:] - uvs[:, :1]))
         density = np.sqrt(uv_area / area) * atlas.sizes[mesh.material_ids]
         self._density = density.astype(np.float32)
-        self._gloss = np.array([m.gloss for m in mesh.materials], np.float32)[mesh.material_ids]
-        self._uvs = _planes(uvs)
+        looks = np.array([(*m.tint, m.emission, m.gloss) for m in mesh.materials], np.float32)
+        *tint, self._emission, self._gloss = np.take(looks.T, mesh.material_ids, axis=1)
+        self._tint = np.stack(tint)
+        self._corners = np.ascontiguousarray(mesh.faces.T)
+        self._uvs = self._planes(mesh.uvs)
         self._light = np.zeros((9, len(mesh)), np.float32)
 
     def set_irradiance(self, irradiance: Float32[np.ndarray, "V 3"]) -> None:
         """Sets the light at the vertices; tint and glow are multiplied and added here."""
-        ids = self._mesh.material_ids
-        tint = np.array([m.tint for m in self._mesh.materials], np.float32)[ids, None]
-        emission = np.array([m.emission for m in self._mesh.materials], np.float32)[ids]
-        light = irradiance[self._mesh.faces] + emission[:, None, None]
-        self._light = _planes(light * tint)
+        base, *steps = np.split(self._planes(irradiance), 3)
+        base += self._emission
+        self._light = np.concatenate([self._tint * part for part in (base, *steps)])
+
+    def _planes(self, values: Float32[np.ndarray, "V k"]) -> Float32[np.ndarray, "3k T"]:
+        """Vertex values as planes: k at each triangle's first corner, k steps to each other."""
+        values = np.ascontiguousarray(values.T)
+        base, *others = (np.take(values, corner, axis=1) for corner in self._corners)
+        return np.concatenate([base, *(other - base for other in others)])
 
     def at(self, hits: Hits) -> _Surface:
         index = hits.triangle
@@ -182,13 +189,6 @@ class _Triangles:
             texels_per_metre=np.take(self._density, index),
             gloss=np.take(self._gloss, index),
         )
-
-
-def _planes(values: np.ndarray) -> Float32[np.ndarray, "3k T"]:
-    """Corner values [T, 3, k] as planes: k at the first corner, then the k steps to each other."""
-    base = values[:, :1]
-    rows = np.concatenate([base, values[:, 1:] - base], 1).reshape(len(values), -1)
-    return np.ascontiguousarray(rows.T, np.float32)
 
 
 def _interpolated(planes: np.ndarray, hits: Hits) -> Float32[np.ndarray, "k n"]:

@@ -45,7 +45,7 @@ class Builder(RandomAccessBuilder):
         SyntheticRoomsConfig(
             name="furnished",
             description="Real furniture models, photographed surfaces, wide ranges of everything.",
-            train_rooms=300,
+            train_rooms=240,
             validation_rooms=6,
             test_rooms=10,
             furnished=True,
