@@ -42,14 +42,6 @@ def save_small_network(workdir: pathlib.Path) -> None:
     saved_network.save_network(workdir / "best", config, variables)
 
 
-def save_matching_network(workdir: pathlib.Path, canvas: tuple[int, int]) -> None:
-    """EfficientNet with ImageNet's weights and an untrained correlation head, for whole images."""
-    model = {"backbone": "efficientnet_lite0", "head": "correlation", "pretrained": "default"}
-    variables = build.first_variables(model, build.build_network(model), jax.random.key(0))
-    config = {"model": model, "data": {"image_size": canvas}}
-    saved_network.save_network(workdir / "best", config, variables)
-
-
 def write_photographs(folder: pathlib.Path, rng: np.random.Generator, n: int = 12) -> None:
     """Textured pictures `images/NN.png` with random poses in a transforms.json."""
     frames = []

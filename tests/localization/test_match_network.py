@@ -8,7 +8,8 @@ import pytest
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import load_inference_network
-from tests.photographs import save_matching_network
+from jaxreloc.models.imagenet_matcher import save_imagenet_matcher
+from jaxreloc.usage import UsageError
 
 CANVAS = (128, 160)
 INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
@@ -17,7 +18,7 @@ INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> MatchNetwork:
     folder = tmp_path_factory.mktemp("matcher")
-    save_matching_network(folder, CANVAS)
+    save_imagenet_matcher(folder, CANVAS)
     return load_inference_network(folder)
 
 
@@ -77,10 +78,15 @@ def test_still_camera_is_a_valid_pose_without_rotation(network, rng):
     assert angle < 0.01
 
 
+def test_canvas_has_sides_of_multiples_of_32(tmp_path):
+    with pytest.raises(UsageError, match="500x512.*multiples of 32"):
+        save_imagenet_matcher(tmp_path, (512, 500))
+
+
 @pytest.mark.slow
 def test_real_photographs_are_related(shared_data, tmp_path):
     """With ImageNet's features and no training; SIFT on the full photographs reaches 1.2 deg."""
-    save_matching_network(tmp_path, (512, 288))
+    save_imagenet_matcher(tmp_path, (512, 288))
     network = load_inference_network(tmp_path)
     frames = read_posed_images(shared_data / "fox").select(range(0, 48, 4))
     encoded = [

@@ -9,7 +9,7 @@ from jaxreloc.models.matching.correlation import CellMatches
 # In cells of the detail grid, two of which are a fine cell.
 PATCH = 4  # side of the patches that are compared
 RADIUS = 2  # largest displacement
-TEMPERATURE = 40.0
+TEMPERATURE = 20.0
 
 
 def refine(
