@@ -45,6 +45,8 @@ def conv2d(
         return _shifted_depthwise(x, kernel, strides, pads)
     if _on_cpu() and strides == 2 and kernel.shape[0] > 2 and x.shape[-1] < FEW_CHANNELS:
         return _space_to_depth(x, kernel, pads)
+    if _on_cpu():
+        return _dense_on_cpu(x, kernel, strides, pads)
     return _plain(x, kernel, strides, pads, depthwise)
 
 
@@ -95,7 +97,7 @@ def map_images(
 
 
 def _plain(
-    x: Array, kernel: Array, strides: int, pads: Pads, depthwise: bool
+    x: Array, kernel: Array, strides: int, pads: Pads, depthwise: bool = False
 ) -> Float[Array, "B h w D"]:
     return jax.lax.conv_general_dilated(
         x,
@@ -105,6 +107,40 @@ def _plain(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] if depthwise else 1,
     )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _dense_on_cpu(x: Array, kernel: Array, strides: int, pads: Pads) -> Float[Array, "B h w D"]:
+    """XLA's convolution, with a kernel gradient that reads its operands from memory."""
+    return _plain(x, kernel, strides, pads)
+
+
+def _dense_forward(
+    x: Array, kernel: Array, strides: int, pads: Pads
+) -> tuple[Array, tuple[Array, Array]]:
+    x = _unfused(x)
+    return _plain(x, kernel, strides, pads), (x, kernel)
+
+
+def _dense_backward(
+    strides: int, pads: Pads, residuals: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    convolve = functools.partial(_plain, strides=strides, pads=pads)
+    return jax.vjp(convolve, *residuals)[1](_unfused(gradient))
+
+
+_dense_on_cpu.defvjp(_dense_forward, _dense_backward)
+
+
+def _unfused(x: Array) -> Array:
+    """`x`, which XLA's CPU compiler will not compute again at each use.
+
+    The gradient of a kernel needs transposed operands. The compiler fuses into their strided reads
+    whatever elementwise operations made them (a block's normalisation, sum and ReLU), unless it
+    counts the last one as expensive, as it does a division by an array. `optimization_barrier` is
+    gone before fusion, and a division by a constant becomes a product.
+    """
+    return x / (1 + 0 * x)
 
 
 def _shifted_depthwise(
@@ -138,7 +174,7 @@ def _space_to_depth(x: Array, kernel: Array, pads: Pads) -> Float[Array, "B h w 
     kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
     kernel = kernel.reshape(half, 2, half, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
     kernel = kernel.reshape(half, half, 4 * channels, features)
-    return _plain(x, kernel, 1, ((0, 0), (0, 0)), depthwise=False)
+    return _dense_on_cpu(x, kernel, 1, ((0, 0), (0, 0)))
 
 
 def _paired_extent(extent: int, size: int, pads: tuple[int, int]) -> tuple[int, tuple[int, int]]:
