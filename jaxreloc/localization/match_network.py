@@ -10,7 +10,11 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxreloc.data import transforms
-from jaxreloc.geometry.relative_pose import RelativePoseEstimate, estimate_relative_pose
+from jaxreloc.geometry.relative_pose import (
+    RelativePoseConfig,
+    RelativePoseEstimate,
+    estimate_relative_pose,
+)
 from jaxreloc.models import convolution, inference, saved_network
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
@@ -18,6 +22,8 @@ from jaxreloc.models.matching.rays import RayMatches
 
 # Sampson error of an inlier, in fine cells: matches are right to a fraction of a cell.
 INLIER_CELLS = 0.3
+# Of 600 matches, pairs that share nothing rarely have more inliers, true pairs rarely fewer.
+RANSAC = RelativePoseConfig(min_inliers=80)
 SAMPLING_SEED = 0
 
 
@@ -101,6 +107,7 @@ class MatchNetwork:
             matches.confidence,
             threshold=INLIER_CELLS * FINE_STRIDE / focal_px,
             key=jax.random.key(SAMPLING_SEED),
+            config=RANSAC,
         )
 
 
