@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from jaxreloc.models import pooling, winograd
-from jaxreloc.models.channels import channel_broadcast
+from jaxreloc.models import depthwise as shifted
 
 # With fewer channels, a convolution of stride 2 gains from moving 2x2 pixels into the channels.
 FEW_CHANNELS = 8
@@ -42,7 +42,7 @@ def conv2d(
     """
     pads = _pads(x.shape, kernel.shape[0], strides, padding)
     if _on_cpu() and depthwise:
-        return _shifted_depthwise(x, kernel, strides, pads)
+        return shifted.depthwise(_unfused(x), kernel, strides, pads)
     if _on_cpu() and strides == 2 and kernel.shape[0] > 2 and x.shape[-1] < FEW_CHANNELS:
         return _space_to_depth(x, kernel, pads)
     if _on_cpu():
@@ -141,21 +141,6 @@ def _unfused(x: Array) -> Array:
     gone before fusion, and a division by a constant becomes a product.
     """
     return x / (1 + 0 * x)
-
-
-def _shifted_depthwise(
-    x: Array, kernel: Array, strides: int, pads: Pads
-) -> Float[Array, "B h w C"]:
-    """`sum_ij x[s h + i, s w + j] kernel[i, j]`: for each weight, a shifted image is added."""
-    size = kernel.shape[0]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = ((n - size) // strides + 1 for n in x.shape[1:3])
-    y = 0.0
-    for i in range(size):
-        for j in range(size):
-            shifted = x[:, i :: strides, j :: strides][:, :rows, :columns]
-            y = y + shifted * channel_broadcast(kernel[i, j, 0], shifted.shape)
-    return y
 
 
 def _space_to_depth(x: Array, kernel: Array, pads: Pads) -> Float[Array, "B h w D"]:
