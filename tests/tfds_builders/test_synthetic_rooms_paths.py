@@ -24,7 +24,7 @@ def room(rng):
 
 @pytest.fixture
 def finder(room):
-    return PathFinder(room, RayCaster(room.mesh), roll_deg=6.0)
+    return PathFinder(room, RayCaster(room.mesh), roll_deg=6.0, worth_a_picture=lambda camera: True)
 
 
 def surface_points(mesh, spacing=0.02):
@@ -145,3 +145,19 @@ def test_moved_things_leave_the_rest_of_the_room_as_it_was(rng):
     assert 0.5 < kept < 1 and rows_later - rows_now
     same, still = build_room(rng, palette, catalogue)
     assert same is still
+
+
+def test_views_that_are_not_worth_a_picture_are_not_taken(rng, room, monkeypatch):
+    monkeypatch.setattr(camera_paths, "MAX_ANCHORS", 20)
+    judged = []
+
+    def worth(camera):
+        judged.append(camera)
+        return len(judged) > 4 and camera.centre[0] > -10
+
+    finder = PathFinder(room, RayCaster(room.mesh), 6.0, worth)
+    path = finder.database_path(rng, LENS, FRAMES)
+    taken = [camera.world_from_cam for camera in judged[-3:]]
+    np.testing.assert_array_equal(taken, path.world_from_cam[[0, FRAMES // 2, -1]])
+    assert len(judged) >= 7
+    assert PathFinder(room, RayCaster(room.mesh), 6.0, lambda _: False).database_path(rng, LENS, FRAMES) is None

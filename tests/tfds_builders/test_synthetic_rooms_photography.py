@@ -6,7 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from tfds_builders.synthetic_rooms.photography import photograph, random_development
+from tfds_builders.synthetic_rooms.photography import (
+    photograph,
+    random_development,
+    textured_share,
+)
 
 INTRINSICS = np.array([[130.0, 0, 63.5], [0, 130.0, 47.5], [0, 0, 1]])
 
@@ -91,3 +95,21 @@ def test_pictures_depend_on_the_generator_alone(rng):
         photograph(np.random.default_rng(seed), scene, INTRINSICS, development) for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
+
+
+def test_textured_share_tells_corners_from_edges_and_planes(rng):
+    checks = np.kron(np.indices((12, 16)).sum(0) % 2, np.ones((4, 4)))
+    pictures = {
+        "checks": checks,
+        "stripes": np.tile(checks[:1], (48, 1)),
+        "plain": np.full((48, 64), 0.5),
+        "half": np.where(np.arange(64) < 32, checks, 0.5),
+    }
+    gain = rng.uniform(0.1, 10)
+    share = {
+        name: textured_share(np.repeat((0.1 + 0.5 * p)[..., None], 3, 2).astype(np.float32) * np.float32(gain))
+        for name, p in pictures.items()
+    }
+    assert share["plain"] == 0 and share["stripes"] == 0
+    assert share["checks"] > 0.5
+    assert share["half"] == pytest.approx(share["checks"] / 2, rel=0.15)

@@ -226,6 +226,16 @@ def test_depth_is_that_of_the_planes_of_a_room(rng):
     np.testing.assert_allclose(depth, reach.min(-1), rtol=2e-5)
 
 
+def test_a_scaled_camera_sees_the_same_rays(rng):
+    camera = a_camera(rng, rng.normal(size=3))
+    double = camera.scaled(2)
+    assert (double.width, double.height) == (2 * camera.width, 2 * camera.height)
+    pixels = rng.uniform(0, 30, (50, 2))
+    np.testing.assert_allclose(
+        double.rays(2 * (pixels + 0.5) - 0.5), camera.rays(pixels), atol=1e-5
+    )
+
+
 def test_each_texel_is_seen_where_the_camera_says(rng):
     """A wall of coloured squares, seen head on: the pixel grid is known by hand."""
     colours = rng.integers(40, 255, (4, 4, 3), dtype=np.uint8)

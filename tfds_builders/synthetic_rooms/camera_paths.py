@@ -16,7 +16,7 @@ FEELERS = 96  # tried in so many directions
 HEADROOM = 0.5  # metres below the ceiling in which lamps hang
 MIN_MEDIAN_DEPTH = 0.6
 MIN_NEAR_DEPTH = 0.3  # of the nearest tenth of a picture
-MIN_SURFACES = 4  # different materials in a picture
+MIN_SURFACES = 5  # different materials in a picture
 PREVIEW = (16, 12)  # points across and down at which a view is judged
 OCCLUSION_TOLERANCE = 0.15  # relative depth difference of points that count as the same
 SHRINKING = (1.0, 0.8, 0.6, 0.4, 0.2, 0.05)  # amplitudes tried before an anchor is given up
@@ -57,14 +57,22 @@ class _Anchor:
 class PathFinder:
     """Draws random paths through one room."""
 
-    def __init__(self, room: Room, caster: RayCaster, roll_deg: float):
+    def __init__(
+        self,
+        room: Room,
+        caster: RayCaster,
+        roll_deg: float,
+        worth_a_picture: Callable[[Camera], bool],
+    ):
         """
         Args:
           roll_deg: standard deviation of the in-plane rotation.
+          worth_a_picture: judges a path's first, middle and last view.
         """
         self._room = room
         self._caster = caster
         self._roll = np.deg2rad(roll_deg)
+        self._worth_a_picture = worth_a_picture
 
     def database_path(
         self, rng: np.random.Generator, lens: Lens, frames: int
@@ -117,7 +125,9 @@ class PathFinder:
                 if not self._in_free_space(poses[:, :3, 3]):
                     continue
                 path = self._preview(lens, poses)
-                if path is not None and accept(path):
+                if path is None or not accept(path):
+                    continue
+                if all(self._worth_a_picture(path.camera(i)) for i in (0, frames // 2, -1)):
                     return path
         return None
 

@@ -78,23 +78,36 @@ def _shelf(rng: np.random.Generator, palette: Palette) -> Mesh:
     return merged(parts)
 
 
-def _shelf_content(rng, palette, width, depth, bottom, room) -> list[Mesh]:
+def _shelf_content(
+    rng: np.random.Generator,
+    palette: Palette,
+    width: float,
+    depth: float,
+    bottom: float,
+    room: float,
+) -> list[Mesh]:
+    """Books, boxes and gaps side by side, up to `room` metres high."""
     parts, left = [], -width / 2
     while left < width / 2 - 0.06:
         span = min(rng.uniform(0.08, 0.45), width / 2 - left)
-        height = room * rng.uniform(0.5, 0.92)
-        kind = rng.random()
-        if kind < 0.6:
-            material = pick(rng, palette.spines)
-        elif kind < 0.8:
-            material = pick(rng, palette.prints)
+        size = (span * 0.95, depth * rng.uniform(0.5, 0.85), room * rng.uniform(0.5, 0.92))
+        kind = rng.choice(["books", "box", "crate", "gap"], p=[0.6, 0.2, 0.1, 0.1])
+        if kind == "books":
+            part = _row_of_books(rng, palette, size)
         else:
-            material = plain(rng)
-        block = box((span * 0.95, depth * rng.uniform(0.5, 0.85), height), material)
-        if kind < 0.9:
-            parts.append(block.moved((left + span / 2, -0.02, bottom)))
+            part = box(size, pick(rng, palette.prints) if kind == "box" else plain(rng))
+        if kind != "gap":
+            parts.append(part.moved((left + span / 2, -0.02, bottom)))
         left += span
     return parts
+
+
+def _row_of_books(rng: np.random.Generator, palette: Palette, size) -> Mesh:
+    """A box with a stretch of book backs, another one each time, about half a metre a texture."""
+    row = box(size, pick(rng, palette.spines))
+    stretch = np.array([size[0] / rng.uniform(0.4, 0.7), 1.0], np.float32)
+    start = np.array([rng.uniform(), 0.0], np.float32)
+    return dataclasses.replace(row, uvs=row.uvs * stretch + start)
 
 
 def _cabinet(rng: np.random.Generator, palette: Palette) -> Mesh:

@@ -13,16 +13,22 @@ from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
 from tfds_builders.synthetic_rooms.library import Library
 from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, PhotographicTextures
 from tfds_builders.synthetic_rooms.palette import Palette, random_palette
-from tfds_builders.synthetic_rooms.photography import photograph, random_development
+from tfds_builders.synthetic_rooms.photography import (
+    photograph,
+    random_development,
+    textured_share,
+)
 from tfds_builders.synthetic_rooms.illumination import bake
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
-from tfds_builders.synthetic_rooms.rendering import Renderer
+from tfds_builders.synthetic_rooms.rendering import Camera, Renderer
 from tfds_builders.synthetic_rooms.rooms import Catalogue, Room, build_room
 from tfds_builders.synthetic_rooms.settings import SPLITS, RoomSettings
 from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
 
 
 MAX_ATTEMPTS = 20  # rooms too full to walk through are given up
+GLANCE = 64  # pixels of the longer side of a view that is judged before it is taken
+MIN_TEXTURED = 0.2  # share of its area
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,28 +80,32 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
 
 
 class _View:
-    """A room that can be walked through and photographed."""
+    """A lit room that can be walked through and photographed."""
 
     def __init__(self, room: Room, settings: RoomSettings):
-        self._room = room
+        self._lamps = len(room.lamps)
         self._light_change = settings.light_change
-        self._caster = RayCaster(room.mesh)
-        self.finder = PathFinder(room, self._caster, settings.roll_deg)
+        caster = RayCaster(room.mesh)
+        atlas = TextureAtlas([material.texture for material in room.mesh.materials])
+        light = bake(room.mesh, room.lamps, caster, atlas)
+        self._renderer = Renderer(room.mesh, caster, atlas, light)
+        self.finder = PathFinder(room, caster, settings.roll_deg, self._shows_texture)
+
+    def _shows_texture(self, camera: Camera) -> bool:
+        glance, _ = self._renderer.render(camera.scaled(GLANCE / max(camera.width, camera.height)))
+        return textured_share(glance) >= MIN_TEXTURED
 
     def photographed(
         self, rng: np.random.Generator, scene: str, first_path: int, paths: list[CameraPath]
     ) -> PosedFrames:
         """The pictures along `paths`; each path has its light, its camera and its settings."""
-        atlas = TextureAtlas([material.texture for material in self._room.mesh.materials])
-        light = bake(self._room.mesh, self._room.lamps, self._caster, atlas)
-        renderer = Renderer(self._room.mesh, self._caster, atlas, light)
         names, sequences, images, depths, intrinsics = [], [], [], [], []
         for number, path in enumerate(paths, start=first_path):
-            dimming = np.exp(rng.normal(0, self._light_change, len(self._room.lamps)))
-            renderer.dim(dimming.astype(np.float32))
+            dimming = np.exp(rng.normal(0, self._light_change, self._lamps))
+            self._renderer.dim(dimming.astype(np.float32))
             development = random_development(rng)
             for i in range(len(path.world_from_cam)):
-                radiance, depth = renderer.render(path.camera(i))
+                radiance, depth = self._renderer.render(path.camera(i))
                 images.append(photograph(rng, radiance, path.lens.intrinsics, development))
                 depths.append(depth)
                 names.append(f"path-{number}/frame-{i:06d}")

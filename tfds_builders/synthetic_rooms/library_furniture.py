@@ -15,7 +15,7 @@ MODEL_SHARE = 0.8  # of the furniture; the rest is procedural
 CLUTTER_SHARE = 0.6
 PHOTOGRAPHED = 0.7  # of the surfaces and pictures; the rest is procedural
 PHOTOGRAPHED_WALLS = 0.4
-RECOLOURED, RETEXTURED = 0.3, 0.25  # shares of the models
+RECOLOURED, RETEXTURED = 0.25, 0.4  # shares of the models
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ def random_palette(rng: np.random.Generator, source: TextureSource) -> Palette:
         woods=several(source.wood, 3),
         fabrics=several(source.fabric, 4, gloss=0.0),
         surfaces=several(source.surface, 6),
-        prints=tuple(Material(source.printed(rng)) for _ in range(12)),
+        prints=tuple(Material(source.printed(rng)) for _ in range(20)),
         spines=tuple(Material(textures.spines(rng)) for _ in range(3)),
     )
 

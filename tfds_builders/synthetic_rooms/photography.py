@@ -8,6 +8,7 @@ from jaxtyping import Float32, Float64, UInt8
 from scipy.spatial.transform import Rotation
 
 BLUR_STEPS = 5
+CORNER = 1e-3  # least eigenvalue of the gradients' covariance, brightness from 0 to 1
 HIGHLIGHT = 4  # times the median: what is brighter counts no more in the exposure
 
 
@@ -58,6 +59,13 @@ def photograph(
     noise = rng.standard_normal(image.shape, np.float32)
     noise *= np.sqrt(np.float32(development.read_noise**2) + np.float32(development.shot_noise) * image)
     return _tone_mapped(image + noise, development.contrast)
+
+
+def textured_share(radiance: Float32[np.ndarray, "h w 3"]) -> float:
+    """The share of a picture's area whose brightness varies in two directions, as at corners."""
+    white = HIGHLIGHT * np.median(radiance) + np.float32(1e-6)
+    grey = cv2.cvtColor(np.sqrt(np.minimum(radiance / white, 1)), cv2.COLOR_RGB2GRAY)
+    return float((cv2.cornerMinEigenVal(grey, 3) > CORNER).mean())
 
 
 def _shaken(rng, radiance, intrinsics, shake: float) -> np.ndarray:

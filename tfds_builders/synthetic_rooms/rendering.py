@@ -34,6 +34,14 @@ class Camera:
         backward = (self.world_from_cam[:3, :3] @ np.linalg.inv(self.intrinsics)).astype(np.float32)
         return pixels.astype(np.float32) @ backward[:, :2].T + backward[:, 2]
 
+    def scaled(self, factor: float) -> "Camera":
+        """The same view with its pixels `factor` times as many across and down, rounded."""
+        width, height = round(self.width * factor), round(self.height * factor)
+        stretch = np.diag([width / self.width, height / self.height, 1.0])
+        middle = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # of the top-left pixel
+        intrinsics = stretch @ (self.intrinsics + middle) - middle
+        return dataclasses.replace(self, intrinsics=intrinsics, width=width, height=height)
+
     @property
     def centre(self) -> Float32[np.ndarray, "3"]:
         return self.world_from_cam[:3, 3].astype(np.float32)

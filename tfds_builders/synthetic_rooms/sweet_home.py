@@ -20,6 +20,7 @@ from tfds_builders.synthetic_rooms.textures import SIZE
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
 MAX_FILE_BYTES = 2_000_000
+MAX_REPEATS = 1000  # of a texture; coordinates beyond are errors
 MIN_OPACITY = 0.35  # thinner parts, such as glass, are left out
 # Sweet Home 3D has y up and z to the front; a room's furniture has z up and y to the front.
 _AXES = np.array([[-1, 0, 0], [0, 0, 1], [0, 1, 0]], np.float32)
@@ -119,6 +120,7 @@ def _part_mesh(part: trimesh.Trimesh, look: trimesh.visual.material.SimpleMateri
         tint = tuple(((np.asarray(look.diffuse[:3]) / 255.0) ** 2).tolist())
     uvs = getattr(part.visual, "uv", None)
     uvs = np.zeros((len(part.vertices), 2)) if uvs is None else np.asarray(uvs) * (1, -1) + (0, 1)
+    uvs = np.where(np.isfinite(uvs) & (np.abs(uvs) < MAX_REPEATS), uvs, 0)
     if "vertex_normals" in part._cache:
         faces, index, normals = part.faces, np.arange(len(part.vertices)), part.vertex_normals
     else:
