@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import cv2
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -24,9 +25,10 @@ import numpy as np
 from absl import app, flags
 from flax import jax_utils
 
-from benchmarks.loader import write_pictures
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairs import make_pairs
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.images import ImageFiles
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.training import losses, optimizer, step
 from jaxreloc.training.config_flag import define_config
@@ -44,7 +46,7 @@ _CONFIG = define_config("configs/pairs.py")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "pairs in a step", lower_bound=2)
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "time measured for each row")
 
-NUM_PAIRS = 4096
+NUM_FRAMES, NUM_PAIRS = 100, 4096
 PEAK_SIZES = {"cpu": (1024, 2048), "gpu": (4096, 8192, 16384)}
 
 
@@ -115,11 +117,28 @@ def step_on_ready_batches(config: ml_collections.ConfigDict) -> tuple[Rate, floa
     return measure(run_step), flops
 
 
+def grainy_frames(folder: pathlib.Path, rng: np.random.Generator) -> PosedFrames:
+    """Pictures of 640x480, blotches under grain, in JPEG files."""
+    paths = tuple(folder / f"{k:03d}.jpg" for k in range(NUM_FRAMES))
+    for path in paths:
+        blotches = cv2.resize(rng.integers(40, 216, (15, 20, 3), np.uint8), (640, 480))
+        cv2.imwrite(str(path), blotches + rng.integers(-20, 20, (480, 640, 1)).astype(np.uint8))
+    intrinsics = np.array([[525.0, 0, 319.5], [0, 525.0, 239.5], [0, 0, 1]])
+    return PosedFrames(
+        scene="grain",
+        names=tuple(path.name for path in paths),
+        world_from_cam=np.repeat(np.eye(4)[None], NUM_FRAMES, axis=0),
+        intrinsics=np.repeat(intrinsics[None], NUM_FRAMES, axis=0),
+        image_sizes=np.repeat([[640, 480]], NUM_FRAMES, axis=0),
+        images=ImageFiles(paths),
+    )
+
+
 def step_behind_loader(config: ml_collections.ConfigDict, folder: pathlib.Path) -> Rate:
     """The step on what the loader reads, as in training."""
     rng = np.random.default_rng(0)
-    frames = write_pictures(folder / "jpg", ".jpg", rng)
-    db, query = rng.integers(len(frames), size=(2, NUM_PAIRS))
+    frames = grainy_frames(folder, rng)
+    db, query = rng.integers(NUM_FRAMES, size=(2, NUM_PAIRS))
     pairs = make_pairs([frames], np.zeros(NUM_PAIRS, np.int64), db, query)
     loader = PairLoader(
         [frames],
