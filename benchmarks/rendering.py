@@ -1,4 +1,4 @@
-"""Images per second out of the renderer of synthetic rooms, beside the ray casting it cannot do without.
+"""Images per second out of the renderer of synthetic rooms, beside ray casting alone.
 
   python -m benchmarks.rendering [--sources=MANUAL_DIR] [--rooms=8]
 
@@ -107,7 +107,8 @@ def report(name: str, settings: RoomSettings) -> None:
     stages, embree = stage_milliseconds(settings), embree_milliseconds(settings)
     for stage, milliseconds in stages.items():
         print(f"  {stage:24}{milliseconds:7.2f} ms/image")
-    print(f"  {'Embree, one ray a pixel':24}{embree:7.2f} ms/image; all is {stages['all'] / embree:.1f} times it")
+    ratio = stages["all"] / embree
+    print(f"  {'Embree, one ray a pixel':24}{embree:7.2f} ms/image; all is {ratio:.1f} times it")
 
 
 def main(_) -> None:

@@ -118,7 +118,9 @@ def test_matching_pixels_look_alike(room):
 def test_every_query_sees_part_of_what_a_database_picture_sees(room):
     best = []
     for q in range(len(room.query)):
-        y, x = np.mgrid[: room.query.depths[q].shape[0], : room.query.depths[q].shape[1]][:, ::8, ::8]
+        y, x = np.mgrid[: room.query.depths[q].shape[0], : room.query.depths[q].shape[1]][
+            :, ::8, ::8
+        ]
         rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(room.query.intrinsics[q]).T
         points = (rays * room.query.depths[q][::8, ::8, None]).reshape(-1, 3)
         pose = room.query.world_from_cam[q]
@@ -131,7 +133,9 @@ def test_every_query_sees_part_of_what_a_database_picture_sees(room):
             height, width = room.database.depths[d].shape
             w = np.maximum(w, 1e-6)
             column, row = np.rint(u / w).astype(int), np.rint(v / w).astype(int)
-            keep = (local[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            keep = (
+                (local[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            )
             depth = room.database.depths[d][row[keep], column[keep]]
             shares.append((np.abs(local[keep, 2] / depth - 1) < 0.15).sum() / len(points))
         best.append(max(shares))
@@ -163,7 +167,9 @@ def test_names_and_poses_are_complete(room):
         assert frames.sequences == tuple(f"path-{p}" for p in paths for _ in range(6))
         rotations = frames.world_from_cam[:, :3, :3]
         np.testing.assert_allclose(
-            rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (6 * len(paths), 1, 1)), atol=1e-12
+            rotations @ rotations.transpose(0, 2, 1),
+            np.tile(np.eye(3), (6 * len(paths), 1, 1)),
+            atol=1e-12,
         )
         np.testing.assert_allclose(np.linalg.det(rotations), 1)
         sizes = [image.shape[1::-1] for image in frames.images]
@@ -232,9 +238,15 @@ def test_files_hold_what_was_rendered(tmp_path, room, image_format):
     assert [key for key, _ in examples] == [f"train-003/{name}" for name in room.query.names]
     for i, (key, example) in enumerate(examples):
         assert example["image_id"] == key
-        assert (example["scene"], example["sequence"], example["frame"]) == ("train-003", "path-2", i)
+        assert (example["scene"], example["sequence"], example["frame"]) == (
+            "train-003",
+            "path-2",
+            i,
+        )
         for name in ("world_from_cam", "intrinsics"):
-            np.testing.assert_array_equal(example[name], getattr(room.query, name)[i].astype(np.float32))
+            np.testing.assert_array_equal(
+                example[name], getattr(room.query, name)[i].astype(np.float32)
+            )
         np.testing.assert_array_equal(example["depth_intrinsics"], example["intrinsics"])
         depth = cv2.imdecode(np.frombuffer(example["depth"], np.uint8), cv2.IMREAD_UNCHANGED)
         np.testing.assert_allclose(depth / 1000, room.query.depths[i], atol=5.1e-4)

@@ -182,7 +182,9 @@ def test_a_split_keeps_its_members_when_the_library_grows(library, sources, tmp_
     for kind in ("furniture", "textures", "photographs"):
         (grown / kind).symlink_to(sources / kind)
     rng = np.random.default_rng(6)
-    more = [(f"new{i}", entry(i + 1, f"new{i}", 80, 50, 70), png(random_picture(rng))) for i in range(5)]
+    more = [
+        (f"new{i}", entry(i + 1, f"new{i}", 80, 50, 70), png(random_picture(rng))) for i in range(5)
+    ]
     (grown / "furniture").unlink()
     write_furniture(grown / "furniture" / "more.sh3f", more)
     (grown / "furniture" / "chests.sh3f").symlink_to(sources / "furniture" / "chests.sh3f")

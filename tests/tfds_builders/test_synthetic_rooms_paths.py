@@ -58,7 +58,9 @@ def test_look_at_centres_the_target_and_keeps_upright(rng):
     upright = look_at(centres.copy(), targets, 0 * rolls)
     np.testing.assert_allclose(upright[:, 2, 0], 0, atol=1e-12)  # x runs level
     assert (upright[:, 2, 1] < 0).all()  # y runs down
-    about_axis = Rotation.from_matrix(np.einsum("nji,njk->nik", upright[:, :3, :3], poses[:, :3, :3]))
+    about_axis = Rotation.from_matrix(
+        np.einsum("nji,njk->nik", upright[:, :3, :3], poses[:, :3, :3])
+    )
     np.testing.assert_allclose(about_axis.as_rotvec(), np.outer(rolls, (0, 0, 1)), atol=1e-9)
 
 
@@ -115,7 +117,9 @@ def test_overlap_is_whole_with_itself_and_none_behind_the_back(rng, finder):
     alone = camera_paths.CameraPath(
         LENS, path.world_from_cam[:1], path.preview_points[:1], path.preview_depths[:1]
     )
-    back = camera_paths.CameraPath(LENS, turned[:1], behind.preview_points[:1], behind.preview_depths[:1])
+    back = camera_paths.CameraPath(
+        LENS, turned[:1], behind.preview_points[:1], behind.preview_depths[:1]
+    )
     np.testing.assert_array_equal(overlap(alone, back), 0)
 
 
@@ -160,4 +164,9 @@ def test_views_that_are_not_worth_a_picture_are_not_taken(rng, room, monkeypatch
     taken = [camera.world_from_cam for camera in judged[-3:]]
     np.testing.assert_array_equal(taken, path.world_from_cam[[0, FRAMES // 2, -1]])
     assert len(judged) >= 7
-    assert PathFinder(room, RayCaster(room.mesh), 6.0, lambda _: False).database_path(rng, LENS, FRAMES) is None
+    assert (
+        PathFinder(room, RayCaster(room.mesh), 6.0, lambda _: False).database_path(
+            rng, LENS, FRAMES
+        )
+        is None
+    )

@@ -107,7 +107,9 @@ def test_textured_share_tells_corners_from_edges_and_planes(rng):
     }
     gain = rng.uniform(0.1, 10)
     share = {
-        name: textured_share(np.repeat((0.1 + 0.5 * p)[..., None], 3, 2).astype(np.float32) * np.float32(gain))
+        name: textured_share(
+            np.repeat((0.1 + 0.5 * p)[..., None], 3, 2).astype(np.float32) * np.float32(gain)
+        )
         for name, p in pictures.items()
     }
     assert share["plain"] == 0 and share["stripes"] == 0

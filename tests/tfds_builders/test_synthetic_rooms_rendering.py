@@ -79,9 +79,7 @@ def test_merged_keeps_every_triangle_and_shares_materials(rng):
     first = 0
     for part in parts:
         rows = slice(first, first + len(part))
-        np.testing.assert_array_equal(
-            whole.vertices[whole.faces[rows]], part.vertices[part.faces]
-        )
+        np.testing.assert_array_equal(whole.vertices[whole.faces[rows]], part.vertices[part.faces])
         assert {whole.materials[i] for i in whole.material_ids[rows]} == set(part.materials)
         first += len(part)
 
@@ -102,7 +100,9 @@ def test_surfaces_repeat_without_a_seam(rng, draw):
         image = draw(rng).astype(float)
         assert image.shape == (256, 256, 3) and image.std() > 1
         for axis in (0, 1):
-            steps = np.abs(np.diff(image, axis=axis, append=image.take([0], axis))).mean((1 - axis, 2))
+            steps = np.abs(np.diff(image, axis=axis, append=image.take([0], axis))).mean(
+                (1 - axis, 2)
+            )
             seam, inner = steps[-1], steps[:-1]
             assert seam <= inner.max() + 3 * inner.std() + 2
 
@@ -161,7 +161,9 @@ def test_a_lamp_lights_a_floor_by_the_inverse_square_law(rng):
     distance = np.linalg.norm(offset, axis=1)
     np.testing.assert_allclose(light.direct[0], height / distance**3, rtol=1e-3)
     np.testing.assert_array_equal(light.bounced, 0)  # nothing else to be seen
-    np.testing.assert_allclose(light.irradiance(np.float32([3]))[:, 1], 3 * height / distance**3, rtol=1e-3)
+    np.testing.assert_allclose(
+        light.irradiance(np.float32([3]))[:, 1], 3 * height / distance**3, rtol=1e-3
+    )
 
 
 def test_a_board_shades_what_is_below_it():

@@ -74,9 +74,7 @@ class PathFinder:
         self._roll = np.deg2rad(roll_deg)
         self._worth_a_picture = worth_a_picture
 
-    def database_path(
-        self, rng: np.random.Generator, lens: Lens, frames: int
-    ) -> CameraPath | None:
+    def database_path(self, rng: np.random.Generator, lens: Lens, frames: int) -> CameraPath | None:
         """A path around a random subject of the room, or None where there is no space for one."""
         return self._find(rng, lens, frames, self._anchor_at_subject, lambda path: True)
 
@@ -88,7 +86,7 @@ class PathFinder:
         database: list[CameraPath],
         min_overlap: float,
     ) -> CameraPath | None:
-        """A new path each of whose pictures shares `min_overlap` of its points with one of `database`.
+        """A new path, each picture of which shares `min_overlap` with one of `database`.
 
         None where none is found.
         """

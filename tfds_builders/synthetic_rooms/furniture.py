@@ -54,7 +54,9 @@ def _table(rng: np.random.Generator, palette: Palette) -> Mesh:
     parts += _legs(width, depth, height - board, rng.uniform(0.03, 0.08), legs)
     if rng.random() < 0.3:
         cloth = pick(rng, palette.fabrics)
-        parts.append(box((width * 0.7, depth * 1.01, 0.004), cloth, 0.4, CELL).moved((0, 0, height)))
+        parts.append(
+            box((width * 0.7, depth * 1.01, 0.004), cloth, 0.4, CELL).moved((0, 0, height))
+        )
     return merged(parts)
 
 
@@ -74,7 +76,9 @@ def _shelf(rng: np.random.Generator, palette: Palette) -> Mesh:
         bottom = level * gap
         parts.append(shelf.moved((0, 0, bottom)))
         if level < levels and rng.random() < 0.8:
-            parts += _shelf_content(rng, palette, width - 3 * board, depth, bottom + board, gap - board)
+            parts += _shelf_content(
+                rng, palette, width - 3 * board, depth, bottom + board, gap - board
+            )
     return merged(parts)
 
 
@@ -145,7 +149,9 @@ def _sofa(rng: np.random.Generator, palette: Palette) -> Mesh:
     fabric, arm = pick(rng, palette.fabrics), rng.uniform(0.12, 0.22)
     parts = [
         box((width - 0.04, depth - 0.04, seat), fabric, 0.5, CELL),
-        box((width - 0.02, 0.2, rng.uniform(0.7, 0.95)), fabric, 0.5, CELL).moved((0, -depth / 2, 0)),
+        box((width - 0.02, 0.2, rng.uniform(0.7, 0.95)), fabric, 0.5, CELL).moved(
+            (0, -depth / 2, 0)
+        ),
     ]
     side = box((arm, depth - 0.02, seat + 0.18), fabric, 0.5, CELL)
     parts += [side.moved((sign * (width - arm) / 2, 0, 0)) for sign in (-1, 1)]
@@ -204,7 +210,9 @@ def _plant(rng: np.random.Generator, palette: Palette) -> Mesh:
 
 def _parcel(rng: np.random.Generator, palette: Palette) -> Mesh:
     size = rng.uniform((0.06, 0.05, 0.04), (0.4, 0.3, 0.35))
-    return box(size, pick(rng, palette.prints) if rng.random() < 0.75 else pick(rng, palette.surfaces))
+    return box(
+        size, pick(rng, palette.prints) if rng.random() < 0.75 else pick(rng, palette.surfaces)
+    )
 
 
 def _tin(rng: np.random.Generator, palette: Palette) -> Mesh:
@@ -233,7 +241,9 @@ def _screen(rng: np.random.Generator, palette: Palette) -> Mesh:
     right, up = (0.02 - width, 0, 0), (0, 0, height - 0.02)
     glass = quad((width / 2 - 0.01, 0.016, 0.11), right, up, shown)
     case = box((width, 0.03, height), plain(rng)).moved((0, 0, 0.1))
-    return merged([case, glass, box((0.2, 0.15, 0.01), plain(rng)), box((0.04, 0.03, 0.1), plain(rng))])
+    return merged(
+        [case, glass, box((0.2, 0.15, 0.01), plain(rng)), box((0.04, 0.03, 0.1), plain(rng))]
+    )
 
 
 def _vase(rng: np.random.Generator, palette: Palette) -> Mesh:
@@ -243,5 +253,3 @@ def _vase(rng: np.random.Generator, palette: Palette) -> Mesh:
     lower = cylinder(radius * 0.7, height / 2, material, top_radius=radius)
     upper = cylinder(radius, height / 2, material, top_radius=waist).moved((0, 0, height / 2))
     return merged([lower, upper])
-
-

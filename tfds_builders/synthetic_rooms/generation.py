@@ -10,6 +10,7 @@ from jaxreloc.usage import check_choice
 from tfds_builders.synthetic_rooms import textures
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, PathFinder
 from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
+from tfds_builders.synthetic_rooms.illumination import bake
 from tfds_builders.synthetic_rooms.library import Library
 from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, PhotographicTextures
 from tfds_builders.synthetic_rooms.palette import Palette, random_palette
@@ -18,13 +19,11 @@ from tfds_builders.synthetic_rooms.photography import (
     random_development,
     textured_share,
 )
-from tfds_builders.synthetic_rooms.illumination import bake
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
 from tfds_builders.synthetic_rooms.rendering import Camera, Renderer
 from tfds_builders.synthetic_rooms.rooms import Catalogue, Room, build_room
 from tfds_builders.synthetic_rooms.settings import SPLITS, RoomSettings
 from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
-
 
 MAX_ATTEMPTS = 20  # rooms too full to walk through are given up
 GLANCE = 64  # pixels of the longer side of a view that is judged before it is taken
@@ -123,9 +122,8 @@ class _View:
         )
 
 
-def furnishings(
-    rng: np.random.Generator, library: str, split: str
-) -> tuple[Palette, Catalogue]:
+def furnishings(rng: np.random.Generator, library: str, split: str) -> tuple[Palette, Catalogue]:
+    """The materials of a room and where its furniture comes from: `library`, if one is given."""
     if not library:
         palette = random_palette(rng, textures)
         return palette, ProceduralFurniture(palette)

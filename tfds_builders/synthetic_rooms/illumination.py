@@ -58,9 +58,7 @@ def bake(
     chosen, cluster = _clusters(mesh)
     points, normals = _measuring_points(mesh)[chosen], mesh.normals[chosen]
     seen_share = [_visible_share(lamp, points, normals, caster)[cluster] for lamp in lamps]
-    direct = np.stack(
-        [share * _unshadowed(lamp, mesh) for lamp, share in zip(lamps, seen_share)]
-    )
+    direct = np.stack([share * _unshadowed(lamp, mesh) for lamp, share in zip(lamps, seen_share)])
     lit = direct.T @ np.stack([lamp.intensity for lamp in lamps])
     bounced = _bounced(mesh, points, normals, cluster, lit, caster, atlas)
     return Illumination(lamps, direct, bounced)
@@ -79,7 +77,7 @@ def _clusters(mesh: Mesh) -> tuple[Int64[np.ndarray, "clusters"], Int64[np.ndarr
 
 
 def _measuring_points(mesh: Mesh) -> Float32[np.ndarray, "V 3"]:
-    """The vertices, drawn off edges and the surface so that adjoining surfaces do not cover them."""
+    """The vertices, drawn off edges and the surface lest adjoining surfaces cover them."""
     middles = _face_means(mesh, mesh.vertices)
     corner, count = mesh.faces.reshape(-1), len(mesh.vertices)
     uses = np.maximum(np.bincount(corner, minlength=count), 1)
@@ -120,7 +118,7 @@ def _bounced(
     caster: RayCaster,
     atlas: TextureAtlas,
 ) -> Float32[np.ndarray, "V 3"]:
-    """Irradiance E(p) = mean over cosine-distributed directions of albedo * light at what p sees."""
+    """E(p) = mean over cosine-distributed directions of albedo * light at what p sees."""
     tint = np.array([material.tint for material in mesh.materials], np.float32)
     albedo = np.minimum(atlas.mean_albedo() * tint, MAX_ALBEDO)[mesh.material_ids]
     seen = np.stack(

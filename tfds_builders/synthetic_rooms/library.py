@@ -2,7 +2,7 @@
 
 `prepare_library` reads the sources once and writes arrays that every worker maps into memory.
 Train, validation and test share no model and no texture: models that use one texture, near-equal
-textures and the crops of one photograph all belong together, and each such group falls to one split.
+textures and the crops of one photograph belong together, and each such group falls to one split.
 """
 
 import collections

@@ -97,7 +97,7 @@ def _recoloured(rng: np.random.Generator, mesh: Mesh) -> Mesh:
 
 
 def _retextured(rng: np.random.Generator, mesh: Mesh, surface: Material) -> Mesh:
-    """The mesh with its untextured parts covered by `surface`, projected along each part's normal."""
+    """The mesh with its untextured parts covered by `surface`, projected along the normals."""
     bare = np.array([m.texture is None for m in mesh.materials])
     covered = np.zeros(len(mesh.vertices), bool)
     covered[mesh.faces[bare[mesh.material_ids]]] = True

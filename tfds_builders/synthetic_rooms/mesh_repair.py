@@ -28,7 +28,9 @@ def subdivided(mesh: Mesh, max_edge: float) -> Mesh:
         )
         attributes = named["shading"]
         ids = np.concatenate([kept, np.repeat(ids[long], 4)])
-    normals = attributes[:, :3] / np.maximum(np.linalg.norm(attributes[:, :3], axis=1), 1e-12)[:, None]
+    normals = (
+        attributes[:, :3] / np.maximum(np.linalg.norm(attributes[:, :3], axis=1), 1e-12)[:, None]
+    )
     return dataclasses.replace(
         mesh,
         vertices=vertices.astype(np.float32),

@@ -108,7 +108,10 @@ def quad(
 
 
 def box(
-    size: Sequence[float], material: Material, period: float | None = None, cell: float | None = None
+    size: Sequence[float],
+    material: Material,
+    period: float | None = None,
+    cell: float | None = None,
 ) -> Mesh:
     """A box of the given width, depth and height (x, y, z), standing centred on z = 0.
 

@@ -66,9 +66,7 @@ def random_palette(rng: np.random.Generator, source: TextureSource) -> Palette:
     )
 
 
-def finished(
-    rng: np.random.Generator, texture: np.ndarray, gloss: float | None = None
-) -> Material:
+def finished(rng: np.random.Generator, texture: np.ndarray, gloss: float | None = None) -> Material:
     """A material of the texture, tinted a little, at times polished unless `gloss` is given.
 
     Textures too dark or too bright for a room are brought to a mean display value in BRIGHTNESS.

@@ -57,7 +57,9 @@ def photograph(
     falloff = _falloff(image.shape[:2], development.vignetting)
     image = cv2.merge([image[..., k] * (falloff * np.float32(gain * balance[k])) for k in range(3)])
     noise = rng.standard_normal(image.shape, np.float32)
-    noise *= np.sqrt(np.float32(development.read_noise**2) + np.float32(development.shot_noise) * image)
+    noise *= np.sqrt(
+        np.float32(development.read_noise**2) + np.float32(development.shot_noise) * image
+    )
     return _tone_mapped(image + noise, development.contrast)
 
 
@@ -68,7 +70,7 @@ def textured_share(radiance: Float32[np.ndarray, "h w 3"]) -> float:
     return float((cv2.cornerMinEigenVal(grey, 3) > CORNER).mean())
 
 
-def _shaken(rng, radiance, intrinsics, shake: float) -> np.ndarray:
+def _shaken(rng: np.random.Generator, radiance, intrinsics, shake: float) -> np.ndarray:
     """The mean of the views while the camera turns about its centre, its middle view unmoved."""
     axis = rng.normal(size=3) * (1, 1, 0.5)
     turn = shake * abs(rng.normal()) * axis / np.linalg.norm(axis)

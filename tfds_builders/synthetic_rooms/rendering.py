@@ -16,7 +16,9 @@ from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
 
 DEPTH_EDGE = 0.03  # relative step of inverse depth between neighbours that is smoothed
 NORMAL_EDGE = 0.9  # cosine between neighbouring normals below which their border is smoothed
-SUBPIXELS = np.array([[0.3, -0.2], [-0.2, 0.3]])  # looked at beside the middle of an outline's pixel
+SUBPIXELS = np.array(
+    [[0.3, -0.2], [-0.2, 0.3]]
+)  # looked at beside the middle of an outline's pixel
 SHARPNESS = 32  # exponent of the highlights
 
 
@@ -70,8 +72,8 @@ class Renderer:
     ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"]]:
         """Linear RGB radiance, and depth in metres along the optical axis at each pixel's centre.
 
-        Pixels on the outline of an object are averaged with their subpixels; depth is not. Depth is 0
-        where nothing is seen.
+        Pixels on the outline of an object are averaged with their subpixels; depth is not. Depth is
+        0 where nothing is seen.
         """
         shape = (camera.height, camera.width)
         y, x = np.mgrid[: camera.height, : camera.width].astype(np.float32)

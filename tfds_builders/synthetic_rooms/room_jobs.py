@@ -23,9 +23,7 @@ class RoomJob:
     @property
     def files(self) -> dict[str, pathlib.Path]:
         """Where the frames of each role are written."""
-        return {
-            role: self.folder / f"{self.split}-{self.index:03d}-{role}.npz" for role in ROLES
-        }
+        return {role: self.folder / f"{self.split}-{self.index:03d}-{role}.npz" for role in ROLES}
 
     def to_json(self) -> str:
         """The job on one line."""
@@ -35,7 +33,9 @@ class RoomJob:
     def from_json(cls, line: str) -> "RoomJob":
         """The inverse of `to_json`."""
         fields = json.loads(line)
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["settings"].items()}
+        settings = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields["settings"].items()
+        }
         return cls(
             settings=RoomSettings(**settings),
             split=fields["split"],

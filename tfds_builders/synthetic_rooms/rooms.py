@@ -4,12 +4,13 @@ import dataclasses
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
 from tfds_builders.synthetic_rooms.illumination import Lamp
 from tfds_builders.synthetic_rooms.meshes import CELL, Material, Mesh, box, merged, quad
 from tfds_builders.synthetic_rooms.palette import Palette, ceiling, pick
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster
+from tfds_builders.synthetic_rooms.walls import hangings, walls
 
 WALL_GAP = 0.02
 
@@ -44,13 +45,13 @@ def build_room(
     """
     size = rng.uniform((2.8, 2.8, 2.3), (5.5, 5.5, 2.9)).astype(np.float32)
     furniture = _furniture(rng, catalogue, size)
-    hangings, windows = _wall_hangings(rng, palette, size)
+    hung, daylight = hangings(rng, palette, size)
     lamps, fittings = _ceiling_lamps(rng, size)
-    fixed = _shell(rng, palette, size) + furniture + hangings + fittings
+    fixed = _shell(rng, palette, size) + furniture + hung + fittings
     caster = RayCaster(merged(fixed))
     things = _clutter(rng, catalogue, size, caster)
     subjects = np.stack([piece.bounds.mean(0) for piece in furniture + things[::4]])
-    room = Room(size, merged(fixed + things), (*lamps, *windows), subjects)
+    room = Room(size, merged(fixed + things), (*lamps, *daylight), subjects)
     moved = int(moved_share * len(things))
     if not moved:
         return room, room
@@ -59,44 +60,24 @@ def build_room(
     return room, dataclasses.replace(room, mesh=merged(fixed + stay + others))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Wall:
-    """A wall as seen from inside: x runs right along it, y into the room, z up."""
-
-    world_from_wall: Float64[np.ndarray, "4 4"]  # its origin is the lower left corner
-    length: float
-
-    def placed(self, mesh: Mesh) -> Mesh:
-        """`mesh`, given in the wall's axes, in the room's."""
-        return mesh.transformed(self.world_from_wall[:3, :3], self.world_from_wall[:3, 3])
-
-
-def _walls(size: np.ndarray) -> list[_Wall]:
-    walls = []
-    for yaw in np.arange(4) * np.pi / 2:
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        pose = np.eye(4)
-        pose[:2, :2] = [[cos, -sin], [sin, cos]]
-        length, depth = np.abs(pose[:2, :2].T @ size[:2])
-        pose[:2, 3] = pose[:2, :2] @ (-length / 2, -depth / 2)
-        walls.append(_Wall(pose, length))
-    return walls
-
-
-def _shell(rng, palette: Palette, size: np.ndarray) -> list[Mesh]:
+def _shell(rng: np.random.Generator, palette: Palette, size: np.ndarray) -> list[Mesh]:
     """Walls with skirting boards, floor with rugs, ceiling."""
     width, depth, height = size
     paper, period = pick(rng, palette.walls), rng.uniform(0.5, 2.5)
     skirting, rise = palette.wood(rng), rng.uniform(0.05, 0.14)
     parts = []
-    for wall in _walls(size):
+    for wall in walls(size):
         material = paper if rng.random() < 0.7 else pick(rng, palette.walls)
-        face = quad((wall.length, 0, 0), (-wall.length, 0, 0), (0, 0, height), material, period, CELL)
+        face = quad(
+            (wall.length, 0, 0), (-wall.length, 0, 0), (0, 0, height), material, period, CELL
+        )
         board = box((wall.length, 0.015, rise), skirting, 0.6).moved((wall.length / 2, 0.0075, 0))
         parts += [wall.placed(face), wall.placed(board)]
     corner = (-width / 2, -depth / 2, 0)
     floor_period = rng.uniform(0.6, 2.2)
-    parts.append(quad(corner, (width, 0, 0), (0, depth, 0), pick(rng, palette.floors), floor_period, CELL))
+    parts.append(
+        quad(corner, (width, 0, 0), (0, depth, 0), pick(rng, palette.floors), floor_period, CELL)
+    )
     above = (-width / 2, depth / 2, height)
     parts.append(quad(above, (width, 0, 0), (0, -depth, 0), ceiling(rng), 2.0, CELL))
     for layer in range(1, 1 + int(rng.integers(0, 3))):
@@ -107,7 +88,7 @@ def _shell(rng, palette: Palette, size: np.ndarray) -> list[Mesh]:
     return parts
 
 
-def _furniture(rng, catalogue: Catalogue, size: np.ndarray) -> list[Mesh]:
+def _furniture(rng: np.random.Generator, catalogue: Catalogue, size: np.ndarray) -> list[Mesh]:
     """Pieces along the walls, their backs to them, and some that stand free."""
     placed, taken = [], []
     wanted = int(rng.uniform(0.7, 1.1) * size[0] * size[1])
@@ -125,16 +106,16 @@ def _furniture(rng, catalogue: Catalogue, size: np.ndarray) -> list[Mesh]:
     return placed
 
 
-def _against_wall(rng, piece: Mesh, size: np.ndarray) -> Mesh | None:
+def _against_wall(rng: np.random.Generator, piece: Mesh, size: np.ndarray) -> Mesh | None:
     width, depth, _ = piece.bounds[1] - piece.bounds[0]
-    wall = _walls(size)[rng.integers(4)]
+    wall = walls(size)[rng.integers(4)]
     if width > wall.length:
         return None
     along = rng.uniform(width / 2, wall.length - width / 2)
     return wall.placed(piece.moved((along, depth / 2 + WALL_GAP, 0)))
 
 
-def _free(rng, piece: Mesh, size: np.ndarray) -> Mesh:
+def _free(rng: np.random.Generator, piece: Mesh, size: np.ndarray) -> Mesh:
     place = np.append(rng.uniform(-0.32, 0.32, 2) * size[:2], 0)
     return piece.moved(place, rng.uniform(0, 2 * np.pi))
 
@@ -148,74 +129,9 @@ def _overlap(piece: Mesh, taken: np.ndarray, gap: float = 0.04) -> bool:
     return bool((low[:2] < taken[1, :2] + gap).all() and (high[:2] > taken[0, :2] - gap).all())
 
 
-def _wall_hangings(rng, palette: Palette, size: np.ndarray) -> tuple[list[Mesh], list[Lamp]]:
-    """A door, windows with the daylight they let in, pictures and wall boards, none overlapping."""
-    hangings, daylight, taken = [], [], []
-    kinds = [_door] + [_window] * int(rng.integers(0, 3)) + [_picture] * int(rng.integers(8, 20))
-    for kind in kinds:
-        side = int(rng.integers(4))
-        wall = _walls(size)[side]
-        width, bottom, height = _HANGING_EXTENT[kind](rng, size[2])
-        left = rng.uniform(0.05, max(0.06, wall.length - width - 0.05))
-        low, high = np.array([left, bottom]), np.array([left + width, bottom + height])
-        if high[0] > wall.length or any(
-            side == s and (low < h).all() and (high > l).all() for s, l, h in taken
-        ):
-            continue
-        taken.append((side, low, high))
-        mesh = wall.placed(kind(rng, palette, width, height).moved((left + width / 2, 0, bottom)))
-        hangings.append(mesh)
-        if kind is _window:
-            inward = 0.15 * wall.world_from_wall[:3, 1]
-            place = (mesh.bounds.mean(0) + inward).astype(np.float32)
-            sky = np.array([0.9, 0.96, 1.0]) * rng.uniform(0.3, 2.5)
-            daylight.append(Lamp(place, sky.astype(np.float32), radius=0.4))
-    return hangings, daylight
-
-
-def _door(rng, palette: Palette, width: float, height: float) -> Mesh:
-    frame, leaf = palette.wood(rng), palette.wood(rng)
-    metal = Material(None, tuple(rng.uniform(0.2, 0.6) * np.ones(3)), gloss=0.6)
-    handle = box((0.12, 0.05, 0.02), metal).moved((width * 0.36, 0.06, height * 0.5))
-    parts = [box((width, 0.03, height), frame, 0.8, CELL).moved((0, 0.015, 0)), handle]
-    panel = box((width - 0.14, 0.045, height - 0.08), leaf, 0.7, CELL)
-    return merged([*parts, panel.moved((0, 0.0225, 0.01))])
-
-
-def _window(rng, palette: Palette, width: float, height: float) -> Mesh:
-    frame = Material(None, tuple(rng.uniform(0.4, 0.8) * rng.uniform(0.9, 1, 3)))
-    view = dataclasses.replace(pick(rng, palette.prints), emission=rng.uniform(0.6, 1.5))
-    pane = quad((width / 2, 0.02, 0), (-width, 0, 0), (0, 0, height), view)
-    post = box((0.05, 0.05, height), frame, cell=CELL)
-    rail = box((width, 0.05, 0.05), frame, cell=CELL)
-    posts = [post.moved((x * (width - 0.05), 0.025, 0)) for x in (-0.5, 0, 0.5)]
-    rails = [rail.moved((0, 0.025, z * (height - 0.05))) for z in (0, 1)]
-    return merged([pane, *posts, *rails])
-
-
-def _picture(rng, palette: Palette, width: float, height: float) -> Mesh:
-    deep = rng.uniform(0.05, 0.25) if rng.random() < 0.2 else rng.uniform(0.01, 0.04)
-    frame = Material(None, tuple(rng.uniform(0.02, 0.6) * rng.uniform(0.6, 1, 3)))
-    board = box((width, deep, height), frame, cell=CELL).moved((0, deep / 2, 0))
-    rim = rng.uniform(0, 0.04)
-    right, up = (2 * rim - width, 0, 0), (0, 0, height - 2 * rim)
-    face = quad((width / 2 - rim, deep + 0.002, rim), right, up, pick(rng, palette.prints), cell=CELL)
-    return merged([board, face])
-
-
-# Width, height of the lower edge and height of a hanging, in a room of the given height.
-_HANGING_EXTENT = {
-    _door: lambda rng, room: (rng.uniform(0.75, 0.95), 0.0, rng.uniform(1.95, 2.1)),
-    _window: lambda rng, room: (rng.uniform(0.6, 1.6), rng.uniform(0.7, 0.9), rng.uniform(0.9, 1.3)),
-    _picture: lambda rng, room: (
-        rng.uniform(0.2, 1.0),
-        rng.uniform(0.7, room - 0.9),
-        rng.uniform(0.2, 0.8),
-    ),
-}
-
-
-def _clutter(rng, catalogue: Catalogue, size: np.ndarray, caster: RayCaster) -> list[Mesh]:
+def _clutter(
+    rng: np.random.Generator, catalogue: Catalogue, size: np.ndarray, caster: RayCaster
+) -> list[Mesh]:
     """Things on whatever lies below random points of the room, where it is level."""
     tries = 400
     start = rng.uniform((-0.48, -0.48, 0.1), (0.48, 0.48, 0.9), (tries, 3)) * size
@@ -246,7 +162,9 @@ def _clutter(rng, catalogue: Catalogue, size: np.ndarray, caster: RayCaster) -> 
     return things
 
 
-def _ceiling_lamps(rng, size: np.ndarray) -> tuple[tuple[Lamp, ...], list[Mesh]]:
+def _ceiling_lamps(
+    rng: np.random.Generator, size: np.ndarray
+) -> tuple[tuple[Lamp, ...], list[Mesh]]:
     """One to three ceiling lamps and their glowing covers."""
     count = int(rng.integers(1, 4))
     warmth = rng.uniform(0, 1)
@@ -261,5 +179,3 @@ def _ceiling_lamps(rng, size: np.ndarray) -> tuple[tuple[Lamp, ...], list[Mesh]]
         disc = box((0.3, 0.3, 0.02), cover).moved(place + (0, 0, 0.03), rng.uniform(0, np.pi))
         fittings.append(disc)
     return tuple(lamps), fittings
-
-

@@ -21,7 +21,9 @@ class RoomSettings:
     roll_deg: float = 6.0  # standard deviation of the in-plane rotation
     min_query_overlap: float = 0.3  # share of a query's points that one database picture sees
     light_change: float = 0.15  # standard deviation of log lamp intensity between paths
-    moved_share: float = 0.0  # of the small things before the queries, on average; half the rooms: 0
+    moved_share: float = (
+        0.0  # of the small things before the queries, on average; half the rooms: 0
+    )
     image_format: str = "png"  # or "jpg"
     library: str = ""  # folder of a prepared furniture library; without one all is procedural
 

@@ -1,4 +1,4 @@
-"""Reading furniture libraries of Sweet Home 3D (.sh3f): zip files of OBJ models with a catalogue."""
+"""Furniture libraries of Sweet Home 3D (.sh3f): zip files of OBJ models with a catalogue."""
 
 import dataclasses
 import io
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import trimesh
 from absl import logging
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.meshes import Material, Mesh, merged

@@ -64,7 +64,9 @@ def test_splits_have_their_rooms_and_the_poses_of_the_renderer(built):
         example = examples[f"train-001/{name}"]
         np.testing.assert_array_equal(example["image"], room.query.images[i])
         np.testing.assert_allclose(example["depth"], room.query.depths[i], atol=5.1e-4)
-        np.testing.assert_allclose(example["world_from_cam"], room.query.world_from_cam[i], atol=1e-6)
+        np.testing.assert_allclose(
+            example["world_from_cam"], room.query.world_from_cam[i], atol=1e-6
+        )
         np.testing.assert_allclose(example["intrinsics"], room.query.intrinsics[i], rtol=1e-6)
 
 

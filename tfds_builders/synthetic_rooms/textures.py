@@ -1,4 +1,4 @@
-"""Procedural textures: tiling surfaces (plaster, wood, bricks, fabric) and prints (posters, text)."""
+"""Procedural textures: surfaces that repeat (plaster, wood, fabric) and prints (posters, text)."""
 
 import string
 
@@ -93,7 +93,9 @@ def _colour(rng: np.random.Generator, low: int = 30, high: int = 235) -> tuple[i
     """An RGB colour as rooms have them: mostly greyish or muted, warm more often than cold."""
     hue = rng.uniform(0.0, 0.14) if rng.random() < 0.55 else rng.uniform()
     muted = rng.random()
-    saturation = rng.uniform(*((0, 0.15) if muted < 0.45 else (0.1, 0.4) if muted < 0.85 else (0.4, 0.8)))
+    saturation = rng.uniform(
+        *((0, 0.15) if muted < 0.45 else (0.1, 0.4) if muted < 0.85 else (0.4, 0.8))
+    )
     offsets = np.array([0.0, 2 / 3, 1 / 3])
     pure = np.clip(np.abs((hue + offsets) % 1 * 6 - 3) - 1, 0, 1)
     return tuple((rng.uniform(low, high) * (1 - saturation * (1 - pure))).astype(int).tolist())
@@ -121,19 +123,19 @@ def _coordinates() -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _plaster(rng):
+def _plaster(rng: np.random.Generator) -> np.ndarray:
     base = np.array(_colour(rng, 140, 225), np.float32)
     image = np.broadcast_to(base, (SIZE, SIZE, 3))
     return _grained(rng, image, rng.uniform(3, 14))
 
 
-def _carpet(rng):
+def _carpet(rng: np.random.Generator) -> np.ndarray:
     fine = noise(rng, range(6, 9))
     image = _blend(_colour(rng, 60, 180), _colour(rng, 60, 180), 0.5 + 0.35 * fine)
     return _grained(rng, image, rng.uniform(4, 12))
 
 
-def _wood(rng):
+def _wood(rng: np.random.Generator) -> np.ndarray:
     x, _ = _coordinates()
     warp = noise(rng, range(0, 4), stretch=3)
     rings = np.sin(2 * np.pi * (rng.integers(2, 8) * x.T + rng.uniform(0.1, 0.6) * warp))
@@ -143,7 +145,7 @@ def _wood(rng):
     return _blend(dark, light, 0.5 + 0.25 * rings + 0.2 * fibres)
 
 
-def _planks(rng):
+def _planks(rng: np.random.Generator) -> np.ndarray:
     """Boards of one wood, each cut from another place of it."""
     grain = _wood(rng).astype(np.float32)
     boards = int(rng.choice([4, 8]))
@@ -159,7 +161,7 @@ def _planks(rng):
     return _grained(rng, image, 3)
 
 
-def _bricks(rng):
+def _bricks(rng: np.random.Generator) -> np.ndarray:
     rows = int(rng.choice([4, 8]))
     columns = rows // 2
     height, width = SIZE // rows, SIZE // columns
@@ -175,7 +177,7 @@ def _bricks(rng):
     return _grained(rng, image, rng.uniform(5, 14))
 
 
-def _tiles(rng):
+def _tiles(rng: np.random.Generator) -> np.ndarray:
     count = int(rng.choice([2, 4, 8]))
     cell = SIZE // count
     colours = np.array([_colour(rng), _colour(rng)], np.float32)
@@ -187,7 +189,7 @@ def _tiles(rng):
     return _grained(rng, image, rng.uniform(3, 10))
 
 
-def _stripes(rng):
+def _stripes(rng: np.random.Generator) -> np.ndarray:
     x, y = _coordinates()
     along = x if rng.random() < 0.6 else y
     phase = along * int(rng.integers(3, 14))
@@ -197,7 +199,7 @@ def _stripes(rng):
     return _grained(rng, image, rng.uniform(2, 8))
 
 
-def _fabric(rng):
+def _fabric(rng: np.random.Generator) -> np.ndarray:
     x, y = _coordinates()
     threads = 2 * np.pi * int(rng.integers(24, 64))
     weave = np.sin(x * threads) * np.sin(y * threads)
@@ -206,7 +208,7 @@ def _fabric(rng):
     return _grained(rng, image, 4)
 
 
-def _marble(rng):
+def _marble(rng: np.random.Generator) -> np.ndarray:
     x, y = _coordinates()
     bands = rng.integers(1, 4) * x + rng.integers(1, 4) * y
     veins = np.abs(np.sin(2 * np.pi * bands + rng.uniform(1, 3) * noise(rng, range(1, 7))))
@@ -214,7 +216,7 @@ def _marble(rng):
     return _grained(rng, image, 3)
 
 
-def _dots(rng):
+def _dots(rng: np.random.Generator) -> np.ndarray:
     count = int(rng.choice([4, 8]))
     x, y = _coordinates()
     row = np.floor(y * count)
@@ -223,7 +225,7 @@ def _dots(rng):
     return _grained(rng, _blend(_colour(rng), _colour(rng), edge), rng.uniform(2, 9))
 
 
-def _diamonds(rng):
+def _diamonds(rng: np.random.Generator) -> np.ndarray:
     count = int(rng.choice([2, 4, 8]))
     x, y = _coordinates()
     a, b = np.floor((x + y) * count), np.floor((x - y) * count)
@@ -231,7 +233,7 @@ def _diamonds(rng):
     return _grained(rng, image, rng.uniform(3, 10))
 
 
-def _wallpaper(rng):
+def _wallpaper(rng: np.random.Generator) -> np.ndarray:
     """A small motif repeated on a plain ground."""
     cell = int(rng.choice([64, 128]))
     ground = _colour(rng, 120, 225)
@@ -245,7 +247,7 @@ def _wallpaper(rng):
     return _grained(rng, image, rng.uniform(2, 7))
 
 
-def _panels(rng):
+def _panels(rng: np.random.Generator) -> np.ndarray:
     """Upright wooden panels with grooves."""
     image = _wood(rng).transpose(1, 0, 2).astype(np.float32)
     count = int(rng.choice([2, 4, 8]))
@@ -261,13 +263,13 @@ def _word(rng: np.random.Generator, length: int = 0) -> str:
     return "".join(letters[i] for i in rng.integers(len(letters), size=count))
 
 
-def _write(rng, image, position, scale, colour) -> None:
+def _write(rng: np.random.Generator, image, position, scale, colour) -> None:
     font = int(rng.choice([cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX]))
     thickness = max(1, int(scale * 2.2))
     cv2.putText(image, _word(rng), position, font, scale, colour, thickness, cv2.LINE_AA)
 
 
-def _poster(rng):
+def _poster(rng: np.random.Generator) -> np.ndarray:
     ground = _colour(rng)
     image = _blend(ground, _colour(rng), _coordinates()[1] * rng.uniform(0, 1))
     for _ in range(int(rng.integers(6, 22))):
@@ -291,7 +293,7 @@ def _poster(rng):
     return _grained(rng, image, 3)
 
 
-def _painting(rng):
+def _painting(rng: np.random.Generator) -> np.ndarray:
     """Colour fields with soft borders and brush strokes."""
     height = noise(rng, range(1, 6))
     levels = np.quantile(height, np.linspace(0, 1, int(rng.integers(4, 9)))[1:-1])
@@ -305,7 +307,7 @@ def _painting(rng):
     return _grained(rng, image, 6)
 
 
-def _landscape(rng):
+def _landscape(rng: np.random.Generator) -> np.ndarray:
     """A sky, hills and speckle: a photograph's large structures."""
     x, y = _coordinates()
     image = _blend(_colour(rng, 120, 230), _colour(rng, 120, 230), y).astype(np.float32)
@@ -319,7 +321,7 @@ def _landscape(rng):
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _page(rng):
+def _page(rng: np.random.Generator) -> np.ndarray:
     paper = _colour(rng, 200, 245)
     image = np.broadcast_to(np.array(paper, np.uint8), (SIZE, SIZE, 3)).copy()
     ink = _contrasting(rng, paper)

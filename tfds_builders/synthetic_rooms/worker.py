@@ -6,6 +6,7 @@ import cv2
 
 from tfds_builders.synthetic_rooms.room_jobs import DONE, RoomJob, render_room_files
 
+
 def main() -> None:
     cv2.setNumThreads(1)
     for line in sys.stdin:

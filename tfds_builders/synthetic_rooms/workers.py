@@ -23,7 +23,7 @@ WORKER = "tfds_builders.synthetic_rooms.worker"
 def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Iterator[RoomJob]:
     """Renders the rooms and yields the jobs in order, as they are done.
 
-    At most two finished or unfinished rooms a worker are under way, so that a slow consumer does not
+    At most two rooms a worker, finished or not, are under way, so that a slow consumer does not
     fill the disk.
 
     Args:
