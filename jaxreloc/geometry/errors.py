@@ -38,9 +38,9 @@ def direction_error(
 
 
 def _unit(v: Float[jax.Array, "*batch 3"]) -> Float[jax.Array, "*batch 3"]:
-    """`v / |v|`, zero for the zero vector; scaled first, so that no finite `v` overflows."""
+    """`v / |v|`, zero for the zero vector; of any finite `v`, whose square might overflow."""
     largest = jnp.max(jnp.abs(v), axis=-1, keepdims=True)
-    v = v / jnp.where(largest > 0, largest, 1.0)
+    v = v * jnp.where(largest > 1e18, 1e-20, jnp.where(largest < 1e-18, 1e20, 1.0))
     norm = _norm(v)[..., None]
     return v / jnp.where(norm > 0, norm, 1.0)
 

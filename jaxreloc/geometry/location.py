@@ -57,12 +57,13 @@ class LocationConfig:
     """
 
     inlier_prior: float = 0.8
-    direction_std: float = float(np.deg2rad(4.0))
-    direction_std_weight: float = 2.0
+    direction_std: float = float(np.deg2rad(3.0))
+    direction_std_weight: float = 1.0
     length_std: float = 0.3
     length_std_weight: float = 4.0
     useless_length_std: float = 1.2
     useful_log_odds: float = -1.0  # of the model that trusts lengths, before the data
+    few_log_odds: float = -1.2  # added to it for two neighbours, 1 / (N - 1) of it for N
     shared_length_error: float = 0.5  # times the variance squared: the variance all pairs share
     faint_length_weight: float = 0.05  # of a useless length; it keeps parallel rays bounded
     search_direction_std: float = float(np.deg2rad(7.0))
@@ -395,9 +396,17 @@ def _variances(
     )
 
 
-def _log_evidence(
-    state: _State, expected: _Expectation, config: LocationConfig
+def _model_shares(
+    state: _State, expected: _Expectation, num_valid: jax.Array, config: LocationConfig
 ) -> jax.Array:
+    """The probabilities of the two length models, [2, B]; a lone length is taken at its word."""
+    evidence = _log_evidence(state, expected, config)
+    odds = config.useful_log_odds + config.few_log_odds / jnp.maximum(num_valid - 1, 1)
+    share = jax.nn.softmax(evidence.at[0].add(odds), axis=0)
+    return jnp.where(num_valid[None] == 1, jnp.asarray([[1.0], [0.0]], share.dtype), share)
+
+
+def _log_evidence(state: _State, expected: _Expectation, config: LocationConfig) -> jax.Array:
     """Laplace's approximation of each length model's log evidence, [2, B].
 
     The prior of the position is flat in the direction and the logarithm of the distance.
@@ -410,23 +419,12 @@ def _log_evidence(
         ratio = std**2 / variance
         return 0.5 * weight * (jnp.log(ratio) - ratio + 1.0)
 
-    evidence = (
-        expected.log_likelihood
-        + volume
-        + prior(state.direction_variance, config.direction_std, config.direction_std_weight)
+    directions = prior(
+        state.direction_variance, config.direction_std, config.direction_std_weight
     )
-    useful = config.useful_log_odds + prior(
-        state.length_variance[0], config.length_std, config.length_std_weight
-    )
-    return jnp.stack([evidence[0] + useful, evidence[1]])
-
-
-def _model_shares(
-    state: _State, expected: _Expectation, num_valid: jax.Array, config: LocationConfig
-) -> jax.Array:
-    """The probabilities of the two length models, [2, B]; a lone length is taken at its word."""
-    share = jax.nn.softmax(_log_evidence(state, expected, config), axis=0)
-    return jnp.where(num_valid[None] == 1, jnp.asarray([[1.0], [0.0]], share.dtype), share)
+    lengths = prior(state.length_variance[0], config.length_std, config.length_std_weight)
+    evidence = expected.log_likelihood + volume + directions
+    return evidence.at[0].add(lengths)
 
 
 def _average_covariance(

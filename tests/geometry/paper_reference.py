@@ -35,7 +35,7 @@ def fuse_paper(world_from_db: np.ndarray, db_from_query: np.ndarray) -> Fused:
 
 
 def _rotation(poses: np.ndarray) -> Rotation:
-    return Rotation.from_quat(poses[:, [1, 2, 3, 0]])
+    return Rotation.from_quat(poses[:, :4], scalar_first=True)
 
 
 def _position(centres: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, float]:
