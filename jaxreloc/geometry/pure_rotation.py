@@ -13,8 +13,9 @@ from jaxreloc.geometry.epipolar import Matches
 from jaxreloc.geometry.lanes import Lane, Vector, dot
 
 EXPLAINED_SHARE = 0.85  # of the epipolar inliers
+WIDENING = 4.0  # of the squared threshold
 PARALLAX_DEVIATIONS = 4.0
-RATIO_DEVIATION = 1.7  # times 1 / sqrt(n): of a mean of n chi-squares (2) over one of n (1)
+RATIO_DEVIATION = 1.0  # times 1 / sqrt(n), of (a + b) / 2b for sums a, b of n squared normals
 DAMPING = 1e-6
 
 
@@ -68,22 +69,25 @@ def no_parallax(
 ) -> Bool[jax.Array, ""]:
     """Whether the rotation explains the epipolar inliers, no significant parallax being left.
 
-    Two conditions: the transfer error of `EXPLAINED_SHARE` of the inliers' weight is within the
-    threshold (that of noise in both images, sqrt(2) threshold); and among those the mean square
-    of the transfer error, two components of variance 2 sigma^2, does not exceed four times that
-    of Sampson's error, of variance sigma^2, by more than `PARALLAX_DEVIATIONS` standard deviations
-    of the ratio. The second makes the verdict independent of how generous the threshold is.
+    Two conditions: `EXPLAINED_SHARE` of the inliers' weight is explained within twice the
+    threshold; and among all matches that both models explain so, the mean square of the transfer
+    error, two components of variance 2 sigma^2 (noise of both images), does not exceed four times
+    that of Sampson's error, of variance sigma^2, by more than `PARALLAX_DEVIATIONS` standard
+    deviations of the ratio. The second makes the verdict independent of how generous the threshold
+    is.
     """
     squared = transfer_error(q_wxyz, matches)
-    explained = inliers & (squared < 2.0 * threshold**2)
-    weights = jnp.where(explained, matches.weights, 0.0)
-    total = jnp.vdot(inliers, matches.weights)
-    mass = jnp.sum(weights)
-    count = mass**2 / (jnp.vdot(weights, weights) + lanes.TINY)  # effective sample size
-    transferred = jnp.vdot(weights, jnp.where(explained, squared, 0.0))
+    explained = squared < 2.0 * WIDENING * threshold**2
+    mass = jnp.vdot(explained & inliers, matches.weights)
+    compared = explained & (epipolar_squared < WIDENING * threshold**2)
+    weights = jnp.where(compared, matches.weights, 0.0)
+    count = jnp.sum(weights) ** 2 / (jnp.vdot(weights, weights) + lanes.TINY)
+    transferred = jnp.vdot(weights, jnp.where(compared, squared, 0.0))
     epipolar = jnp.vdot(weights, epipolar_squared) * count / jnp.maximum(count - 5.0, 1.0)
     bound = 1.0 + PARALLAX_DEVIATIONS * RATIO_DEVIATION / jnp.sqrt(count + 1.0)
-    return (mass > EXPLAINED_SHARE * total) & (transferred < bound * 4.0 * epipolar)
+    return (mass > EXPLAINED_SHARE * jnp.vdot(inliers, matches.weights)) & (
+        transferred < bound * 4.0 * epipolar
+    )
 
 
 def _transfer(q_wxyz: Vector, matches: Matches) -> tuple[Vector, Bool[jax.Array, "K"]]:

@@ -29,7 +29,7 @@ from jaxreloc.geometry.lanes import Lane, LanePose
 
 WIDEST_SCALE = 2.0  # of the threshold, where refinement starts
 START_SPREAD = 0.3  # radians, of the starts about the identity
-NOISE_SCALES = 3.0  # the final Geman-McClure constant, in standard deviations of the noise
+NOISE_SCALES = 2.5  # the final Geman-McClure constant, in standard deviations of the noise
 SMALLEST_NOISE = 0.02  # of the threshold
 DISTINCT_ROTATION = np.deg2rad(3.0)
 DISTINCT_DIRECTION = np.deg2rad(10.0)
@@ -43,12 +43,13 @@ UNDEFINED_STD = np.pi / 2  # radians, of what the matches do not determine
 class RelativePoseConfig:
     """The work per pair, all of it independent of the data."""
 
-    hypotheses: int = 512
+    hypotheses: int = 768
     newton_steps: int = 8
-    candidates: int = 12
-    finalists: int = 4
-    candidate_steps: int = 6
-    final_steps: int = 10
+    search_matches: int = 200
+    candidates: int = 24
+    candidate_steps: int = 4
+    finalists: int = 3
+    final_steps: int = 16
     min_inliers: int = 8
 
 
@@ -161,12 +162,13 @@ def _estimate(x_query, x_db, weights, threshold, start, *, draws, config) -> Rel
     given = None if start is None else lanes.expand(lanes.pose_from_array(start))
 
     hypotheses = _hypotheses(matches, given, draws, config)
-    costs = epipolar.msac_cost(hypotheses, matches, threshold)
+    few = _representatives(matches, config.search_matches)
+    costs = epipolar.msac_cost(hypotheses, few, threshold)
     candidates, _ = _best(hypotheses, costs, config.candidates)
     if given is not None:
         candidates = jax.tree.map(lambda *x: jnp.concatenate(x), given, candidates)
-    candidates = epipolar.choose_by_depth(candidates, matches, threshold)
-    candidates = _refine(candidates, matches, threshold, config.candidate_steps)
+    candidates = epipolar.choose_by_depth(candidates, few, threshold)
+    candidates = _refine(candidates, few, threshold, config.candidate_steps)
     costs = epipolar.msac_cost_in_front(candidates, matches, threshold)
     finalists, _ = _best(candidates, costs, min(config.finalists, config.candidates))
     twin = planar.twin(jax.tree.map(lambda x: x[:1], finalists), matches, threshold)
@@ -202,10 +204,7 @@ def _hypotheses(matches: Matches, given: LanePose | None, draws, config) -> Lane
     Starts: lane by lane in turn the rotation that two rays of the sample suggest, and a small
     turn about the identity, with random directions; half of the lanes start at the given pose.
     """
-    cumulative = jnp.cumsum(matches.weights)
-    drawn = draws["sample"] * cumulative[-1]
-    index = jnp.searchsorted(cumulative, drawn.reshape(-1), side="right").reshape(drawn.shape)
-    index = jnp.minimum(index, cumulative.shape[0] - 1)
+    index = _at_mass(jnp.cumsum(matches.weights), draws["sample"])
     rays_query, rays_db = _sampled_rays(matches.x_query, index), _sampled_rays(matches.x_db, index)
 
     lane = jnp.arange(config.hypotheses)
@@ -217,6 +216,22 @@ def _hypotheses(matches: Matches, given: LanePose | None, draws, config) -> Lane
     if given is not None:
         start = lanes.where(lane % 4 < 2, start, given)
     return essential.five_point(rays_query, rays_db, start, config.newton_steps)
+
+
+def _representatives(matches: Matches, number: int) -> Matches:
+    """At most `number` matches, evenly spaced in cumulative weight: enough to rank poses by."""
+    if matches.weights.shape[0] <= number:
+        return matches
+    cumulative = jnp.cumsum(matches.weights)
+    index = _at_mass(cumulative, (jnp.arange(number) + 0.5) / number)
+    weights = jnp.full(number, 1.0 / number) * (cumulative[-1] > 0)
+    return Matches(matches.x_query[index], matches.x_db[index], weights)
+
+
+def _at_mass(cumulative: Float[jax.Array, "K"], share: jax.Array) -> Int[jax.Array, "..."]:
+    """The match at each share, in [0, 1), of the cumulative weight."""
+    index = jnp.searchsorted(cumulative, share.reshape(-1) * cumulative[-1], side="right")
+    return jnp.minimum(index, cumulative.shape[0] - 1).reshape(share.shape)
 
 
 def _sampled_rays(x: Float[jax.Array, "K 2"], index: Int[jax.Array, "5 lanes"]):
