@@ -113,8 +113,8 @@ def _quick(config: ml_collections.ConfigDict) -> None:
     config.data.dataset = "synthetic_rooms"
     config.data.train_split = "train"
     config.data.validation_split = "validation"
-    config.data.num_pairs = 20_000
-    config.data.num_validation_pairs = 128
+    config.data.num_pairs = 8_000
+    config.data.num_validation_pairs = 96
     config.data.short_side = 146
     config.data.crop = 128
     config.data.num_workers = 0
