@@ -28,7 +28,7 @@ CAMERA = {"model": "SIMPLE_PINHOLE", "width": 640, "height": 480, "params": [FOC
 
 
 def ours(pairs):
-    errors, started = [], 0.0
+    errors, seconds = [], 0.0
     key = jax.random.key(0)
     for i in range(0, len(pairs), BATCH):
         batch = pairs[i : i + BATCH]
@@ -39,12 +39,12 @@ def ours(pairs):
             jax.block_until_ready(_estimate(x_query, x_db, weights, key))
         begin = time.perf_counter()
         matrices = np.asarray(_estimate(x_query, x_db, weights, key).db_from_query.as_matrix())
-        started += time.perf_counter() - begin
+        seconds += time.perf_counter() - begin
         errors += [
             pose_errors_deg(m[:3, :3], m[:3, 3], pair)
             for m, pair in zip(matrices, batch, strict=True)
         ]
-    return np.median(errors, axis=0), 1e3 * started / len(pairs)
+    return np.median(errors, axis=0), 1e3 * seconds / len(pairs)
 
 
 def theirs(pairs):
