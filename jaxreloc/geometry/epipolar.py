@@ -86,8 +86,8 @@ def residuals(pose: LanePose, matches: Matches, threshold: Lane) -> Residuals:
 
     A wrong match that lies on its epipolar line by chance mostly has an absurd depth. One behind a
     camera by more than the threshold is implausible, and so is one whose parallax exceeds
-    `FAR_PARALLAX` times the squared mean root over the pose's inliers (or the threshold, if larger):
-    under a short baseline such matches alone would decide the direction.
+    `FAR_PARALLAX` times the squared mean root over the pose's inliers (or the threshold, if
+    larger): under a short baseline such matches alone would decide the direction.
     """
     image = coordinates(matches)
     pose = lanes.expand(pose)

@@ -64,8 +64,8 @@ def align_two_rays(rays_query: tuple[Vector, Vector], rays_db: tuple[Vector, Vec
     """
     frame_db, frame_query = _frame(*rays_db), _frame(*rays_query)
     rows = tuple(
-        tuple(sum(d[i] * q[j] for d, q in zip(frame_db, frame_query, strict=True)) for j in range(3))
-        for i in range(3)
+        tuple(dot(axis_db, axis_query) for axis_query in zip(*frame_query))
+        for axis_db in zip(*frame_db)
     )
     return lanes.quaternion_from_rows(rows)
 
