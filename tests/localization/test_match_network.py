@@ -8,8 +8,7 @@ import pytest
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import load_inference_network
-from jaxreloc.models.imagenet_matcher import save_imagenet_matcher
-from jaxreloc.usage import UsageError
+from jaxreloc.models.imagenet_matcher import imagenet_matcher
 
 CANVAS = (128, 160)
 INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
@@ -18,7 +17,7 @@ INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> MatchNetwork:
     folder = tmp_path_factory.mktemp("matcher")
-    save_imagenet_matcher(folder, CANVAS)
+    imagenet_matcher(CANVAS).save(folder)
     return load_inference_network(folder)
 
 
@@ -78,16 +77,15 @@ def test_still_camera_is_a_valid_pose_without_rotation(network, rng):
     assert angle < 0.01
 
 
-def test_canvas_has_sides_of_multiples_of_32(tmp_path):
-    with pytest.raises(UsageError, match="500x512.*multiples of 32"):
-        save_imagenet_matcher(tmp_path, (512, 500))
+def test_canvas_has_sides_of_multiples_of_32():
+    with pytest.raises(ValueError, match="500.*multiples of 32"):
+        imagenet_matcher((512, 500))
 
 
 @pytest.mark.slow
-def test_real_photographs_are_related(shared_data, tmp_path):
+def test_real_photographs_are_related(shared_data):
     """With ImageNet's features and no training; SIFT on the full photographs reaches 1.2 deg."""
-    save_imagenet_matcher(tmp_path, (512, 288))
-    network = load_inference_network(tmp_path)
+    network = MatchNetwork(imagenet_matcher((512, 288)))
     frames = read_posed_images(shared_data / "fox").select(range(0, 48, 4))
     encoded = [
         network.encode(network.prepare(image, intrinsics)[0][None])
