@@ -13,6 +13,7 @@ from jaxreloc.geometry.epipolar import Matches
 from jaxreloc.geometry.lanes import Lane, Vector, dot
 
 EXPLAINED_SHARE = 0.85  # of the epipolar inliers
+NEGLIGIBLE = 1e-3  # of the squared threshold: for matches without noise
 WIDENING = 4.0  # of the squared threshold
 PARALLAX_DEVIATIONS = 4.0
 RATIO_DEVIATION = 1.0  # times 1 / sqrt(n), of (a + b) / 2b for sums a, b of n squared normals
@@ -86,7 +87,7 @@ def no_parallax(
     epipolar = jnp.vdot(weights, epipolar_squared) * count / jnp.maximum(count - 5.0, 1.0)
     bound = 1.0 + PARALLAX_DEVIATIONS * RATIO_DEVIATION / jnp.sqrt(count + 1.0)
     return (mass > EXPLAINED_SHARE * jnp.vdot(inliers, matches.weights)) & (
-        transferred < bound * 4.0 * epipolar
+        transferred <= bound * 4.0 * epipolar + NEGLIGIBLE * threshold**2 * jnp.sum(weights)
     )
 
 
