@@ -73,12 +73,13 @@ def test_absent_dataset_says_how_to_get_it(workdir, tmp_path):
     assert_fails(run_eval(*arguments), "seven_scenes")
 
 
-def test_missing_or_doubled_arguments(workdir, tmp_path):
+def test_missing_or_doubled_arguments(photographs, workdir, tmp_path):
     assert_fails(run_eval(f"--workdir={workdir}"), "--scene")
     both = (f"--workdir={workdir}", f"--checkpoint={workdir}")
     assert_fails(run_eval("--scene=chess", *both), "--workdir", "--checkpoint")
     assert_fails(run_eval("--pairs=list.txt"), "--estimates")
-    assert_fails(run_eval("--scene=chess", f"--workdir={tmp_path}"), str(tmp_path), "run_train.py")
+    untrained = own_photographs(photographs, tmp_path)
+    assert_fails(run_eval(*untrained), str(tmp_path), "run_train.py")
 
 
 def test_network_of_another_architecture_lists_every_parameter(photographs, workdir):

@@ -22,7 +22,8 @@ def test_standardises_channels_and_normalises_cells(rng):
     features = Features(jnp.zeros((2, 1)), jax.tree.map(jnp.asarray, maps))
     described = description.apply({"batch_stats": statistics}, features)
     for name in maps:
-        centred = (maps[name] - statistics[name]["mean"]) / np.sqrt(statistics[name]["var"])
+        variance = statistics[name]["var"] + description.epsilon
+        centred = (maps[name] - statistics[name]["mean"]) / np.sqrt(variance)
         expected = centred / np.linalg.norm(centred, axis=-1, keepdims=True)
         np.testing.assert_allclose(getattr(described, name), expected, atol=2e-3)
 
