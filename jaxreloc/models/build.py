@@ -1,6 +1,7 @@
 """From a configuration to a network and its first variables."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,15 +77,16 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
         head = CorrelationHead(compute=compute, taps=taps)
     else:
         taps, head = (), ConcatHead(compute=compute)
-    return SiameseNetwork(backbone=BACKBONES[parsed.backbone](compute=compute, taps=taps), head=head)
+    backbone = BACKBONES[parsed.backbone](compute=compute, taps=taps)
+    return SiameseNetwork(backbone=backbone, head=head)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_variables(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
     """Random `{"params": ..., "batch_stats": ...}` of a network."""
     images = jnp.zeros((1, INIT_IMAGE_SIZE, INIT_IMAGE_SIZE, 3))
     intrinsics = jnp.eye(3).reshape(1, 3, 3)
-    init = jax.jit(network.init, static_argnames="train")
-    return init(key, images, images, intrinsics, intrinsics, train=False)
+    return network.init(key, images, images, intrinsics, intrinsics, train=False)
 
 
 def first_variables(

@@ -8,7 +8,7 @@ from jaxreloc.usage import UsageError
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"backbone": "vgg16"}, "unknown backbone 'vgg16'; known: efficientnet_lite0, resnet18, re"),
+        ({"backbone": "vgg16"}, "unknown backbone 'vgg16'; known: efficientnet_lite0, resnet1"),
         ({"head": "sum"}, "unknown head 'sum'; known: concat, correlation"),
         ({"dtype": "int8"}, "unknown dtype 'int8'; known: bfloat16, float32"),
         ({"bakbone": "resnet18"}, "unknown field of config.model 'bakbone'; known: backbone, "),

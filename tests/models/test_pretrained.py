@@ -54,11 +54,11 @@ def test_every_tensor_finds_its_place(resnet18_tensors, tmp_path, shapes):
     loaded = load(resnet18_tensors, tmp_path / "a.safetensors", shapes)
     assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, shapes)
     params, statistics = loaded["params"], loaded["batch_stats"]
-    source = resnet18_tensors
+    source, shortcut = resnet18_tensors, statistics["layer2_0"]["downsample"]
     for mine, name in [
         (params["conv1"]["norm"]["scale"], "bn1.weight"),
         (params["layer1_0"]["conv2"]["norm"]["bias"], "layer1.0.bn2.bias"),
-        (statistics["layer2_0"]["downsample"]["norm"]["mean"], "layer2.0.downsample.1.running_mean"),
+        (shortcut["norm"]["mean"], "layer2.0.downsample.1.running_mean"),
         (statistics["layer4_1"]["conv1"]["norm"]["var"], "layer4.1.bn1.running_var"),
     ]:
         np.testing.assert_array_equal(mine, source[name])

@@ -20,13 +20,21 @@ def network():
 
 @pytest.fixture(scope="module")
 def variables(network):
-    """Random parameters and statistics, so that nothing cancels."""
+    """Random parameters, and statistics that are not the initial ones."""
     rng = np.random.default_rng(0)
     variables = jax.device_get(init_variables(network, jax.random.key(0)))
     statistics = jax.tree.map(
-        lambda x: rng.uniform(0.5, 1.5, x.shape).astype(np.float32), variables["batch_stats"]
+        lambda x: (x + rng.uniform(-0.1, 0.1, x.shape)).astype(np.float32),
+        variables["batch_stats"],
     )
     return {"params": variables["params"], "batch_stats": statistics}
+
+
+def assert_close(actual, expected):
+    """To 1e-4 of the largest value, which must not be zero."""
+    scale = np.abs(expected).max()
+    assert scale > 0
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
 
 
 @pytest.fixture
@@ -54,8 +62,8 @@ def test_inference_equals_the_network(functions, apply, variables, batch):
     expected = apply(variables, *batch)
     db_features, query_features = functions.encode(db_images), functions.encode(query_images)
     pose = functions.relate(db_features, query_features, *intrinsics)
-    np.testing.assert_allclose(pose.t, expected.t, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(pose.q_wxyz, expected.q_wxyz, rtol=1e-3, atol=1e-4)
+    assert_close(pose.t, expected.t)
+    assert_close(pose.q_wxyz, expected.q_wxyz)
     assert pose.t.shape == (3, 3) and pose.q_wxyz.shape == (3, 4)
 
 
@@ -80,8 +88,8 @@ def test_both_images_go_through_one_branch(network, variables, batch):
         return stacked, relate(*features, *intrinsics), relate(*features[::-1], *intrinsics)
 
     stacked, apart, swapped = stacked_apart_and_swapped(variables, db_images, query_images)
-    np.testing.assert_allclose(apart.t, stacked.t, rtol=1e-3, atol=1e-4)
-    assert np.abs(swapped.t - stacked.t).max() > 1e-3
+    assert_close(apart.t, stacked.t)
+    assert np.abs(swapped.t - stacked.t).max() > 1e-2 * np.abs(stacked.t).max()
 
 
 def test_training_updates_statistics_and_remat_changes_nothing(network, variables, batch):
@@ -125,11 +133,14 @@ def test_bfloat16_computes_with_float32_parameters(variables, batch):
     dtypes = {x.dtype.name for x in jax.tree.leaves((pose, updates))}
     assert dtypes == {"float32"}
     exact, exact_updates = apply(build_network(CONFIG))
-    first = lambda updates: updates["batch_stats"]["backbone"]["conv1"]["norm"]["mean"]  # noqa: E731
-    np.testing.assert_allclose(first(updates), first(exact_updates), rtol=0.02, atol=0.02)
+    means = [
+        x["batch_stats"]["backbone"]["conv1"]["norm"]["mean"] for x in (updates, exact_updates)
+    ]
+    np.testing.assert_allclose(*means, rtol=0.02, atol=0.02)
     assert np.abs(pose.t - exact.t).max() > 0
 
 
+@pytest.mark.slow
 def test_first_variables_take_the_backbones_weights():
     config = {"backbone": "efficientnet_lite0", "head": "concat", "pretrained": "default"}
     network = build_network(config)
@@ -144,7 +155,8 @@ def test_first_variables_take_the_backbones_weights():
 def test_folded_variables_replace_the_backbones(network, variables):
     folded = inference.fold(network, variables)
     assert set(folded["params"]) == {"head"}
-    jax.tree.map(np.testing.assert_array_equal, folded["params"]["head"], variables["params"]["head"])
+    heads = folded["params"]["head"], variables["params"]["head"]
+    jax.tree.map(np.testing.assert_array_equal, *heads)
     kernels = folded["folded"]["backbone"]
     assert kernels["layer4_1"]["conv2"]["kernel"].shape == (3, 3, 512, 512)
     assert kernels["conv1"]["bias"].shape == (64,)
