@@ -23,7 +23,8 @@ from jaxreloc.geometry import columns, lanes, ransac, triangulation
 PAPER_INLIER_RAD = float(np.deg2rad(10.0))
 MIN_DISTANCE = 1e-4  # local units; nearer to a camera its direction residual means nothing
 SAME_LENGTH = 1e-4  # relative; predicted lengths this alike come from normalised translations
-DAMPING = 1e-4  # of the information's trace; bounds the condition of the 3x3 systems
+DAMPING = 1e-4  # of the information's trace in a step; bounds the condition of the 3x3 systems
+STATED_DAMPING = 1e-6  # the same in the stated covariance, where it would pass for knowledge
 LINES_RIDGE = 1e-3
 
 
@@ -66,7 +67,8 @@ class LocationConfig:
     few_log_odds: float = -1.2  # added to it for two neighbours, 1 / (N - 1) of it for N
     shared_length_error: float = 0.5  # times the variance squared: the variance all pairs share
     faint_length_weight: float = 0.05  # of a useless length; it keeps parallel rays bounded
-    search_direction_std: float = float(np.deg2rad(7.0))
+    # Narrow: on a wide scale a point between the inliers and a near outlier scores higher.
+    search_direction_std: float = float(np.deg2rad(3.5))
     search_length_std: float = 0.5
     iterations: int = 8
     min_consensus: float = 1.4  # inliers, in sum of weights, where there are two neighbours or more
@@ -290,7 +292,7 @@ def _expect(state: _State, problem: _Problem, config: LocationConfig) -> _Expect
     direction_precision = weight / direction_variance
     length_precision = _length_precision(weight, state.length_variance, problem, config)
     information = _information(
-        direction_precision, length_precision, inverse_squared, residuals.unit
+        direction_precision, length_precision, inverse_squared, residuals.unit, DAMPING
     )
     toward = direction_precision * residuals.inverse_distance
     outward = -residuals.inverse_distance * (
@@ -335,12 +337,13 @@ def _information(
     length_precision: jax.Array,
     inverse_squared: jax.Array,
     unit: lanes.Vector,
+    damping: float,
 ) -> lanes.Matrix:
     """`sum_i (a_i (I - u_i u_i^T) + b_i u_i u_i^T) / rho_i^2`, damped."""
     across = direction_precision * inverse_squared
     along = (length_precision - direction_precision) * inverse_squared
     information = columns.outer_sum(across, along, unit, axis=1)
-    return columns.add_diagonal(information, DAMPING * lanes.trace(information) + 1e-9)
+    return columns.add_diagonal(information, damping * lanes.trace(information) + 1e-9)
 
 
 def _maximize(
@@ -455,6 +458,7 @@ def _stated_covariance(
         _length_precision(expected.weight, length_variance, problem, config),
         expected.inverse_squared,
         expected.unit,
+        STATED_DAMPING,
     )
     return columns.inverse_positive(information)[0]
 
@@ -478,6 +482,7 @@ def _line_covariance(
         _length_precision(weight[None], variance[None], problem, config),
         inverse_squared,
         residuals.unit,
+        STATED_DAMPING,
     )
     return tuple(tuple(x[0] for x in row) for row in columns.inverse_positive(information)[0])
 

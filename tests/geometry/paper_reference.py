@@ -48,7 +48,8 @@ def _position(centres: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, 
         ends = centres[i] + depths[0] * directions[i], centres[j] + depths[1] * directions[j]
         point = (ends[0] + ends[1]) / 2
         seen = point - centres
-        cosine = np.abs(np.sum(seen * directions, axis=-1)) / np.linalg.norm(seen, axis=-1)
+        distances = np.maximum(np.linalg.norm(seen, axis=-1), 1e-300)
+        cosine = np.abs(np.sum(seen * directions, axis=-1)) / distances
         angles = np.degrees(np.arccos(np.clip(cosine, 0, 1)))
         margin = min(margin, np.abs(angles - DIRECTION_LIMIT_DEG).min())
         points.append(point)

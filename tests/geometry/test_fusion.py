@@ -1,0 +1,376 @@
+"""Properties of `fuse`, the paper's method against its reference, and real cameras."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxlie import SE3
+from scipy.spatial.transform import Rotation
+
+from benchmarks import fusion_accuracy
+from benchmarks.simulated_pairs import Noise, predict, random_poses, rooms, rotation_of
+from jaxreloc.geometry.fusion import FusionConfig, fuse
+from jaxreloc.geometry.ransac import Sampling
+from tests.geometry.paper_reference import fuse_paper, l1_cost
+
+BATCH, COUNT = 64, 6  # one shape, so that most tests share the compiled function
+METHODS = ("paper", "robust")
+EXACT = Noise(direction_deg=0.0, rotation_deg=0.0, length=0.0, outliers=0.0)
+MILD = Noise(direction_deg=2.0, rotation_deg=2.0, length=0.1, outliers=0.0)
+
+
+def se3(array):
+    return SE3(jnp.asarray(array, jnp.float32))
+
+
+def run(db, relative, **options):
+    """With an explicit mask, so that masked and unmasked tests share the compiled function."""
+    options.setdefault("valid", jnp.ones(np.shape(db)[:-1], bool))
+    return fuse(se3(db), se3(relative), **options)
+
+
+def cameras(rng, noise=MILD, batch=BATCH, count=COUNT):
+    query, db = rooms(rng, batch, count)
+    relative, outlier = predict(rng, db, query, noise)
+    return query, db, relative, outlier
+
+
+def deviation(fused, poses):
+    """Metres and degrees between fused poses and poses [B, 7] (or of another result)."""
+    a, b = (np.asarray(getattr(x, "wxyz_xyz", x), np.float64) for x in (
+        fused.world_from_query, getattr(poses, "world_from_query", poses)
+    ))
+    angle = (rotation_of(a).inv() * rotation_of(b)).magnitude()
+    return np.linalg.norm(a[:, 4:] - b[:, 4:], axis=-1), np.rad2deg(angle)
+
+
+def transformed(pose, poses):
+    """`pose @ poses` of [7] and [..., 7], in NumPy."""
+    flat = poses.reshape(-1, 7)
+    rotation = rotation_of(pose)
+    q_wxyz = (rotation * rotation_of(flat)).as_quat(scalar_first=True)
+    moved = np.concatenate([q_wxyz, rotation.apply(flat[:, 4:]) + pose[4:]], axis=-1)
+    return moved.reshape(poses.shape)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_exact_relative_poses_give_the_exact_pose(rng, method, count):
+    query, db, relative, _ = cameras(rng, EXACT)
+    valid = jnp.broadcast_to(jnp.arange(COUNT) < count, (BATCH, COUNT))
+    fused = run(db, relative, valid=valid, method=method)
+    metres, degrees = deviation(fused, query)
+    assert degrees.max() < 0.02
+    if method == "paper" and count == 1:
+        np.testing.assert_allclose(fused.world_from_query.translation(), db[:, 0, 4:], atol=1e-5)
+        assert not fused.success.any()
+    else:  # a distance of less than MIN_LENGTH is predicted too long
+        assert np.quantile(metres, 0.9) < 0.01
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_error_vanishes_with_the_noise(rng, method):
+    medians = []
+    for size in (1.0, 0.1):
+        noise = Noise(2.0 * size, 2.0 * size, 0.1 * size, 0.0)
+        query, db, relative, _ = cameras(rng, noise)
+        medians.append([np.median(x) for x in deviation(run(db, relative, method=method), query)])
+    assert (np.array(medians[1]) < 0.3 * np.array(medians[0])).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_change_of_world_moves_the_answer_along(rng, method):
+    _, db, relative, _ = cameras(rng)
+    change = random_poses(rng, 1)[0]
+    fused = run(db, relative, method=method)
+    moved = run(transformed(change, db), relative, method=method)
+    metres, degrees = deviation(moved, transformed(change, np.asarray(fused.world_from_query.wxyz_xyz)))
+    assert np.quantile(metres, 0.9) < 2e-3 and np.quantile(degrees, 0.9) < 0.02
+    turn = rotation_of(change).as_matrix()
+    expected = turn @ np.asarray(fused.position_covariance) @ turn.T
+    ratio = np.linalg.norm(moved.position_covariance - expected, axis=(1, 2)) / np.linalg.norm(
+        expected, axis=(1, 2)
+    )
+    assert np.quantile(ratio, 0.9) < 0.02
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_neighbours_does_not_matter(rng, method):
+    _, db, relative, _ = cameras(rng, Noise())
+    order = rng.permutation(COUNT)
+    a, b = run(db, relative, method=method), run(db[:, order], relative[:, order], method=method)
+    metres, degrees = deviation(a, b)
+    assert np.quantile(metres, 0.9) < 2e-3 and np.quantile(degrees, 0.9) < 0.05
+    same = np.asarray(a.location_inliers)[:, order] == np.asarray(b.location_inliers)
+    assert same.mean() > 0.97
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_scale_scales_the_answer(rng, method, factor):
+    _, db, relative, _ = cameras(rng)
+    a = run(db, relative, method=method)
+    scale = np.array([1, 1, 1, 1, factor, factor, factor])
+    b = run(db * scale, relative * scale, method=method)
+    metres, _ = deviation(b, np.asarray(a.world_from_query.wxyz_xyz) * scale)
+    assert np.quantile(metres, 0.9) < 2e-3 * factor
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_duplicate_changes_nothing_qualitatively(rng, method):
+    query, db, relative, _ = cameras(rng)
+    valid = np.broadcast_to(np.arange(COUNT) < COUNT - 1, (BATCH, COUNT))
+    once = deviation(run(db, relative, valid=jnp.asarray(valid), method=method), query)
+    db[:, -1], relative[:, -1] = db[:, 0], relative[:, 0]
+    twice = deviation(run(db, relative, method=method), query)
+    for a, b in zip(once, twice):
+        assert np.median(b) < 1.5 * np.median(a)
+
+
+@pytest.mark.parametrize("num_outliers", [1, 2, 3])
+def test_planted_outliers_are_told(rng, num_outliers):
+    query, db, relative, _ = cameras(rng)
+    relative[:, :num_outliers] = random_poses(rng, BATCH, num_outliers)
+    fused = run(db, relative)
+    metres, degrees = deviation(fused, query)
+    assert np.mean(metres < 0.4) > 0.85 and np.mean(degrees < 10) > 0.85
+    for inliers in (fused.location_inliers, fused.rotation_inliers):
+        assert np.mean(inliers[:, num_outliers:]) > 0.9
+        assert np.mean(inliers[:, :num_outliers]) < 0.15
+    assert np.mean(fused.success) > 0.9
+
+
+def test_all_but_one_wrong_is_no_success(rng):
+    _, db, relative, _ = cameras(rng)
+    relative[:, 1:] = random_poses(rng, BATCH, COUNT - 1)
+    assert np.mean(run(db, relative).success) < 0.25
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masked_neighbours_do_not_count(rng, method):
+    _, db, relative, _ = cameras(rng)
+    valid = jnp.asarray(rng.uniform(size=(BATCH, COUNT)) < 0.7).at[:, 0].set(True)
+    a = run(db, relative, valid=valid, method=method)
+    for garbage in (np.nan, np.inf, 1e30, 0.0):
+        spoilt = np.where(np.asarray(valid)[..., None], relative, garbage)
+        b = run(db, spoilt, valid=valid, method=method)
+        np.testing.assert_array_equal(a.world_from_query.wxyz_xyz, b.world_from_query.wxyz_xyz)
+        assert not (b.location_inliers & ~valid).any() and not (b.rotation_inliers & ~valid).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_neighbour_without_finite_numbers_counts_as_absent(rng, method):
+    _, db, relative, _ = cameras(rng)
+    valid = jnp.ones((BATCH, COUNT), bool).at[:, 2].set(False)
+    a = run(db, relative, valid=valid, method=method)
+    relative[:, 2, 5] = np.nan
+    b = run(db, relative, method=method)
+    np.testing.assert_array_equal(a.world_from_query.wxyz_xyz, b.world_from_query.wxyz_xyz)
+
+
+def same_place(rng):
+    db = random_poses(rng, BATCH, COUNT)
+    db[..., 4:] = db[:, :1, 4:]
+    return db, random_poses(rng, BATCH, COUNT)
+
+
+def parallel(rng):
+    """The same direction and length from everywhere, so that no two rays meet."""
+    db = random_poses(rng, BATCH, COUNT)
+    t = rotation_of(db.reshape(-1, 7)).inv().apply([[1.0, 2.0, 3.0]]).reshape(BATCH, COUNT, 3)
+    return db, np.concatenate([random_poses(rng, BATCH, COUNT)[..., :4], t], axis=-1)
+
+
+def no_translation(rng):
+    relative = random_poses(rng, BATCH, COUNT)
+    relative[..., 4:] = 0
+    return random_poses(rng, BATCH, COUNT), relative
+
+
+def all_identical(rng):
+    one = random_poses(rng, BATCH, 1), random_poses(rng, BATCH, 1)
+    return tuple(np.repeat(x, COUNT, axis=1) for x in one)
+
+
+def nothing(rng):
+    return np.zeros((BATCH, COUNT, 7)), np.zeros((BATCH, COUNT, 7))
+
+
+DEGENERATE = [same_place, parallel, no_translation, all_identical, nothing]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", DEGENERATE)
+def test_degenerate_input_gives_a_defined_answer(rng, method, case):
+    db, relative = case(rng)
+    fused = run(db, relative, method=method)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(fused))
+    assert np.linalg.norm(fused.world_from_query.wxyz_xyz[:, :4], axis=-1) == pytest.approx(1, abs=1e-5)
+    if case is nothing:
+        assert not fused.success.any()
+        np.testing.assert_array_equal(fused.world_from_query.wxyz_xyz, np.eye(7)[[0] * BATCH])
+    if case in (parallel, all_identical) and method == "paper":
+        assert not fused.success.any()
+        np.testing.assert_allclose(fused.world_from_query.translation(), db[:, 0, 4:], atol=1e-5)
+
+
+def test_no_translation_of_identical_neighbours_is_their_centre(rng):
+    db = np.repeat(random_poses(rng, BATCH, 1), COUNT, axis=1)
+    relative = np.broadcast_to(np.eye(7)[0], db.shape)
+    fused = run(db, relative)
+    np.testing.assert_allclose(fused.world_from_query.translation(), db[:, 0, 4:], atol=1e-3)
+    assert fused.success.all()
+
+
+def test_batch_axes_vmap_and_a_loop_agree(rng):
+    _, db, relative, _ = cameras(rng)
+    together = run(db, relative)
+    shaped = fuse(se3(db.reshape(8, 8, COUNT, 7)), se3(relative.reshape(8, 8, COUNT, 7)))
+    assert shaped.success.shape == (8, 8) and shaped.position_covariance.shape == (8, 8, 3, 3)
+    mapped = jax.vmap(functools.partial(fuse))(se3(db), se3(relative))
+    for i in range(0, BATCH, 9):
+        alone = fuse(se3(db[i]), se3(relative[i]))
+        results = (together, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), shaped), mapped)
+        for result in results:
+            one = jax.tree.map(lambda x: x[i], result)
+            np.testing.assert_allclose(
+                alone.world_from_query.wxyz_xyz, one.world_from_query.wxyz_xyz, atol=1e-3
+            )
+            np.testing.assert_array_equal(alone.location_inliers, one.location_inliers)
+
+
+def test_blocks_agree_with_one_query_at_a_time(rng):
+    _, db, relative, _ = cameras(rng, batch=1100)
+    large = fuse(se3(db), se3(relative))
+    small = run(db[1000:1064], relative[1000:1064])
+    metres, degrees = deviation(jax.tree.map(lambda x: x[1000:1064], large), small)
+    assert metres.max() < 5e-3 and degrees.max() < 0.05
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_float32_agrees_with_float64(rng, method):
+    _, db, relative, _ = cameras(rng, Noise())
+    single = run(db, relative, method=method)
+    with jax.enable_x64(True):
+        double = fuse(SE3(jnp.asarray(db)), SE3(jnp.asarray(relative)), method=method)
+        assert double.world_from_query.wxyz_xyz.dtype == jnp.float64
+        metres, degrees = deviation(single, double)
+    assert np.quantile(metres, 0.9) < 2e-3 and np.quantile(degrees, 0.9) < 0.02
+
+
+@pytest.mark.parametrize("case", [cameras, *DEGENERATE])
+def test_gradients_are_finite(rng, case):
+    db, relative = case(rng)[1:3] if case is cameras else case(rng)
+
+    def total(relative):
+        fused = run(db, relative)
+        values = (fused.world_from_query.wxyz_xyz, fused.position_covariance, fused.rotation_std)
+        return sum(jnp.sum(x) for x in values)
+
+    gradient = jax.grad(total)(jnp.asarray(relative, jnp.float32))
+    assert np.isfinite(gradient).all()
+    if case is cameras:
+        assert (np.abs(gradient).max(axis=(1, 2)) > 0).all()
+
+
+def test_the_key_decides_the_sample(rng):
+    query, db, relative, _ = cameras(rng, Noise(), count=24)
+    keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), 2)
+    # No compile for each key: a key is data.
+    first, again, other = (run(db, relative, key=k) for k in (keys[0], keys[0], keys[1]))
+    np.testing.assert_array_equal(first.world_from_query.wxyz_xyz, again.world_from_query.wxyz_xyz)
+    assert np.median(deviation(first, query)[0]) < 0.1
+    assert np.median(deviation(first, other)[0]) < 0.02
+
+
+def test_sampled_hypotheses_are_as_good_as_all(rng):
+    query, db, relative, _ = cameras(rng, Noise(outliers=0.3), batch=256, count=20)
+    medians = []
+    for sampling in (Sampling(max_exhaustive=20), Sampling(num_sampled=120)):
+        fused = run(db, relative, config=FusionConfig(sampling=sampling))
+        medians.append(np.median(deviation(fused, query)[0]))
+    assert medians[1] < 1.15 * medians[0]
+
+
+def test_wrong_arguments_are_named(rng):
+    db, relative = se3(np.zeros((4, 5, 7))), se3(np.zeros((4, 6, 7)))
+    with pytest.raises(ValueError, match=r"\(4, 5\).*\(4, 6\)"):
+        fuse(db, relative)
+    with pytest.raises(ValueError, match=r"valid has shape \(5,\), the poses \(4, 5\)"):
+        fuse(db, db, valid=jnp.ones(5, bool))
+    with pytest.raises(ValueError, match="unknown method 'mean'; known: robust, paper"):
+        fuse(db, db, method="mean")
+    with pytest.raises(ValueError, match="N >= 1"):
+        fuse(se3(np.zeros(7)), se3(np.zeros(7)))
+
+
+def random_or_adversarial(rng, count):
+    """Poses of very different sizes, with zeros, repetitions and extreme numbers among them."""
+    values = rng.normal(size=(count, COUNT, 14)) * 10.0 ** rng.uniform(-6, 6, (count, COUNT, 1))
+    values *= 10.0 ** rng.choice([0, 0, 0, -20, -38, 15, 30], (count, 1, 14))
+    extremes = [0.0, 1.0, -1.0, 1e-38, -1e-45, 3.4e38, -3.4e38, 1e-20, 1e19]
+    values = np.where(rng.uniform(size=values.shape) < 0.1, rng.choice(extremes, values.shape), values)
+    values[::5, 1] = values[::5, 0]
+    values[::7] = np.round(np.clip(values[::7], -2, 2))
+    values[::11, :, 11:] = 0
+    values = np.clip(values, -3.4e38, 3.4e38).astype(np.float32)
+    return values[..., :7], values[..., 7:], rng.uniform(size=(count, COUNT)) < 0.9
+
+
+def assert_no_nan(rng, count):
+    db, relative, valid = random_or_adversarial(rng, count)
+    for method in METHODS:
+        fused = run(db, relative, valid=jnp.asarray(valid), method=method)
+        for leaf in jax.tree.leaves(fused):
+            assert np.isfinite(leaf).all()
+
+
+def test_no_nan_for_random_and_adversarial_input(rng):
+    assert_no_nan(rng, 20_000)
+
+
+@pytest.mark.slow
+def test_no_nan_for_a_million_inputs(rng):
+    for _ in range(50):
+        assert_no_nan(rng, 20_000)
+
+
+@pytest.fixture
+def university(shared_data):
+    return fusion_accuracy.university(str(shared_data / "aalto_pairs" / "NN_university.txt"))
+
+
+def test_paper_agrees_with_its_reference(rng, university):
+    """To 1 mm and 0.05 deg but for ties: an inlier test on its limit, two means of one cost."""
+    chosen = university.take(rng.permutation(len(university.scene))[:400])
+    relative, _ = predict(rng, chosen.world_from_db, chosen.world_from_query, Noise())
+    db, relative = np.float32(chosen.world_from_db), np.float32(relative)
+    fused = np.asarray(fuse(SE3(db), SE3(relative), method="paper").world_from_query.wxyz_xyz)
+    for i in range(400):
+        expected = fuse_paper(db[i].astype(float), relative[i].astype(float))
+        if expected.margin_deg < 1e-3:
+            continue
+        np.testing.assert_allclose(fused[i, 4:], expected.position, atol=1e-3)
+        found = Rotation.from_quat(fused[i, :4].astype(float), scalar_first=True)
+        degrees = np.degrees((found.inv() * expected.rotation).magnitude())
+        assert degrees < 0.05 or l1_cost(found, expected.tied_rotations) < expected.l1_cost_rad + 5e-6
+
+
+def test_robust_beats_the_study_on_every_university_scene(rng, university):
+    robust = fusion_accuracy.measure(university, Noise(), rng).robust
+    medians = [np.median(robust.position_m[university.scene == s]) for s in range(4)]
+    assert (np.array(medians) < [0.08, 0.35, 0.10, 0.45]).all(), medians
+    assert np.median(robust.rotation_deg) < 4.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 5, 10, 20])
+def test_robust_loses_to_paper_in_no_noise_setting(rng, university, count):
+    """And states its error: the normalised squared error is within a factor 2 over the grid."""
+    chosen = fusion_accuracy.with_neighbors(university, count, rng)
+    cells = [fusion_accuracy.measure(chosen, noise, rng) for noise in fusion_accuracy.grid()]
+    assert not [c.noise for c in cells if c.loses() or c.loses_rotation()]
+    honesty = np.median([c.robust.honesty() for c in cells], axis=0)
+    assert (honesty > 0.5).all() and (honesty < 2.0).all()
