@@ -22,6 +22,7 @@ CATALOGUE = "PluginFurnitureCatalog.properties"
 MAX_FILE_BYTES = 2_000_000
 MAX_REPEATS = 1000  # of a texture; coordinates beyond are errors
 MIN_OPACITY = 0.35  # thinner parts, such as glass, are left out
+trimesh.util.log.setLevel("WARNING")  # it tells of every polygon that it cuts into triangles
 # Sweet Home 3D has y up and z to the front; a room's furniture has z up and y to the front.
 _AXES = np.array([[-1, 0, 0], [0, 0, 1], [0, 1, 0]], np.float32)
 
