@@ -109,7 +109,7 @@ def _direction(config: ml_collections.ConfigDict) -> None:
 
 def _quick(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
-    config.num_steps = 400
+    config.num_steps = 240
     config.data.dataset = "synthetic_rooms"
     config.data.train_split = "train"
     config.data.validation_split = "validation"
@@ -123,7 +123,7 @@ def _quick(config: ml_collections.ConfigDict) -> None:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 20
     config.log_every = 10
-    config.validate_every = 200
+    config.validate_every = 120
     config.checkpoint_every = 100
 
 

@@ -14,6 +14,7 @@ from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.matching.descriptors import CellDescriptors
 
 GRIDS = ("detail", "fine", "coarse")
+EPSILON = 1e-3  # added to the variance of each channel
 # The last feature map of each grid's stride: 4, 8 and 16.
 TAPS = {
     "efficientnet_lite0": ("block2", "block4", "block10"),
@@ -45,15 +46,13 @@ class CellDescription(nn.Module):
 
 
 class _Standardisation(nn.Module):
-    epsilon: float = 1e-3
-
     @nn.compact
     def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape).value
         var = self.variable("batch_stats", "var", jnp.ones, shape).value
         shape = (1, 1, 1, -1)
-        return (x - mean.reshape(shape)) / jnp.sqrt(var + self.epsilon).reshape(shape)
+        return (x - mean.reshape(shape)) / jnp.sqrt(var + EPSILON).reshape(shape)
 
 
 def imagenet_statistics(
