@@ -4,8 +4,8 @@
 
 The default has the settings of the authors' published program (github.com/AaltoVision/
 camera-relocalisation, commit 17a9ca8, folder cnn_part; the files are named below), with the loss of
-their paper, where the program minimises mean squares. Neither it nor a variant has been trained to
-the end here; results of theirs are in jaxreloc/evaluation.
+their paper, where the program minimises mean squares. Neither it nor a variant but `quick`
+has been trained to the end here.
 
 Variants, `--config=configs/pairs.py:NAME`:
   port       the schedule of the authors' later PyTorch program (github.com/AaltoVision/RelPoseNet):
