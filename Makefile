@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: demo test test-slow
+.PHONY: demo test test-slow test-torch
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,3 +29,7 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(RUN) -m pytest -m slow
+
+test-torch: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+	$(RUN) -m pytest tests/models/torch_equality.py
