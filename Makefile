@@ -33,7 +33,3 @@ test-slow: $(VENV)/installed
 test-torch: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 	$(RUN) -m pytest tests/models/torch_equality.py
-
-test-torch: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
-	$(RUN) -m pytest tests/models/torch_equality.py
