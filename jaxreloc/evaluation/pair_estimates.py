@@ -72,7 +72,8 @@ def fuse_estimates(
 ) -> PoseErrors:
     """Errors of the fused pose of each query, from `q_wxyz t` rows of its neighbours.
 
-    A row that is not finite, or whose quaternion is zero, counts as no estimate.
+    A row that is not finite, or whose quaternion is zero, counts as no estimate. Where no two
+    directions cross, the paper takes the nearest image's centre, which is an answer of that method.
     """
     used = estimates[:, :num_neighbors]
     norm = np.linalg.norm(used[..., :4], axis=-1)
@@ -87,7 +88,7 @@ def fuse_estimates(
     return pose_errors(
         np.asarray(fused.world_from_query.as_matrix()),
         neighbors.world_from_query,
-        np.asarray(fused.success),
+        valid.any(axis=-1) if method == "paper" else np.asarray(fused.success),
     )
 
 

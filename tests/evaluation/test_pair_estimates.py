@@ -77,6 +77,20 @@ def test_rows_that_are_no_poses_are_left_out(rng):
     assert np.isinf(errors.position_m).all()
 
 
+def test_one_neighbour_is_the_nearest_centre_to_the_paper_and_a_step_from_it_to_robust(rng):
+    neighbors = some_neighbors(rng)
+    estimates = exact_estimates(neighbors, "world")
+    paper, robust = (
+        fuse_estimates(
+            neighbors, estimates, method=method, translation_frame="world", num_neighbors=1
+        )
+        for method in ("paper", "robust")
+    )
+    nearest = neighbors.world_from_query[:, :3, 3] - neighbors.world_from_db[:, 0, :3, 3]
+    np.testing.assert_allclose(paper.position_m, np.linalg.norm(nearest, axis=-1), rtol=1e-4)
+    assert robust.position_m.max() < 1e-3
+
+
 def test_table_of_the_university_has_its_scenes(shared_data, tmp_path):
     pairs = shared_data / "aalto_pairs" / "NN_university.txt"
     neighbors = read_neighbor_list(pairs)
