@@ -14,6 +14,7 @@ def run_train(*arguments):
     return run_script("run_train.py", *arguments)
 
 
+@pytest.mark.slow
 def test_own_photographs_end_to_end(tmp_path, rng):
     write_photographs(tmp_path / "photographs", rng)
     result = run_train(

@@ -171,7 +171,13 @@ def compressed(config, num_steps):
 OVERFITTING_STEPS = {"authors": 1000}
 
 
-@pytest.mark.parametrize("variant", pairs_config.VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in OVERFITTING_STEPS else name
+        for name in pairs_config.VARIANTS
+    ],
+)
 def test_a_small_network_overfits_32_pairs(variant, rng):
     config = pairs_config.get_config(variant)
     num_steps = OVERFITTING_STEPS.get(variant, 300)
