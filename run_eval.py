@@ -9,7 +9,7 @@ import pathlib
 
 from absl import flags
 
-from jaxreloc.training import config_flag
+from jaxreloc import config_flag
 from jaxreloc.usage import UsageError, run_script
 
 DEFAULT_OUT = pathlib.Path("runs") / "pretrained"

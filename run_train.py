@@ -9,8 +9,8 @@ import pathlib
 import jax
 from absl import flags
 
+from jaxreloc.config_flag import define_config
 from jaxreloc.training import distributed, train_and_evaluate
-from jaxreloc.training.config_flag import define_config
 from jaxreloc.usage import UsageError, run_script
 
 # JAX_COMPILATION_CACHE_DIR chooses another.

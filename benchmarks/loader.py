@@ -28,7 +28,7 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import ImageFiles
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.training import losses, optimizer, step
-from jaxreloc.training.config_flag import define_config
+from jaxreloc.config_flag import define_config
 from jaxreloc.training.inputs import shard
 from jaxreloc.training.state import create_state
 

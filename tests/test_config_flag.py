@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from configs import pairs
-from jaxreloc.training import config_flag
+from jaxreloc import config_flag
 from jaxreloc.usage import UsageError
 
 FILE = pairs.__file__
