@@ -25,13 +25,13 @@ import numpy as np
 from absl import app, flags
 from flax import jax_utils
 
+from jaxreloc.config_flag import define_config
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import ImageFiles
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.training import losses, optimizer, step
-from jaxreloc.config_flag import define_config
 from jaxreloc.training.inputs import shard
 from jaxreloc.training.state import create_state
 
