@@ -12,17 +12,21 @@ $(VENV)/installed: requirements.txt
 	touch $@
 
 demo: $(VENV)/installed
-	@echo "Rendering rooms, then training the siamese network on pairs of their images ($(DEMO))."
+	@echo "A rendered room that no network has seen, localized without training (ImageNet features, matched)."
+	$(RUN) run_eval.py --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/untrained
+	@echo
+	@echo "The paper's network, trained on pairs of images of other rooms ($(DEMO))."
 	$(RUN) run_train.py --config=configs/pairs.py:quick --workdir=$(DEMO)
 	@echo
 	@echo "New camera paths through rooms that it was trained in (the paper's 7-Scenes protocol)."
 	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=train-000,train-001,train-002
 	@echo
-	@echo "A room that it never saw."
+	@echo "The room that it never saw."
 	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=test-000
 	@echo
-	@echo "What to expect: minutes of training leave the network far behind SIFT; this head needs days of it,"
-	@echo "and reads its answer from pooled features, which do not transfer to rooms it has not seen."
+	@echo "What to expect: the paper's head after minutes of training is far behind SIFT, and needs days of it;"
+	@echo "it reads its answer from pooled features, which do not transfer to rooms it has not seen."
+	@echo "The first table's network reads it from matches, and does."
 
 test: $(VENV)/installed
 	$(RUN) -m pytest
