@@ -1,22 +1,28 @@
 """Evaluates relocalization and prints the table.
 
   python run_eval.py --scene=chess --workdir=DIR
-  python run_eval.py --dataset=posed_images --data_path=PHOTOS --scene=NAME
+  python run_eval.py --scene=all --ground_truth=dslam,sfm
+  python run_eval.py --dataset=posed_images --data_path=PHOTOS --scene=NAME --viz
   python run_eval.py --pairs=NN_university.txt --estimates=FILE
+  python run_eval.py --poses=chess_hloc.txt --truth=chess_test.txt
 """
 
+import dataclasses
 import pathlib
 
 from absl import flags
 
 from jaxreloc import config_flag
-from jaxreloc.usage import UsageError, run_script
+from jaxreloc.usage import UsageError, check_choice, run_script
 
 DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("scene", [], "Scene, or scenes separated by commas; `all` means every one.")
 flags.DEFINE_string("dataset", "seven_scenes", "Dataset that the scene belongs to.")
+flags.DEFINE_list(
+    "ground_truth", [], "Of seven_scenes: dslam (the original, the default), sfm, or both."
+)
 flags.DEFINE_string("data_path", None, "Folder of your own photographs (posed_images).")
 flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared datasets (its default).")
@@ -27,17 +33,26 @@ flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).
 flags.DEFINE_integer("num_neighbors", 5, "Neighbours of each query to use.", lower_bound=1)
 flags.DEFINE_enum("method", "robust", ["robust", "paper"], "Fusion of the relative poses.")
 flags.DEFINE_list("baseline", ["nearest", "sift"], "Rows beside the network's: nearest, sift.")
+flags.DEFINE_bool("viz", False, "Write OUT/report.html: cameras, queries and their matches.")
+flags.DEFINE_string("rerun", None, "Write this .rrd file for the Rerun viewer (an extra).")
 flags.DEFINE_string("pairs", None, "Fuse relative poses of this list of pairs, and no network.")
 flags.DEFINE_string("estimates", None, "The relative poses that a program wrote for --pairs.")
 flags.DEFINE_enum(
     "translation_frame", "world", ["world", "camera"], "Axes of the estimates' translations."
 )
+flags.DEFINE_list("poses", [], "Measure pose files of any program against --truth.")
+flags.DEFINE_list("truth", [], "Files of the true poses, in the order of --poses.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UsageError(f"unknown argument {argv[1]!r}; flags start with --")
-    print(evaluate_estimates() if FLAGS.pairs or FLAGS.estimates else evaluate_network())
+    if FLAGS.pairs or FLAGS.estimates:
+        print(evaluate_estimates())
+    elif FLAGS.poses or FLAGS.truth:
+        print(evaluate_poses())
+    else:
+        evaluate_network()
 
 
 def evaluate_estimates() -> str:
@@ -55,14 +70,25 @@ def evaluate_estimates() -> str:
     )
 
 
-def evaluate_network() -> str:
-    """The table of a trained network beside the baselines."""
+def evaluate_poses() -> str:
+    """The table of absolute poses that another program has written."""
+    from jaxreloc.evaluation import run
+
+    if not (FLAGS.poses and FLAGS.truth):
+        raise UsageError("--poses and --truth belong together; give both")
+    return run.evaluate_pose_files(FLAGS.poses, FLAGS.truth)
+
+
+def evaluate_network() -> None:
+    """Prints the tables of a network beside the baselines, for each ground truth."""
     from jaxreloc.evaluation import run
 
     if not FLAGS.scene:
         raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
     if FLAGS.workdir and FLAGS.checkpoint:
         raise UsageError("--workdir and --checkpoint both name a network; give one of them")
+    if FLAGS.rerun and len(FLAGS.ground_truth) > 1:
+        raise UsageError("--rerun is one recording; give one --ground_truth with it")
     named = FLAGS.workdir or FLAGS.checkpoint
     source = pathlib.Path(named) if named else None
     settings = run.Settings(
@@ -75,9 +101,27 @@ def evaluate_network() -> str:
         fusion_method=FLAGS.method,
         methods=("network", *FLAGS.baseline),
     )
-    out = pathlib.Path(FLAGS.out or (source or DEFAULT_OUT) / "eval" / FLAGS.dataset)
+    views = run.Views(FLAGS.viz, pathlib.Path(FLAGS.rerun) if FLAGS.rerun else None)
     model = FLAGS.config.model if FLAGS.config else None
-    return run.evaluate_network(source, settings, out, model=model)
+    for dataset, out in evaluations():
+        print(f"{dataset}, results in {out}\n")
+        each = dataclasses.replace(settings, dataset=dataset)
+        print(run.evaluate_network(source, each, out, model=model, views=views), end="\n\n")
+
+
+def evaluations() -> list[tuple[str, pathlib.Path]]:
+    """The datasets to evaluate and the folder for the results of each."""
+    from jaxreloc.evaluation.run import GROUND_TRUTHS
+
+    named = pathlib.Path(FLAGS.workdir or FLAGS.checkpoint or DEFAULT_OUT)
+    if not FLAGS.ground_truth:
+        return [(FLAGS.dataset, pathlib.Path(FLAGS.out or named / "eval" / FLAGS.dataset))]
+    if FLAGS.dataset != "seven_scenes":
+        raise UsageError(f"--ground_truth is for seven_scenes, and not for {FLAGS.dataset}; leave it")
+    for truth in FLAGS.ground_truth:
+        check_choice("ground truth", truth, GROUND_TRUTHS)
+    base = pathlib.Path(FLAGS.out or named / "eval" / "seven_scenes")
+    return [(GROUND_TRUTHS[truth], base / truth) for truth in FLAGS.ground_truth]
 
 
 if __name__ == "__main__":

@@ -133,14 +133,41 @@ def load_frames(
     """
     name, variant = _parse_name(dataset)
     if name == "posed_images":
-        frames = read_posed_images(
-            _required_path(data_path), scene=scene, skip_bad_frames=skip_bad_frames
-        )
+        frames = _read_users_folder(data_path, scene, skip_bad_frames)
         return split_frames(frames, split, query_every=query_every)
     if data_path is not None:
         check_choice("dataset that is read from --data_path", dataset, ["seven_scenes"])
         return _read_unpacked_scene(data_path, scene, split, skip_bad_frames)
     return _TFDS_DATASETS[name].open(scene, variant, split, data_dir).frames(scene)
+
+
+def load_database_and_queries(
+    dataset: str,
+    scene: str,
+    *,
+    data_dir: str | pathlib.Path | None = None,
+    data_path: str | pathlib.Path | None = None,
+    skip_bad_frames: bool = False,
+) -> tuple[PosedFrames, PosedFrames]:
+    """Both localization splits of a scene; a user's folder is read, and complained of, once.
+
+    Raises:
+      UsageError: as `load_frames`.
+    """
+    if dataset == "posed_images":
+        frames = _read_users_folder(data_path, scene, skip_bad_frames)
+        return split_frames(frames, "database"), split_frames(frames, "query")
+    return tuple(
+        load_frames(
+            dataset,
+            scene,
+            split,
+            data_dir=data_dir,
+            data_path=data_path,
+            skip_bad_frames=skip_bad_frames,
+        )
+        for split in LOCALIZATION_SPLITS
+    )
 
 
 def load_scenes(
@@ -222,6 +249,14 @@ def _read_unpacked_scene(
     if (folder / scene).is_dir():
         folder = folder / scene
     return read_seven_scenes(folder, split=split, scene=scene, skip_bad_frames=skip_bad_frames)
+
+
+def _read_users_folder(
+    data_path: str | pathlib.Path | None, scene: str, skip_bad_frames: bool
+) -> PosedFrames:
+    return read_posed_images(
+        _required_path(data_path), scene=scene, skip_bad_frames=skip_bad_frames
+    )
 
 
 def _required_path(data_path: str | pathlib.Path | None) -> pathlib.Path:

@@ -1,7 +1,7 @@
 """One evaluation for every caller: queries of a scene through the network and the baselines."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -44,6 +44,7 @@ def evaluate_scene(
     *,
     methods: Sequence[str] = tuple(METHODS),
     progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
+    observe: Callable[[int, Mapping[str, Localization]], None] | None = None,
 ) -> list[MethodResult]:
     """Every query by every method, on the same retrieved images.
 
@@ -51,6 +52,7 @@ def evaluate_scene(
       database: the frames of the localizer's map, whose pictures SIFT reads.
       methods: of METHODS' keys; the results come in its order.
       progress: wraps the iteration over the queries, as tqdm does.
+      observe: is told of each query, by index, what each method made of it.
     """
     methods = [method for method in METHODS if method in methods]
     sift = SiftRelator(database) if "sift" in methods else None
@@ -68,7 +70,11 @@ def evaluate_scene(
         return located
 
     locate(0)  # compiles, so that the first query's time is like the others'
-    located = [locate(i) for i in progress(range(len(queries)))]
+    located = []
+    for i in progress(range(len(queries))):
+        located.append(locate(i))
+        if observe is not None:
+            observe(i, located[-1])
     return [_gather(method, [query[method] for query in located], queries) for method in methods]
 
 

@@ -1,6 +1,7 @@
 """Pictures of a result."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,5 +30,37 @@ def save_top_view(
     plot.set_ylabel(f"world {'xyz'[axes[1]]}, m")
     plot.set_title(f"{queries.scene}: {result.title}")
     plot.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def save_error_curves(path: pathlib.Path, title: str, results: Sequence[MethodResult]) -> None:
+    """The share of the queries whose error is below a threshold, for each method.
+
+    Thresholds are on a logarithmic axis; a failed query is below none.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    position, rotation = figure.subplots(1, 2, sharey=True)
+    for result in results:
+        share = np.arange(len(result.names) + 1) / len(result.names)
+        for plot, errors in (
+            (position, 100 * result.errors.position_m),
+            (rotation, result.errors.rotation_deg),
+        ):
+            found = np.sort(errors[np.isfinite(errors)])
+            plot.step(
+                np.concatenate([[1e-9], found, [1e9]]),
+                np.append(share[: len(found) + 1], share[len(found)]),
+                where="post",
+                label=result.title,
+            )
+    for plot, label, limits in ((position, "cm", (0.3, 1000)), (rotation, "deg", (0.05, 180))):
+        plot.set(xscale="log", xlim=limits, ylim=(0, 1), xlabel=f"error, {label}")
+        plot.grid(alpha=0.3)
+    position.set_ylabel("share of the queries")
+    position.set_title("position")
+    rotation.set_title("rotation")
+    rotation.legend(loc="lower right")
+    figure.suptitle(title)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)

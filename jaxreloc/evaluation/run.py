@@ -1,7 +1,6 @@
 """Evaluation of a saved network on the scenes of a dataset: what run_eval.py does."""
 
 import dataclasses
-import functools
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,15 +9,22 @@ from typing import Any
 import tqdm
 
 from jaxreloc.data import datasets
-from jaxreloc.evaluation import evaluate, plots, results, tables
+from jaxreloc.evaluation import evaluate, metrics, plots, pose_files, published, results, tables
+from jaxreloc.evaluation.report import page, rerun_recording
+from jaxreloc.evaluation.report.content import Cameras, SceneContent
+from jaxreloc.evaluation.report.matchers import SiftMatcher, network_matcher
+from jaxreloc.evaluation.report.recorder import SceneRecorder
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.encoding import encode_frames
-from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.localization.pretrained_network import pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
-from jaxreloc.usage import check_choice
+from jaxreloc.usage import UsageError, check_choice
+
+# The ground truths of 7-Scenes as their evaluator names them, and the dataset that has each.
+GROUND_TRUTHS = {"dslam": "seven_scenes", "sfm": "seven_scenes/sfm"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +38,20 @@ class Settings:
     skip_bad_frames: bool = False
     num_neighbors: int = 5
     fusion_method: str = "robust"
+    min_baseline: float | None = None  # between neighbours; None: as the map suggests
     methods: tuple[str, ...] = tuple(evaluate.METHODS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """What to write to look at, besides the plots."""
+
+    report: bool = False  # report.html
+    recording: pathlib.Path | None = None  # of Rerun
+
+    @property
+    def wanted(self) -> bool:
+        return self.report or self.recording is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +69,12 @@ def evaluate_network(
     out: pathlib.Path,
     *,
     model: Mapping[str, Any] | None = None,
+    views: Views = Views(),
 ) -> str:
-    """Evaluates every scene, writes the result files into `out` and returns the table.
+    """Evaluates every scene, writes the result files into `out` and returns the tables.
 
-    With several scenes there is a table for each, then one that pools their queries.
+    With several scenes there is a table for each, one that pools their queries, and one of medians
+    by scene. On 7-Scenes that one has the published numbers, too.
 
     Args:
       network_path: a workdir or the folder of a saved network; None takes the network that needs
@@ -65,21 +86,53 @@ def evaluate_network(
     """
     for method in settings.methods:
         check_choice("method", method, evaluate.METHODS)
+    if views.recording is not None:
+        rerun_recording.require_package()
     scenes = load_evaluation_scenes(settings)
     trained = None if network_path is None else load_inference_network(network_path, model)
-    by_scene = {
-        scene.name: _evaluate_scene(
-            trained or pretrained_network(scene.database.image_sizes), settings, scene, out
+    by_scene, contents = {}, []
+    for scene in scenes:
+        network = trained or pretrained_network(scene.database.image_sizes)
+        by_scene[scene.name], content = _evaluate_scene(network, settings, scene, out, views)
+        contents += [content] if content else []
+    provenance = dataclasses.asdict(settings) | {"network": str(network_path or "pretrained")}
+    results.write_results(out, by_scene, provenance)
+    blocks = _tables(settings, by_scene)
+    blocks += _write_views(views, out, settings, provenance, contents)
+    if settings.dataset in GROUND_TRUTHS.values():
+        truth = next(key for key, dataset in GROUND_TRUTHS.items() if dataset == settings.dataset)
+        titles = {result.key: result.title for result in next(iter(by_scene.values()))}
+        results.write_evaluator_config(
+            out / "public_evaluator.json", out, list(by_scene), titles, truth=truth
         )
-        for scene in scenes
-    }
-    provenance = {"network": str(network_path or "pretrained")}
-    results.write_results(out, by_scene, dataclasses.asdict(settings) | provenance)
-    blocks = [tables.format_results(name, methods) for name, methods in by_scene.items()]
-    if len(by_scene) > 1:
-        pooled = evaluate.pool(list(by_scene.values()))
-        blocks.append(tables.format_results(f"all {len(by_scene)} scenes", pooled))
     return "\n\n".join(blocks)
+
+
+def evaluate_pose_files(poses: Sequence[str], truths: Sequence[str]) -> str:
+    """The table of pose files of any method against files of the true poses, pair by pair.
+
+    Raises:
+      UsageError: there are not as many of one as of the other, or a file is not what it should be.
+    """
+    if len(poses) != len(truths):
+        raise UsageError(
+            f"--poses has {len(poses)} files and --truth {len(truths)}; give one for each"
+        )
+    summaries = {
+        path: metrics.summarize(pose_files.read_pose_errors(path, truth)[1])
+        for path, truth in zip(poses, truths, strict=True)
+    }
+    table = tables.format_summaries("poses", summaries)
+    if len(poses) > 1:
+        position, rotation = (
+            sum(values) / len(poses)
+            for values in zip(
+                *((s.median_position_m, s.median_rotation_deg) for s in summaries.values()),
+                strict=True,
+            )
+        )
+        table += f"\n\naverage of the medians: {position:.3f} m, {rotation:.2f} deg"
+    return table
 
 
 def load_evaluation_scenes(settings: Settings) -> list[Scene]:
@@ -88,34 +141,112 @@ def load_evaluation_scenes(settings: Settings) -> list[Scene]:
     names = settings.scenes
     if names == ("all",):
         names = datasets.scene_names(settings.dataset, **source)
-    load = functools.partial(
-        datasets.load_frames, settings.dataset, skip_bad_frames=settings.skip_bad_frames, **source
-    )
-    return [Scene(name, load(name, "database"), load(name, "query")) for name in names]
+    return [
+        Scene(
+            name,
+            *datasets.load_database_and_queries(
+                settings.dataset, name, skip_bad_frames=settings.skip_bad_frames, **source
+            ),
+        )
+        for name in names
+    ]
 
 
 def _evaluate_scene(
-    network: InferenceNetwork | MatchNetwork, settings: Settings, scene: Scene, out: pathlib.Path
-) -> Sequence[evaluate.MethodResult]:
+    network: InferenceNetwork | MatchNetwork,
+    settings: Settings,
+    scene: Scene,
+    out: pathlib.Path,
+    views: Views,
+) -> tuple[Sequence[evaluate.MethodResult], SceneContent | None]:
     images = encode_frames(
         scene.database, network, progress=_progress(f"{scene.name}: database", "image")
     )
+    scene_map = SceneMap.from_images(network, images)
     localizer = Localizer(
-        SceneMap.from_images(network, images),
+        scene_map,
         num_neighbors=settings.num_neighbors,
         fusion_method=settings.fusion_method,
     )
+    recorder = _recorder(scene, scene_map, settings) if views.wanted else None
     methods = evaluate.evaluate_scene(
         localizer,
         scene.database,
         scene.queries,
         methods=settings.methods,
         progress=_progress(f"{scene.name}: queries", "query"),
+        observe=recorder and _observer(recorder, scene.queries),
     )
     for method in methods:
         path = out / scene.name / f"{method.key}.png"
         plots.save_top_view(path, scene.database, scene.queries, method)
-    return methods
+    plots.save_error_curves(out / scene.name / "error_curves.png", scene.name, methods)
+    return methods, recorder and recorder.content()
+
+
+def _recorder(scene: Scene, scene_map: SceneMap, settings: Settings) -> SceneRecorder:
+    database = scene.database
+    return SceneRecorder(
+        scene.name,
+        Cameras(
+            database.names, database.world_from_cam, database.intrinsics, database.image_sizes
+        ),
+        database.images,
+        methods={k: title for k, title in evaluate.METHODS.items() if k in settings.methods},
+        matcher=network_matcher(scene_map) or SiftMatcher(database.images, database.intrinsics),
+    )
+
+
+def _observer(recorder: SceneRecorder, queries: PosedFrames):
+    def observe(i: int, located: Mapping[str, Localization]) -> None:
+        recorder.add(
+            queries.names[i],
+            queries.images[i],
+            queries.intrinsics[i],
+            located,
+            truth=queries.world_from_cam[i],
+        )
+
+    return observe
+
+
+def _tables(
+    settings: Settings, by_scene: Mapping[str, Sequence[evaluate.MethodResult]]
+) -> list[str]:
+    blocks = [tables.format_results(name, methods) for name, methods in by_scene.items()]
+    if len(by_scene) > 1:
+        pooled = evaluate.pool(list(by_scene.values()))
+        blocks.append(tables.format_results(f"all {len(by_scene)} scenes", pooled))
+    is_seven_scenes = settings.dataset.partition("/")[0] == "seven_scenes"
+    if is_seven_scenes or len(by_scene) > 1:
+        others = published.SEVEN_SCENES if is_seven_scenes else ()
+        blocks.append(tables.format_medians(by_scene, others))
+    return blocks
+
+
+def _write_views(
+    views: Views,
+    out: pathlib.Path,
+    settings: Settings,
+    provenance: Mapping[str, Any],
+    contents: Sequence[SceneContent],
+) -> list[str]:
+    """Writes what `views` wants and returns a line that says where."""
+    lines = []
+    if views.report:
+        path = out / "report.html"
+        shown = {name: _shown(value) for name, value in provenance.items() if value}
+        names = ", ".join(content.name for content in contents)
+        page.write_report(path, f"{settings.dataset}: {names}", contents, settings=shown)
+        lines.append(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    if views.recording is not None:
+        rerun_recording.write_recording(views.recording, contents)
+        lines.append(f"{views.recording}: open it with `rerun {views.recording}`")
+    return ["\n".join(lines)] if lines else []
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _progress(label: str, unit: str):

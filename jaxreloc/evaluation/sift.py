@@ -57,30 +57,38 @@ def match(a: SiftFeatures, b: SiftFeatures) -> np.ndarray:
     return np.stack([index[kept], best[kept]], axis=1)
 
 
-def relative_pose(db: SiftFeatures, query: SiftFeatures) -> Float[np.ndarray, "4 4"] | None:
-    """`db_from_query` with a translation of length 1, or None under MIN_INLIERS inliers.
+@dataclasses.dataclass(frozen=True)
+class SiftRelation:
+    """The matches of a pair on both normalised planes, and the relative pose that they give."""
 
-    An essential matrix knows the translation's direction only.
-    """
+    x_query: Float[np.ndarray, "m 2"]
+    x_db: Float[np.ndarray, "m 2"]
+    inliers: Bool[np.ndarray, "m"]  # of the essential matrix, in front of both cameras
+    db_from_query: Float[np.ndarray, "4 4"] | None  # |t| = 1; None under MIN_INLIERS inliers
+
+
+def relate(db: SiftFeatures, query: SiftFeatures) -> SiftRelation:
+    """Matches and relative pose; an essential matrix knows the translation's direction only."""
     pairs = match(query, db)
-    if len(pairs) < MIN_INLIERS:
-        return None
     x_query, x_db = query.points[pairs[:, 0]], db.points[pairs[:, 1]]
+    none = np.zeros(len(pairs), bool)
+    if len(pairs) < MIN_INLIERS:
+        return SiftRelation(x_query, x_db, none, None)
     threshold = THRESHOLD_PX / np.mean([query.focal_px, db.focal_px])
-    essential, inliers = cv2.findEssentialMat(
+    essential, mask = cv2.findEssentialMat(
         x_query, x_db, np.eye(3), method=cv2.RANSAC, prob=0.999, threshold=threshold
     )
     if essential is None or essential.shape[0] < 3:
-        return None
-    count, rotation, translation, _ = cv2.recoverPose(
-        essential[:3], x_query, x_db, np.eye(3), mask=inliers
+        return SiftRelation(x_query, x_db, none, None)
+    count, rotation, translation, mask = cv2.recoverPose(
+        essential[:3], x_query, x_db, np.eye(3), mask=mask
     )
     if count < MIN_INLIERS:
-        return None
+        return SiftRelation(x_query, x_db, none, None)
     pose = np.eye(4)
     pose[:3, :3] = rotation
     pose[:3, 3] = translation[:, 0]
-    return pose
+    return SiftRelation(x_query, x_db, mask[:, 0] > 0, pose)
 
 
 class SiftRelator:
@@ -102,7 +110,8 @@ class SiftRelator:
         """`db_from_query` of each neighbour; those without enough inliers are not valid."""
         self.prefetch(query.neighbors)
         features = extract(query.image, query.intrinsics)
-        poses = [relative_pose(self._features[int(i)], features) for i in query.neighbors]
+        relations = [relate(self._features[int(i)], features) for i in query.neighbors]
+        poses = [relation.db_from_query for relation in relations]
         valid = np.array([pose is not None for pose in poses])
         matrices = np.stack([np.eye(4) if pose is None else pose for pose in poses])
         return jaxlie.SE3.from_matrix(jnp.asarray(matrices, jnp.float32)), valid

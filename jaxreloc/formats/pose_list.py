@@ -86,8 +86,8 @@ def write_evaluation_poses(path: str | pathlib.Path, poses: EvaluationPoses) -> 
         values = [*quaternion_wxyz(cam_from_world), *cam_from_world[:3, 3]]
         if poses.focal_px is not None:
             values.append(poses.focal_px[index])
-        lines.append(" ".join([name, *(repr(float(value)) for value in values)]))
-    write_text(path, "\n".join(lines) + "\n")
+        lines.append(" ".join([name, *(repr(float(value)) for value in values)]) + "\n")
+    write_text(path, "".join(lines))
 
 
 def read_csv(

@@ -26,7 +26,8 @@ def planted_features(rng, n=300, outliers=0.3):
 
 def test_planted_pose_is_found_among_outliers(rng):
     db, query, truth = planted_features(rng)
-    pose = sift.relative_pose(db, query)
+    relation = sift.relate(db, query)
+    pose = relation.db_from_query
     angle = (Rotation.from_matrix(pose[:3, :3]).inv() * Rotation.from_matrix(truth[:3, :3])).magnitude()
     direction = truth[:3, 3] / np.linalg.norm(truth[:3, 3])
     assert np.rad2deg(angle) < 0.5
@@ -44,14 +45,15 @@ def test_match_is_mutual_and_passes_the_ratio_test(rng):
 
 def test_too_few_matches_give_none(rng):
     db, query, _ = planted_features(rng, n=sift.MIN_INLIERS - 1)
-    assert sift.relative_pose(db, query) is None
+    relation = sift.relate(db, query)
+    assert relation.db_from_query is None and not relation.inliers.any()
 
 
 @pytest.mark.parametrize("value", [0, 128])
 def test_blank_image_has_no_features_and_no_pose(value):
     blank = sift.extract(np.full((480, 640, 3), value, np.uint8), INTRINSICS)
     assert blank.points.shape == (0, 2) and blank.descriptors.shape == (0, 128)
-    assert sift.relative_pose(blank, blank) is None
+    assert sift.relate(blank, blank).db_from_query is None
 
 
 def test_points_are_on_the_normalised_plane_of_the_pixel_centre_convention():

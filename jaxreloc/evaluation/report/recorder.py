@@ -1,0 +1,134 @@
+"""Gathers what a report shows of a scene while its queries are being localized."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from jaxreloc.evaluation.report.content import (
+    Cameras,
+    Estimates,
+    QueryPictures,
+    SceneContent,
+)
+from jaxreloc.evaluation.report.matchers import Matcher
+from jaxreloc.localization.localizer import Localization
+
+MAX_PICTURED_QUERIES = 48
+THUMBNAIL_SIDE = 400
+JPEG_QUALITY = 82
+
+
+class SceneRecorder:
+    """Takes queries one by one, any number of them; keeps the pictures of every k-th.
+
+    Args:
+      name: the scene's.
+      database: the cameras of the map.
+      db_images: their pictures, or JPEG thumbnails (bytes or files); read when needed.
+      methods: titles by key, in the order in which they are shown.
+      matcher: finds the matches to draw; None draws none.
+      max_pictured: k grows so that at most so many queries come with pictures.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database: Cameras,
+        db_images: Sequence[UInt8[np.ndarray, "h w 3"] | bytes | pathlib.Path],
+        *,
+        methods: Mapping[str, str],
+        matcher: Matcher | None,
+        max_pictured: int = MAX_PICTURED_QUERIES,
+    ):
+        self._name = name
+        self._database = database
+        self._db_images = db_images
+        self._methods = methods
+        self._matcher = matcher
+        self._max_pictured = max_pictured
+        self._step = 1
+        self._queries: list[tuple[str, np.ndarray, tuple[int, int], np.ndarray | None]] = []
+        self._located: list[Mapping[str, Localization]] = []
+        self._pictures: dict[int, QueryPictures] = {}
+
+    def add(
+        self,
+        name: str,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"],
+        located: Mapping[str, Localization],
+        *,
+        truth: Float[np.ndarray, "4 4"] | None = None,
+    ) -> None:
+        """One query and what each method made of it; `truth` is `world_from_query`."""
+        index = len(self._queries)
+        self._queries.append((name, intrinsics, (image.shape[1], image.shape[0]), truth))
+        self._located.append(located)
+        if index % self._step == 0:
+            self._pictures[index] = self._picture(image, intrinsics, located)
+        if len(self._pictures) > self._max_pictured:
+            self._step *= 2
+            kept = {i: p for i, p in self._pictures.items() if i % self._step == 0}
+            self._pictures = kept
+
+    def content(self) -> SceneContent:
+        """All that was added so far."""
+        names, intrinsics, sizes, truths = zip(*self._queries, strict=True)
+        known = all(truth is not None for truth in truths)
+        shown = {i for pictures in self._pictures.values() for i in pictures.neighbors}
+        return SceneContent(
+            name=self._name,
+            database=self._database,
+            queries=Cameras(
+                names=names,
+                world_from_cam=np.stack(truths) if known else None,
+                intrinsics=np.stack(intrinsics),
+                image_sizes=np.array(sizes),
+            ),
+            estimates={key: self._estimates(key) for key in self._methods},
+            pictures=dict(self._pictures),
+            db_thumbnails={i: _jpeg(self._db_images[i]) for i in sorted(shown)},
+            matched_by=self._matcher.name if self._matcher else "",
+        )
+
+    def _estimates(self, method: str) -> Estimates:
+        located = [each[method] for each in self._located]
+        return Estimates(
+            title=self._methods[method],
+            world_from_query=np.stack([x.world_from_query for x in located]),
+            success=np.array([x.success for x in located]),
+            agreeing=tuple(x.location_inliers for x in located),
+            position_std=np.array([_worst_std(x.position_covariance) for x in located]),
+        )
+
+    def _picture(
+        self,
+        image: np.ndarray,
+        intrinsics: np.ndarray,
+        located: Mapping[str, Localization],
+    ) -> QueryPictures:
+        neighbors = next(iter(located.values())).neighbors
+        matches = self._matcher(image, intrinsics, neighbors) if self._matcher else None
+        return QueryPictures(_jpeg(image), tuple(map(int, neighbors)), matches)
+
+
+def _worst_std(covariance: Float[np.ndarray, "3 3"]) -> float:
+    if not np.isfinite(covariance).all():
+        return np.inf
+    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(covariance)[-1])))
+
+
+def _jpeg(image: UInt8[np.ndarray, "h w 3"] | bytes | pathlib.Path) -> bytes:
+    if isinstance(image, pathlib.Path):
+        return image.read_bytes()
+    if isinstance(image, bytes):
+        return image
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
