@@ -31,6 +31,13 @@ flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of
 config_flag.define_config()
 flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).")
 flags.DEFINE_integer("num_neighbors", 5, "Neighbours of each query to use.", lower_bound=1)
+flags.DEFINE_float(
+    "min_baseline",
+    None,
+    "Distance that neighbours keep from each other, in the poses' unit; 0 takes the most similar "
+    "ones, none given a share of the scene's extent.",
+    lower_bound=0.0,
+)
 flags.DEFINE_enum("method", "robust", ["robust", "paper"], "Fusion of the relative poses.")
 flags.DEFINE_list("baseline", ["nearest", "sift"], "Rows beside the network's: nearest, sift.")
 flags.DEFINE_bool("viz", False, "Write OUT/report.html: cameras, queries and their matches.")
@@ -47,6 +54,8 @@ flags.DEFINE_list("truth", [], "Files of the true poses, in the order of --poses
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UsageError(f"unknown argument {argv[1]!r}; flags start with --")
+    if (FLAGS.viz or FLAGS.rerun) and not FLAGS.scene:
+        raise UsageError("--viz and --rerun show the queries of a scene; name it by --scene")
     if FLAGS.pairs or FLAGS.estimates:
         print(evaluate_estimates())
     elif FLAGS.poses or FLAGS.truth:
@@ -82,6 +91,7 @@ def evaluate_poses() -> str:
 def evaluate_network() -> None:
     """Prints the tables of a network beside the baselines, for each ground truth."""
     from jaxreloc.evaluation import run
+    from jaxreloc.evaluation.report.views import Views
 
     if not FLAGS.scene:
         raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
@@ -99,13 +109,15 @@ def evaluate_network() -> None:
         skip_bad_frames=FLAGS.skip_bad_frames,
         num_neighbors=FLAGS.num_neighbors,
         fusion_method=FLAGS.method,
+        min_baseline=FLAGS.min_baseline,
         methods=("network", *FLAGS.baseline),
     )
-    views = run.Views(FLAGS.viz, pathlib.Path(FLAGS.rerun) if FLAGS.rerun else None)
+    recording = pathlib.Path(FLAGS.rerun) if FLAGS.rerun else None
     model = FLAGS.config.model if FLAGS.config else None
     for dataset, out in evaluations():
         print(f"{dataset}, results in {out}\n")
         each = dataclasses.replace(settings, dataset=dataset)
+        views = Views(out / "report.html" if FLAGS.viz else None, recording)
         print(run.evaluate_network(source, each, out, model=model, views=views), end="\n\n")
 
 
@@ -117,7 +129,7 @@ def evaluations() -> list[tuple[str, pathlib.Path]]:
     if not FLAGS.ground_truth:
         return [(FLAGS.dataset, pathlib.Path(FLAGS.out or named / "eval" / FLAGS.dataset))]
     if FLAGS.dataset != "seven_scenes":
-        raise UsageError(f"--ground_truth is for seven_scenes, and not for {FLAGS.dataset}; leave it")
+        raise UsageError(f"--ground_truth is for seven_scenes, not for {FLAGS.dataset}; leave it")
     for truth in FLAGS.ground_truth:
         check_choice("ground truth", truth, GROUND_TRUTHS)
     base = pathlib.Path(FLAGS.out or named / "eval" / "seven_scenes")

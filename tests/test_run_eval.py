@@ -1,6 +1,8 @@
 """run_eval.py as a user runs it: the table, the files, and what it says to mistakes."""
 
+import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,14 +34,21 @@ def edit_transforms(folder, edit):
     (folder / "transforms.json").write_text(json.dumps(content))
 
 
+def distort(folder):
+    edit_transforms(folder, lambda content: content.update(k1=0.01))
+
+
 def own_photographs(folder, workdir):
     return ("--dataset=posed_images", f"--data_path={folder}", "--scene=mine", f"--workdir={workdir}")
 
 
 def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
     out = tmp_path / "results"
-    result = run_eval(*own_photographs(photographs, workdir), f"--out={out}")
+    distort(photographs)
+    result = run_eval(*own_photographs(photographs, workdir), f"--out={out}", "--viz")
     assert result.returncode == 0, result.stderr
+    assert result.stderr.count("lens distortion") == 1
+    assert f"{out}/report.html" in result.stdout
     for title in METHODS.values():
         assert title in result.stdout
     metrics = json.loads((out / "metrics.json").read_text())
@@ -52,6 +61,16 @@ def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
     for line in lines:
         assert np.linalg.norm([float(x) for x in line.split()[1:5]]) == pytest.approx(1, abs=1e-5)
     assert (out / "mine" / "network.png").stat().st_size > 1000
+    assert (out / "mine" / "error_curves.png").stat().st_size > 1000
+    with open(out / "mine" / "errors.csv", newline="") as file:
+        errors = [float(row["nearest_position_m"]) for row in csv.DictReader(file)]
+    assert nearest["median_position_m"] == pytest.approx(np.median(errors))
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', (out / "report.html").read_text())[1])
+    (scene,) = shown["scenes"]
+    assert (len(scene["database"]["names"]), len(scene["queries"]["names"])) == (10, 2)
+    assert [method["key"] for method in scene["methods"]] == list(METHODS)
+    assert scene["methods"][0]["positionErrors"] == pytest.approx(errors, rel=1e-5)
+    assert scene["matchedBy"] == "SIFT" and set(scene["pictures"]) == {"0", "1"}
 
 
 def test_wrong_names_list_the_right_ones(workdir):
@@ -68,6 +87,13 @@ def test_wrong_names_list_the_right_ones(workdir):
     )
 
 
+def test_ground_truths_are_of_seven_scenes(workdir):
+    chosen = (f"--workdir={workdir}", "--scene=chess", "--ground_truth=dslam,slam")
+    assert_fails(run_eval(*chosen), "slam", "dslam", "sfm")
+    other = (f"--workdir={workdir}", "--scene=a", "--dataset=posed_images", "--ground_truth=sfm")
+    assert_fails(run_eval(*other), "--ground_truth", "seven_scenes", "posed_images")
+
+
 def test_absent_dataset_says_how_to_get_it(workdir, tmp_path):
     arguments = ("--scene=chess", f"--workdir={workdir}", f"--data_dir={tmp_path}")
     assert_fails(run_eval(*arguments), "seven_scenes")
@@ -78,6 +104,8 @@ def test_missing_or_doubled_arguments(photographs, workdir, tmp_path):
     both = (f"--workdir={workdir}", f"--checkpoint={workdir}")
     assert_fails(run_eval("--scene=chess", *both), "--workdir", "--checkpoint")
     assert_fails(run_eval("--pairs=list.txt"), "--estimates")
+    assert_fails(run_eval("--poses=poses.txt"), "--truth")
+    assert_fails(run_eval("--poses=poses.txt", "--truth=truth.txt"), "poses.txt", "cannot be read")
     untrained = own_photographs(photographs, tmp_path)
     assert_fails(run_eval(*untrained), str(tmp_path), "run_train.py")
 

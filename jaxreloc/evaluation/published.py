@@ -24,7 +24,7 @@ class PublishedResult:
 
     Attributes:
       method: its name in tables.
-      trained_on: "scene" (a network for each scene), "dataset" (one network, trained on the training
+      trained_on: "scene" (a network for each scene), "dataset" (one network for the training
         sequences of all seven), "elsewhere" (no image of the dataset).
       reference: the publication.
       source: where the numbers were read.

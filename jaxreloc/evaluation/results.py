@@ -51,11 +51,17 @@ def write_results(
         for scene, results in scenes.items()
     }
     document = {"settings": dict(settings), "scenes": metrics}
-    files.write_text(folder / "metrics.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    files.write_text(folder / "metrics.json", text)
 
 
 def write_evaluator_config(
-    path: pathlib.Path, folder: pathlib.Path, scenes: Sequence[str], methods: Mapping[str, str], *, truth: str
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    scenes: Sequence[str],
+    methods: Mapping[str, str],
+    *,
+    truth: str,
 ) -> None:
     """A config with which the public evaluator of 7-Scenes measures the pose files of `folder`.
 

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tqdm
 
 from jaxreloc.data import datasets
 from jaxreloc.evaluation import evaluate, metrics, plots, pose_files, published, results, tables
-from jaxreloc.evaluation.report import page, rerun_recording
 from jaxreloc.evaluation.report.content import Cameras, SceneContent
 from jaxreloc.evaluation.report.matchers import SiftMatcher, network_matcher
-from jaxreloc.evaluation.report.recorder import SceneRecorder
+from jaxreloc.evaluation.report.recorder import MAX_PICTURED_QUERIES, SceneRecorder
+from jaxreloc.evaluation.report.views import Views
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localization, Localizer
@@ -43,18 +44,6 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Views:
-    """What to write to look at, besides the plots."""
-
-    report: bool = False  # report.html
-    recording: pathlib.Path | None = None  # of Rerun
-
-    @property
-    def wanted(self) -> bool:
-        return self.report or self.recording is not None
-
-
-@dataclasses.dataclass(frozen=True)
 class Scene:
     """A scene's two sides."""
 
@@ -80,25 +69,31 @@ def evaluate_network(
       network_path: a workdir or the folder of a saved network; None takes the network that needs
         no training (`pretrained_network`).
       model: `config.model` that the network has to fit, if the caller insists on one.
+      views: to write besides.
 
     Raises:
       UsageError: a name, file or network is not what it should be.
     """
     for method in settings.methods:
         check_choice("method", method, evaluate.METHODS)
-    if views.recording is not None:
-        rerun_recording.require_package()
+    views.check()
     scenes = load_evaluation_scenes(settings)
+    _make_folder(out)
+    max_pictured = max(1, MAX_PICTURED_QUERIES // len(scenes)) if views.wanted else 0
     trained = None if network_path is None else load_inference_network(network_path, model)
     by_scene, contents = {}, []
     for scene in scenes:
         network = trained or pretrained_network(scene.database.image_sizes)
-        by_scene[scene.name], content = _evaluate_scene(network, settings, scene, out, views)
+        evaluated = _evaluate_scene(network, settings, scene, out, max_pictured)
+        by_scene[scene.name], content = evaluated
         contents += [content] if content else []
     provenance = dataclasses.asdict(settings) | {"network": str(network_path or "pretrained")}
     results.write_results(out, by_scene, provenance)
     blocks = _tables(settings, by_scene)
-    blocks += _write_views(views, out, settings, provenance, contents)
+    if contents:
+        title = f"{settings.dataset}: {', '.join(by_scene)}"
+        shown = {name: _shown(value) for name, value in provenance.items() if value}
+        blocks.append("\n".join(views.write(title, contents, shown)))
     if settings.dataset in GROUND_TRUTHS.values():
         truth = next(key for key, dataset in GROUND_TRUTHS.items() if dataset == settings.dataset)
         titles = {result.key: result.title for result in next(iter(by_scene.values()))}
@@ -124,12 +119,8 @@ def evaluate_pose_files(poses: Sequence[str], truths: Sequence[str]) -> str:
     }
     table = tables.format_summaries("poses", summaries)
     if len(poses) > 1:
-        position, rotation = (
-            sum(values) / len(poses)
-            for values in zip(
-                *((s.median_position_m, s.median_rotation_deg) for s in summaries.values()),
-                strict=True,
-            )
+        position, rotation = np.mean(
+            [(s.median_position_m, s.median_rotation_deg) for s in summaries.values()], axis=0
         )
         table += f"\n\naverage of the medians: {position:.3f} m, {rotation:.2f} deg"
     return table
@@ -138,7 +129,7 @@ def evaluate_pose_files(poses: Sequence[str], truths: Sequence[str]) -> str:
 def load_evaluation_scenes(settings: Settings) -> list[Scene]:
     """Database and queries of the scenes; pictures are not read yet."""
     source = {"data_dir": settings.data_dir, "data_path": settings.data_path}
-    names = settings.scenes
+    names = tuple(dict.fromkeys(settings.scenes))
     if names == ("all",):
         names = datasets.scene_names(settings.dataset, **source)
     return [
@@ -152,12 +143,22 @@ def load_evaluation_scenes(settings: Settings) -> list[Scene]:
     ]
 
 
+def _make_folder(out: pathlib.Path) -> None:
+    """So that a folder that cannot be written is known before the work and not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: cannot be made ({error.strerror}); --out names another folder"
+        ) from error
+
+
 def _evaluate_scene(
     network: InferenceNetwork | MatchNetwork,
     settings: Settings,
     scene: Scene,
     out: pathlib.Path,
-    views: Views,
+    max_pictured: int,
 ) -> tuple[Sequence[evaluate.MethodResult], SceneContent | None]:
     images = encode_frames(
         scene.database, network, progress=_progress(f"{scene.name}: database", "image")
@@ -167,8 +168,9 @@ def _evaluate_scene(
         scene_map,
         num_neighbors=settings.num_neighbors,
         fusion_method=settings.fusion_method,
+        min_baseline=settings.min_baseline,
     )
-    recorder = _recorder(scene, scene_map, settings) if views.wanted else None
+    recorder = _recorder(scene, scene_map, settings, max_pictured) if max_pictured else None
     methods = evaluate.evaluate_scene(
         localizer,
         scene.database,
@@ -184,7 +186,9 @@ def _evaluate_scene(
     return methods, recorder and recorder.content()
 
 
-def _recorder(scene: Scene, scene_map: SceneMap, settings: Settings) -> SceneRecorder:
+def _recorder(
+    scene: Scene, scene_map: SceneMap, settings: Settings, max_pictured: int
+) -> SceneRecorder:
     database = scene.database
     return SceneRecorder(
         scene.name,
@@ -194,6 +198,7 @@ def _recorder(scene: Scene, scene_map: SceneMap, settings: Settings) -> SceneRec
         database.images,
         methods={k: title for k, title in evaluate.METHODS.items() if k in settings.methods},
         matcher=network_matcher(scene_map) or SiftMatcher(database.images, database.intrinsics),
+        max_pictured=max_pictured,
     )
 
 
@@ -222,27 +227,6 @@ def _tables(
         others = published.SEVEN_SCENES if is_seven_scenes else ()
         blocks.append(tables.format_medians(by_scene, others))
     return blocks
-
-
-def _write_views(
-    views: Views,
-    out: pathlib.Path,
-    settings: Settings,
-    provenance: Mapping[str, Any],
-    contents: Sequence[SceneContent],
-) -> list[str]:
-    """Writes what `views` wants and returns a line that says where."""
-    lines = []
-    if views.report:
-        path = out / "report.html"
-        shown = {name: _shown(value) for name, value in provenance.items() if value}
-        names = ", ".join(content.name for content in contents)
-        page.write_report(path, f"{settings.dataset}: {names}", contents, settings=shown)
-        lines.append(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
-    if views.recording is not None:
-        rerun_recording.write_recording(views.recording, contents)
-        lines.append(f"{views.recording}: open it with `rerun {views.recording}`")
-    return ["\n".join(lines)] if lines else []
 
 
 def _shown(value: Any) -> str:

@@ -1,14 +1,18 @@
 """COLMAP sparse models, text and binary.
 
 An image's pose is `cam_from_world`; the principal point counts from the corner of the top-left
-pixel. Reading and binary writing go through pycolmap.
+pixel. Reading and binary writing go through pycolmap, which is imported only then: its import has
+SIGTERM answered with a native stack trace.
 """
 
 import pathlib
+import signal
 import tempfile
+import threading
+import types
+import typing
 
 import numpy as np
-import pycolmap
 from absl import logging
 
 from jaxreloc.files import write_text
@@ -17,6 +21,9 @@ from jaxreloc.formats.collector import FrameCollector
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
 from jaxreloc.usage import UsageError
+
+if typing.TYPE_CHECKING:
+    import pycolmap
 
 MODEL_FILES = ("images.bin", "images.txt")
 MODEL_FOLDERS = (".", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
@@ -49,7 +56,7 @@ def read_colmap(
     project = pathlib.Path(path)
     model = _find_model(project)
     try:
-        reconstruction = pycolmap.Reconstruction(model)
+        reconstruction = _import_pycolmap().Reconstruction(model)
     except (ValueError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
@@ -87,7 +94,7 @@ def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool 
         with tempfile.TemporaryDirectory() as text:
             write_colmap(text, frames)
             pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-            pycolmap.Reconstruction(text).write_binary(path)
+            _import_pycolmap().Reconstruction(text).write_binary(path)
         return
     path = pathlib.Path(path)
     camera_ids: dict[str, int] = {}
@@ -107,6 +114,15 @@ def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool 
     write_text(path / "cameras.txt", "\n".join(camera_lines) + "\n")
     write_text(path / "images.txt", "\n".join(image_lines) + "\n")
     write_text(path / "points3D.txt", "")
+
+
+def _import_pycolmap() -> types.ModuleType:
+    """pycolmap, with SIGTERM left as it was."""
+    import pycolmap
+
+    if threading.current_thread() is threading.main_thread():  # only there may it be set
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+    return pycolmap
 
 
 def _find_model(project: pathlib.Path) -> pathlib.Path:
@@ -134,7 +150,7 @@ def _find_images(project: pathlib.Path, model: pathlib.Path, name: str) -> pathl
     )
 
 
-def _camera(camera: pycolmap.Camera, source: str) -> Camera:
+def _camera(camera: "pycolmap.Camera", source: str) -> Camera:
     model = camera.model_name
     if model not in _PERSPECTIVE | _FISHEYE:
         raise UsageError(

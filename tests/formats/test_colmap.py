@@ -1,5 +1,9 @@
 import dataclasses
+import pathlib
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pycolmap
@@ -140,3 +144,17 @@ def test_quaternion_is_cam_from_world(tmp_path):
     world_from_cam = read_colmap(tmp_path).world_from_cam[0]
     np.testing.assert_allclose(world_from_cam @ [0, 0, 2, 1], [0, 0, 0, 1], atol=1e-15)
     np.testing.assert_allclose(world_from_cam @ [0, 1, 0, 1], [2, 0, -1, 1], atol=1e-15)
+
+
+def test_reading_a_model_leaves_sigterm_as_it_was(tmp_path, rng):
+    """In a process of its own: a native handler cannot be seen from Python."""
+    write_colmap(tmp_path, frames_with_pictures(rng, tmp_path))
+    program = (
+        "import os, signal, sys\n"
+        "from jaxreloc.formats.colmap import read_colmap\n"
+        f"read_colmap({str(tmp_path)!r})\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    assert result.returncode == -signal.SIGTERM and result.stderr == ""

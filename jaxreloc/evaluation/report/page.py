@@ -145,7 +145,7 @@ def _picture(scene: SceneContent, index: int, pictures: QueryPictures) -> dict[s
 
 
 def _matches(pair: PairMatches, query_size: np.ndarray, db_size: np.ndarray) -> dict[str, Any]:
-    """Counts, and evenly chosen matches as `xq yq xd yd` in ten-thousandths of the images' sides."""
+    """Counts, and evenly chosen matches `xq yq xd yd` in ten-thousandths of the images' sides."""
     relative = np.hstack([(pair.query_px + 0.5) / query_size, (pair.db_px + 0.5) / db_size])
     points = np.rint(1e4 * relative).astype(int)
 

@@ -63,7 +63,7 @@ def scene(
     database, queries = cameras(rng, num_database, "db"), cameras(rng, num_queries, "query")
     found = {
         key: estimates(rng, queries, title, failed)
-        for key, title, failed in (("nearest", "most similar", 0), ("network", "network", num_failed))
+        for key, title, failed in (("nearest", "similar", 0), ("network", "network", num_failed))
     }
     pictures = {}
     for i in range(num_queries):

@@ -134,8 +134,8 @@ def test_a_click_on_the_map_chooses_the_query_there(rng, show):
 
 
 def test_scenes_dark_and_narrow(rng, show):
-    scenes = [planted.scene(rng, name="hall"), planted.scene(rng, name="<i>attic</i>", num_database=20)]
-    browser = show(scenes, width=390, dark=True)
+    attic = planted.scene(rng, name="<i>attic</i>", num_database=20)
+    browser = show([planted.scene(rng, name="hall"), attic], width=390, dark=True)
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 19, 25)"
     assert browser.evaluate("document.documentElement.scrollWidth") <= 390
     browser.evaluate(
