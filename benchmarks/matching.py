@@ -24,7 +24,7 @@ from absl import app, flags
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from jaxreloc.models import build, convolution
-from jaxreloc.models.matching import correlation, descriptors, rays
+from jaxreloc.models.matching import correlation, descriptors, rays, refinement
 from jaxreloc.models.matching.correlation import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
 from tfds_builders.synthetic_rooms.generation import render_room
@@ -208,10 +208,15 @@ def main(argv: list[str]) -> None:
     def match_restored(query, db):
         return correlation.match(descriptors.restore(query), descriptors.restore(db))
 
+    def match_refined(query, db):
+        query, db = descriptors.restore(query), descriptors.restore(db)
+        return refinement.refine(correlation.match(query, db), query.detail, db.detail)
+
     rows = {
         "all pairs": measure(match_all_pairs, pairs),
         "coarse to fine": measure(correlation.match, pairs),
         "coarse to fine, 8 bits": measure(match_restored, eight_bits),
+        "coarse to fine, 8 bits, refined": measure(match_refined, eight_bits),
     }
     print(tabulate.tabulate([{"": n, **row} for n, row in rows.items()], headers="keys", floatfmt=".3g"))
     ratio = rows["all pairs"]["ms for 5 pairs"] / rows["coarse to fine, 8 bits"]["ms for 5 pairs"]

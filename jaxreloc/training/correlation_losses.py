@@ -14,9 +14,12 @@ The pose's parts count for pairs that overlap; nothing can be said of the others
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 from jaxtyping import Array, Bool, Float
 
@@ -32,6 +35,24 @@ class CorrelationLoss:
     direction: float = 0.5
     spread: float = 0.1
     overlap: float = 0.2
+
+    part_names: ClassVar[tuple[str, ...]] = (
+        "translation",
+        "direction",
+        "rotation",
+        "spread_t",
+        "spread_rotation",
+        "overlap",
+    )
+
+    def init(self) -> dict[str, Float[Array, ""]]:
+        """The loss's own parameters: none."""
+        return {}
+
+    def of_batch(self, own: dict, pose: RelativePose, batch: Mapping[str, Array]):
+        """The loss of a batch of matched pairs; see `__call__`."""
+        del own
+        return self(pose, batch["db_from_query"], batch["overlaps"])
 
     def __call__(
         self,
@@ -71,6 +92,11 @@ class CorrelationLoss:
             "overlap": self.overlap,
         }
         return sum(weights[name] * x for name, x in parts.items()), parts
+
+
+def build_loss(config: ml_collections.ConfigDict) -> CorrelationLoss:
+    """The loss that `config.loss` describes."""
+    return CorrelationLoss(**config.to_dict())
 
 
 def spread_loss(error: Float[Array, "B"], log_std: Float[Array, "B"]) -> Float[Array, "B"]:

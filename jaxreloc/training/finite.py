@@ -10,6 +10,7 @@ from flax import jax_utils
 
 from jaxreloc import files
 from jaxreloc.training.inputs import PairSet
+from jaxreloc.training.matched_inputs import MatchedSet
 from jaxreloc.usage import UsageError
 
 NAMES_SHOWN = 4
@@ -27,7 +28,7 @@ class FiniteWatch:
 
     def __init__(
         self,
-        pairs: PairSet,
+        pairs: PairSet | MatchedSet,
         report: pathlib.Path,
         last_checkpoint: Callable[[], pathlib.Path | None],
     ):

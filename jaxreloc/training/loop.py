@@ -12,9 +12,19 @@ import numpy as np
 from flax import jax_utils
 
 from jaxreloc.models import build_network, first_variables, saved_network
-from jaxreloc.training import distributed, inputs, losses, optimizer, record, step
+from jaxreloc.training import (
+    correlation_losses,
+    distributed,
+    inputs,
+    losses,
+    matched_inputs,
+    optimizer,
+    record,
+    step,
+)
 from jaxreloc.training.checkpoints import Checkpoints
 from jaxreloc.training.finite import FiniteWatch
+from jaxreloc.training.match_augmentation import MatchAugmentation
 from jaxreloc.training.progress import Progress
 from jaxreloc.training.state import TrainState, create_state
 from jaxreloc.training.stopping import StopRequest
@@ -73,19 +83,28 @@ class _Run:
             record.write_environment(workdir)
         self._progress = Progress(config.num_steps, config.batch_size, shown=self._is_first)
 
-        self._train, self._validation = inputs.load_pairs(config)
+        trains_on_matches = "sources" in config.data
+        if trains_on_matches:
+            sets = matched_inputs.load_matched_pairs(config, self._progress.say)
+        else:
+            sets = inputs.load_pairs(config)
+        self._train, self._validation = sets
         self._progress.say(
             f"{len(self._train.pairs)} training pairs of {len(self._train.scenes)} scenes, "
             f"{len(self._validation.pairs)} validation pairs of {len(self._validation.scenes)}"
         )
 
         network = build_network(config.model, axis_name=step.AXIS)
-        loss = losses.build_loss(config.loss)
+        loss = (correlation_losses if trains_on_matches else losses).build_loss(config.loss)
         transformation, self._schedule = optimizer.build_optimizer(
             config.optimizer, config.num_steps
         )
         self._train_step = step.make_train_step(
-            network, loss, transformation, accumulation=config.accumulation
+            network,
+            loss,
+            transformation,
+            accumulation=config.accumulation,
+            augmentation=MatchAugmentation(**config.data.augmentation) if trains_on_matches else None,
         )
         self._validation_step = step.make_validation_step(network, loss)
 
@@ -142,12 +161,13 @@ class _Run:
     def validate(self) -> None:
         """Measures the errors on the validation pairs and keeps the network if it is the best."""
         self._watch.check()
-        world_axes = self._config.data.translation_frame == "world"
+        world_axes = self._config.data.get("translation_frame") == "world"
         result = validate(self._validation_step, self._state, self._validation, world_axes)
         figures = result.figures()
         self._progress.say(f"validation at step {self.number}: {result}")
         self._summaries.scalars(self.number, {f"validation/{k}": v for k, v in figures.items()})
-        self._summaries.image(self.number, "validation/epipolar_lines", result.pictures)
+        if result.pictures is not None:
+            self._summaries.image(self.number, "validation/epipolar_lines", result.pictures)
         folders = ["last"]
         if not self.best or figures["position_error_m"] < self.best["position_error_m"]:
             self.best = {"step": self.number} | figures

@@ -16,6 +16,8 @@ Weighting:
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,7 @@ import ml_collections
 import optax
 from jaxtyping import Array, Float
 
+from jaxreloc.models import RelativePose
 from jaxreloc.usage import check_choice
 
 MIN_LENGTH = 0.01  # metres; a baseline below it has no direction
@@ -30,6 +33,24 @@ TRANSLATIONS = ("metric", "direction_length")
 WEIGHTINGS = ("fixed", "learned")
 # Kendall and Cipolla start position at 0 and rotation at -3, their equation 5.
 _INITIAL_LOG_VARIANCE = {"translation": 0.0, "direction": 0.0, "log_length": 0.0, "rotation": -3.0}
+
+
+class Loss(Protocol):
+    """What a training step minimises: the mean over a batch's examples.
+
+    Attributes:
+      part_names: of what `of_batch` reports beside the total.
+    """
+
+    part_names: tuple[str, ...]
+
+    def init(self) -> dict[str, Float[Array, ""]]:
+        """The loss's own parameters, often none."""
+
+    def of_batch(
+        self, own: dict[str, Float[Array, ""]], pose: RelativePose, batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]]]:
+        """The loss of each example and its unweighted parts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +100,15 @@ class PairLoss:
             parts["direction"] = direction_chord(t, t_target)
             parts["log_length"] = log_length_error(t, t_target)
         return self._weighted_sum(log_variances, parts), parts
+
+    def of_batch(
+        self,
+        log_variances: dict[str, Float[Array, ""]],
+        pose: RelativePose,
+        batch: Mapping[str, Array],
+    ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]]]:
+        """The loss of a network's output for a batch of image pairs; see `__call__`."""
+        return self(log_variances, pose.t, pose.q_wxyz, batch["db_from_query"])
 
     def _weighted_sum(self, log_variances, parts):
         if self.weighting == "fixed":

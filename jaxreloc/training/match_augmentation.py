@@ -1,14 +1,56 @@
 """Other pairs of cameras that would have seen the same matches: mirrored, and turned in place."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jaxlie
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxreloc.models.matching.rays import RayMatches
 
 # A turned ray that leaves the half space in front of its camera by this depth is held there.
 MIN_DEPTH = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchAugmentation:
+    """A random mirror, a random turn of each camera, and a random choice among the matches.
+
+    Attributes:
+      turn_std_deg: standard deviations of the turns about x, y, z.
+      kept: the share of matches that go on, the surest first as before.
+    """
+
+    turn_std_deg: tuple[float, float, float] = (4.0, 4.0, 8.0)
+    kept: float = 0.85
+
+    def __call__(
+        self,
+        matches: RayMatches,
+        db_from_query: jaxlie.SE3,
+        draw: UInt32[Array, "B"],
+    ) -> tuple[RayMatches, jaxlie.SE3]:
+        """Augmented pairs; each depends on its own `draw` alone."""
+        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(draw)
+        mirrored = jax.vmap(jax.random.bernoulli)(keys[:, 0])
+        std = jnp.deg2rad(jnp.array(self.turn_std_deg)).reshape(1, 1, 3)
+        vectors = jax.vmap(lambda key: jax.random.normal(key, (2, 3)))(keys[:, 1]) * std
+        turns = [jax.vmap(jaxlie.SO3.exp)(vectors[:, k]) for k in (0, 1)]
+        matches = thin(matches, keys[:, 2], self.kept)
+        return turn_cameras(*mirror(matches, db_from_query, mirrored), *turns)
+
+
+def thin(matches: RayMatches, keys: Array, kept: float) -> RayMatches:
+    """The share `kept` of the matches of each pair, chosen at random, in their order."""
+    count = matches.confidence.shape[1]
+    chosen = max(1, round(kept * count))
+
+    def choose(key: Array) -> Array:
+        return jnp.sort(jax.random.permutation(key, count)[:chosen])
+
+    index = jax.vmap(choose)(keys)
+    return jax.vmap(lambda pair, at: jax.tree.map(lambda x: x[at], pair))(matches, index)
 
 
 def mirror(
@@ -46,14 +88,6 @@ def turn_cameras(
     )
     turned = jax.vmap(lambda a, x, b: a @ x @ b.inverse())
     return matches, turned(new_from_db, db_from_query, new_from_query)
-
-
-def random_turns(
-    key: jax.Array, count: int, std: tuple[float, float, float]
-) -> jaxlie.SO3:
-    """Rotations whose vectors are normal with these standard deviations about x, y, z (radians)."""
-    vectors = jax.random.normal(key, (count, 3)) * jnp.array([std])
-    return jax.vmap(jaxlie.SO3.exp)(vectors)
 
 
 def _turned(x: Float[Array, "B K 2"], turn: jaxlie.SO3) -> Float[Array, "B K 2"]:

@@ -1,6 +1,7 @@
 """From `config.optimizer` to an optax transformation and its learning-rate schedule."""
 
 import dataclasses
+import functools
 
 import jax
 import ml_collections
@@ -25,6 +26,7 @@ class OptimizerConfig:
       weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019); of
         kernels only.
       max_gradient_norm: gradients are scaled down to this global norm; None leaves them.
+      frozen: parts of the network, such as "backbone", whose parameters stay as they are.
     """
 
     learning_rate: float
@@ -37,6 +39,7 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     max_gradient_norm: float | None = None
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_choice("optimizer.schedule", self.schedule, SCHEDULES)
@@ -55,7 +58,11 @@ def build_optimizer(
         parts.insert(0, optax.clip_by_global_norm(parsed.max_gradient_norm))
     if parsed.weight_decay:
         parts.append(optax.add_decayed_weights(parsed.weight_decay, mask=_kernels))
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule)), schedule
+    adam = optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+    if parsed.frozen:
+        transformations = {"trained": adam, "frozen": optax.set_to_zero()}
+        adam = optax.partition(transformations, functools.partial(_labels, frozen=parsed.frozen))
+    return adam, schedule
 
 
 def _schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -75,3 +82,16 @@ def _schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 def _kernels(params):
     """True for the weights of linear maps and convolutions, which have two axes or more."""
     return jax.tree.map(lambda x: x.ndim >= 2, params)
+
+
+def _labels(params, frozen: tuple[str, ...]):
+    """"frozen" or "trained" for each of the network's parts, "trained" for the loss's parameters."""
+    network = params["network"]
+    unknown = sorted(set(frozen) - set(network))
+    if unknown:
+        raise UsageError(
+            f"optimizer.frozen: the network has no part {unknown[0]!r}; known: "
+            f"{', '.join(sorted(network))}"
+        )
+    labels = {name: "frozen" if name in frozen else "trained" for name in network}
+    return {name: "trained" for name in params} | {"network": labels}

@@ -26,6 +26,7 @@ FREE_FIELDS = (
     "data.data_path",
     "data.num_workers",
     "data.cache_dir",
+    "data.matches_dir",
 )
 
 

@@ -9,7 +9,7 @@ import optax
 from flax import struct
 
 from jaxreloc.models import SiameseNetwork, init_variables
-from jaxreloc.training.losses import PairLoss
+from jaxreloc.training.losses import Loss
 
 
 @struct.dataclass
@@ -34,7 +34,7 @@ class TrainState:
 
 
 def create_state(
-    variables: dict[str, Any], loss: PairLoss, optimizer: optax.GradientTransformation
+    variables: dict[str, Any], loss: Loss, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """The state before the first step, from a network's first variables."""
     params = {"network": variables["params"], "loss": loss.init()}

@@ -1,11 +1,13 @@
 """The training and validation steps, under `jax.pmap` over every device of every process.
 
-A batch has leaves `[devices, examples of the device, ...]`. The loss is the mean over the examples
+A batch is one of image pairs (`data.loader`) or, where only the head is trained, of matched pairs
+(`training.match_loader`). It has leaves `[devices, examples of the device, ...]`. The loss is the mean over the examples
 of the global batch for which `mask` is True, and the gradient its derivative, so neither depends on
 the number of devices; batch statistics are those of the global batch where the network was built
 with `axis_name=AXIS`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +19,9 @@ from jaxtyping import Array, Float
 
 from jaxreloc.geometry import errors
 from jaxreloc.models import RelativePose, SiameseNetwork, convolution
+from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.training import losses
+from jaxreloc.training.match_augmentation import MatchAugmentation
 from jaxreloc.training.state import TrainState
 
 AXIS = "devices"
@@ -28,16 +32,18 @@ Metrics = dict[str, Float[Array, ""]]
 
 def make_train_step(
     network: SiameseNetwork,
-    loss: losses.PairLoss,
+    loss: losses.Loss,
     optimizer: optax.GradientTransformation,
     *,
     accumulation: int = 1,
+    augmentation: MatchAugmentation | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The pmapped `(state, batch) -> (state, metrics)`, one update of the parameters.
 
     Args:
       accumulation: how many parts each device's examples are split into, one after the other, to
         save memory. The gradient is still the whole batch's; batch statistics are each part's.
+      augmentation: of matched pairs.
 
     Metrics: `loss`, `loss/PART` for each part (unweighted), `gradient_norm`, and `weight/PART` for
     learned weights; equal on all devices.
@@ -45,15 +51,15 @@ def make_train_step(
 
     def loss_of_part(params, batch_stats, part, num_examples):
         variables = {"params": params["network"], "batch_stats": batch_stats}
+        if augmentation is not None:
+            part = _augmented(part, augmentation)
         predicted, updates = _apply(network, variables, part, train=True)
-        per_example, parts = loss(
-            params["loss"], predicted.t, predicted.q_wxyz, part["db_from_query"]
-        )
+        per_example, parts = loss.of_batch(params["loss"], predicted, part)
         sums = {"loss": per_example} | {f"loss/{name}": x for name, x in parts.items()}
         sums = {
             name: jnp.sum(jnp.where(part["mask"], x, 0.0)) / num_examples for name, x in sums.items()
         }
-        return sums["loss"], (sums, updates["batch_stats"])
+        return sums["loss"], (sums, updates.get("batch_stats", batch_stats))
 
     def gradient_and_sums(state: TrainState, batch: Batch):
         num_examples = jnp.maximum(jax.lax.psum(jnp.sum(batch["mask"]), AXIS), 1)
@@ -99,13 +105,13 @@ def make_validation_step(
 
     The result has every example of the global batch, on every device: `loss`, `position_error`
     (metres), `rotation_error` (radians), `predicted_wxyz_xyz`, and the batch's `mask` and
-    `pair_index`.
+    `pair_index`; of matched pairs also `overlaps` and `overlap_logit`.
     """
 
     def validation_step(state: TrainState, batch: Batch) -> dict[str, Array]:
         predicted, _ = _apply(network, state.network_variables(), batch, train=False)
         target = batch["db_from_query"]
-        per_example, _ = loss(state.params["loss"], predicted.t, predicted.q_wxyz, target)
+        per_example, _ = loss.of_batch(state.params["loss"], predicted, batch)
         q_wxyz = predicted.q_wxyz / losses.norm(predicted.q_wxyz)[..., None]
         pose = jaxlie.SE3(jnp.concatenate([q_wxyz, predicted.t], axis=-1))
         true_pose = jaxlie.SE3(target)
@@ -117,6 +123,9 @@ def make_validation_step(
             "pair_index": batch["pair_index"],
             "predicted_wxyz_xyz": pose.wxyz_xyz,
         }
+        if "overlaps" in batch:
+            logit = predicted.reliability.overlap_logit
+            result |= {"overlaps": batch["overlaps"], "overlap_logit": logit}
         return jax.lax.all_gather(result, AXIS, tiled=True)
 
     return _compiled(jax.pmap(validation_step, axis_name=AXIS))
@@ -144,9 +153,21 @@ def _compiled(pmapped: Callable) -> Callable:
     return call
 
 
+def _augmented(batch: Batch, augmentation: MatchAugmentation) -> Batch:
+    matches, pose = augmentation(
+        RayMatches(**batch["matches"]), jaxlie.SE3(batch["db_from_query"]), batch["draw"]
+    )
+    fields = {name: getattr(matches, name) for name in batch["matches"]}
+    return {**batch, "matches": fields, "db_from_query": pose.wxyz_xyz}
+
+
 def _apply(
     network: SiameseNetwork, variables: dict[str, Any], batch: Batch, train: bool
 ) -> tuple[RelativePose, dict[str, Any]]:
+    if "matches" in batch:
+        matches = RayMatches(**batch["matches"])
+        regress = functools.partial(network.apply, method=lambda net, x: net.head.regress(x))
+        return regress(variables, matches), {}
     return network.apply(
         variables,
         batch["db_image"],

@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import jaxlie
 import numpy as np
+import scipy.stats
 from flax import jax_utils
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc.geometry import poses
 from jaxreloc.training import inputs
 from jaxreloc.training.epipolar import draw_pair
 from jaxreloc.training.inputs import PairSet
+from jaxreloc.training.matched_inputs import MatchedSet
 from jaxreloc.training.state import TrainState
 
 NUM_PICTURES = 4
@@ -22,26 +24,34 @@ class Validation:
     """The mean loss and the median errors over all validation pairs.
 
     Attributes:
-      pictures: a few pairs with their epipolar lines, one below the other.
+      overlap_auc: of matched pairs, how often a pair that overlaps is given the higher probability
+        of it than one that does not.
+      pictures: of image pairs, a few with their epipolar lines, one below the other.
     """
 
     loss: float
     position_error_m: float
     rotation_error_deg: float
-    pictures: UInt8[np.ndarray, "h w 3"]
+    overlap_auc: float | None = None
+    pictures: UInt8[np.ndarray, "h w 3"] | None = None
 
     def figures(self) -> dict[str, float]:
         """The numbers alone."""
-        return {
-            name: getattr(self, name) for name in ("loss", "position_error_m", "rotation_error_deg")
-        }
+        names = "loss", "position_error_m", "rotation_error_deg", "overlap_auc"
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def __str__(self) -> str:
-        return f"loss {self.loss:.4g}, {self.position_error_m:.3f} m, {self.rotation_error_deg:.2f} deg"
+        shown = f"{self.position_error_m:.3f} m, {self.rotation_error_deg:.2f} deg"
+        auc = "" if self.overlap_auc is None else f", overlap AUC {self.overlap_auc:.4f}"
+        return f"loss {self.loss:.4g}, {shown}{auc}"
 
 
-def validate(step: Callable, state: TrainState, pairs: PairSet, world_axes: bool) -> Validation:
+def validate(
+    step: Callable, state: TrainState, pairs: PairSet | MatchedSet, world_axes: bool
+) -> Validation:
     """Runs a validation step over the pairs; every one counts once.
+
+    The errors are of the pairs that overlap, as all image pairs do.
 
     Args:
       step: from `step.make_validation_step`.
@@ -55,12 +65,28 @@ def validate(step: Callable, state: TrainState, pairs: PairSet, world_axes: bool
             first = batch, result
         results.append({name: x[result["mask"]] for name, x in result.items()})
     merged = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+    overlaps = merged.get("overlaps", merged["mask"])
+    is_matched = "overlaps" in merged
     return Validation(
         loss=float(np.mean(merged["loss"])),
-        position_error_m=float(np.median(merged["position_error"])),
-        rotation_error_deg=float(np.degrees(np.median(merged["rotation_error"]))),
-        pictures=_pictures(*first, pairs, world_axes),
+        position_error_m=float(np.median(merged["position_error"][overlaps])),
+        rotation_error_deg=float(np.degrees(np.median(merged["rotation_error"][overlaps]))),
+        overlap_auc=area_under_curve(merged["overlap_logit"], overlaps) if is_matched else None,
+        pictures=None if is_matched else _pictures(*first, pairs, world_axes),
     )
+
+
+def area_under_curve(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+    """The share of (positive, negative) pairs that `score` puts in order; ties count half.
+
+    NaN where one kind is missing.
+    """
+    ranks = scipy.stats.rankdata(score)
+    num_positive, num_negative = np.sum(positive), np.sum(~positive)
+    if not num_positive or not num_negative:
+        return float("nan")
+    below = np.sum(ranks[positive]) - num_positive * (num_positive + 1) / 2
+    return float(below / (num_positive * num_negative))
 
 
 def _pictures(batch, result, pairs: PairSet, world_axes: bool) -> UInt8[np.ndarray, "h w 3"]:

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.training import match_augmentation
+from jaxreloc.training.match_augmentation import MatchAugmentation
 
 PAIRS, POINTS = 3, 40
 
@@ -27,13 +28,13 @@ def planted(rng):
     return matches, jaxlie.SE3(jnp.asarray(np.c_[q_wxyz, t], jnp.float32))
 
 
-def assert_consistent(matches: RayMatches, db_from_query: jaxlie.SE3):
+def assert_consistent(matches: RayMatches, db_from_query: jaxlie.SE3, points: int = POINTS):
     """Every match satisfies its epipolar constraint, and in front of both cameras."""
     for k in range(PAIRS):
         q, t = np.split(np.asarray(db_from_query.wxyz_xyz[k], np.float64), [4])
         rotation = Rotation.from_quat(np.roll(q, -1))
         query, db = (
-            np.c_[np.asarray(x[k], np.float64), np.ones(POINTS)]
+            np.c_[np.asarray(x[k], np.float64), np.ones(points)]
             for x in (matches.x_query, matches.x_db)
         )
         turned = rotation.apply(query)
@@ -61,10 +62,10 @@ def test_mirrored_pairs_are_consistent(planted):
     np.testing.assert_array_equal(twice[1].wxyz_xyz, pose.wxyz_xyz)
 
 
-def test_turned_cameras_are_consistent(planted):
+def test_turned_cameras_are_consistent(planted, rng):
     matches, pose = planted
-    keys = jax.random.split(jax.random.key(3))
-    turns = [match_augmentation.random_turns(key, PAIRS, (0.1, 0.1, 0.5)) for key in keys]
+    vectors = jnp.asarray(rng.normal(size=(2, PAIRS, 3)) * [0.1, 0.1, 0.5], jnp.float32)
+    turns = [jax.vmap(jaxlie.SO3.exp)(v) for v in vectors]
     new_matches, new_pose = match_augmentation.turn_cameras(matches, pose, *turns)
     assert_consistent(new_matches, new_pose)
     assert np.abs(new_pose.wxyz_xyz - pose.wxyz_xyz).max() > 0.01
@@ -84,7 +85,41 @@ def test_turning_in_plane_turns_the_picture(planted):
     np.testing.assert_allclose(turned.x_db, matches.x_db, atol=1e-6)
 
 
-def test_turns_have_their_standard_deviation():
-    turns = match_augmentation.random_turns(jax.random.key(0), 20_000, (0.08, 0.02, 0.2))
-    vectors = np.asarray(jax.vmap(lambda q: jaxlie.SO3(q).log())(turns.wxyz))
-    np.testing.assert_allclose(vectors.std(axis=0), [0.08, 0.02, 0.2], rtol=0.05)
+def test_the_augmentation_is_consistent_random_and_repeatable(planted):
+    matches, pose = planted
+    augment = jax.jit(MatchAugmentation(turn_std_deg=(4, 4, 8), kept=0.75))
+    draw = jnp.array([5, 6, 7], jnp.uint32)
+    new_matches, new_pose = augment(matches, pose, draw)
+    assert new_matches.x_query.shape == (PAIRS, 30, 2)
+    assert_consistent(new_matches, new_pose, 30)
+    again = augment(matches, pose, draw)[1]
+    np.testing.assert_array_equal(again.wxyz_xyz, new_pose.wxyz_xyz)
+    other = augment(matches, pose, draw.at[1].set(99))[1]
+    changed = np.abs(other.wxyz_xyz - new_pose.wxyz_xyz).max(axis=1) > 1e-4
+    np.testing.assert_array_equal(changed, [False, True, False])
+
+
+def test_augmentation_mirrors_half_the_pairs_and_turns_as_told():
+    count = 4000
+    ray = jnp.zeros((count, 1, 2)).at[:, 0, 0].set(0.3)
+    ones = jnp.ones((count, 1))
+    matches = RayMatches(ray, ray, ones, ones, ones)
+    identity = jaxlie.SE3(jnp.tile(jnp.array([[1.0, 0, 0, 0, 0, 0, 0]]), (count, 1)))
+    draw = jnp.arange(count, dtype=jnp.uint32)
+    still = MatchAugmentation(turn_std_deg=(0, 0, 0), kept=1.0)
+    mirrored = jax.jit(still)(matches, identity, draw)[0].x_query[:, 0, 0] < 0
+    assert 0.45 < np.mean(mirrored) < 0.55
+    turned = jax.jit(MatchAugmentation((3.0, 1.0, 10.0), 1.0))(matches, identity, draw)[1]
+    vectors = np.asarray(jax.vmap(lambda q: jaxlie.SO3(q).log())(turned.wxyz_xyz[:, :4]))
+    # Two cameras turn, each by its own rotation.
+    expected = np.sqrt(2) * np.deg2rad([3.0, 1.0, 10.0])
+    np.testing.assert_allclose(vectors.std(axis=0), expected, rtol=0.08)
+
+
+def test_thinning_keeps_the_order(rng):
+    index = jnp.tile(jnp.arange(20.0)[None], (2, 1))
+    matches = RayMatches(*(jnp.zeros((2, 20, 2)),) * 2, index, index, index)
+    keys = jax.random.split(jax.random.key(int(rng.integers(1000))), 2)
+    kept = match_augmentation.thin(matches, keys, 0.5).confidence
+    assert kept.shape == (2, 10)
+    assert np.all(np.diff(kept, axis=1) > 0)

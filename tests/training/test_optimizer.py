@@ -1,5 +1,6 @@
 """Adam against a NumPy version of it, and the schedules at their corners."""
 
+import jax
 import ml_collections
 import numpy as np
 import optax
@@ -66,3 +67,19 @@ def test_wrong_values_are_named():
         build(learning_rate=1.0, schedule="linear")
     with pytest.raises(UsageError, match="optimizer.learning_rate is 0"):
         build(learning_rate=0)
+
+
+def test_frozen_parts_stay_and_have_no_moments():
+    params = {"network": {"backbone": {"kernel": np.ones((2, 2))}, "head": {"bias": np.ones(3)}}}
+    params["loss"] = {"rotation": np.ones(())}
+    transformation, _ = build(learning_rate=0.1, frozen=("backbone",))
+    state = transformation.init(params)
+    sizes = sorted(x.shape for x in jax.tree.leaves(state) if x.shape == (2, 2))
+    assert not sizes
+    updates, _ = transformation.update(jax.tree.map(np.ones_like, params), state, params)
+    assert not np.any(updates["network"]["backbone"]["kernel"])
+    for trained in (updates["network"]["head"]["bias"], updates["loss"]["rotation"]):
+        np.testing.assert_allclose(trained, -0.1, rtol=1e-4)
+    transformation, _ = build(learning_rate=0.1, frozen=("body",))
+    with pytest.raises(UsageError, match="no part 'body'; known: backbone, head"):
+        transformation.init(params)

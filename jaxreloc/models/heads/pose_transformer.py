@@ -9,7 +9,7 @@ from jaxreloc.models import layers
 from jaxreloc.models.heads.relative_pose import PairReliability, RelativePose
 from jaxreloc.models.matching.rays import RayMatches
 
-TOKENS = 128  # the most confident matches
+TOKENS = 96  # the most confident matches
 WIDTH = 96
 ATTENTION_HEADS = 4
 LAYERS = 3

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching import descriptors as descriptors_lib
 from jaxreloc.models.matching.descriptors import CellDescriptors
+from jaxreloc.models.matching.patches import cell_patches, over_pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +69,15 @@ class CellMatches:
 def match(
     query: CellDescriptors, db: CellDescriptors, settings: MatchSettings = MatchSettings()
 ) -> CellMatches:
-    """The `max_matches` most confident matches of B pairs, fewer where the grids have no more."""
-    grids = [
-        grid(descriptors)
-        for descriptors in (query, db)
-        for grid in (descriptors_lib.coarse_grid, descriptors_lib.fine_grid)
-    ]
-    return jax.vmap(lambda *pair: _match_pair(*pair, settings))(*grids)
+    """The `max_matches` most confident matches of B pairs, fewer where the grids have no more.
+
+    Args:
+      query, db: descriptors of B images; one query's (leading axis 1) may be given for all.
+    """
+    query_grids, db_grids = (
+        (descriptors_lib.coarse_grid(x), descriptors_lib.fine_grid(x)) for x in (query, db)
+    )
+    return over_pairs(lambda q, d: _match_pair(*q, *d, settings), query_grids, db_grids)
 
 
 def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):
@@ -98,7 +101,7 @@ def _coarse_matches(query: Array, db: Array, settings: MatchSettings) -> _Candid
     (query_height, query_width, channels), (height, width, _) = query.shape, db.shape
     similarity = query.reshape(-1, channels) @ db.reshape(-1, channels).T
     likelihood = _likelihood(similarity, settings.coarse_temperature)
-    best = jnp.argmax(similarity, axis=1)
+    best = _argmax_by_rows(similarity, width)
     best_cells = jnp.stack(jnp.divmod(best, width), axis=-1)
     reverse = _at(likelihood, best[:, None])[:, 0] / jnp.sum(likelihood, axis=0)[best]
     nearby = best_cells[:, None] + _square(-COARSE_RADIUS, COARSE_RADIUS + 1)[None]
@@ -125,8 +128,8 @@ def _fine_matches(
         0,
         jnp.array([[height - window, width - window]]),
     )
-    query_patches = _patches(query, 2 * candidates.query_cells, 2)
-    db_patches = _patches(db, corners, window)
+    query_patches = cell_patches(query, 2 * candidates.query_cells, 2)
+    db_patches = cell_patches(db, corners, window)
     similarity = jnp.einsum("mqc,mkc->mqk", query_patches, db_patches)
     likelihood = _likelihood(similarity, settings.fine_temperature)
     best = jnp.argmax(similarity, axis=-1)
@@ -160,6 +163,17 @@ def _likelihood(cosine: Array, temperature: float) -> Array:
     return jnp.exp(temperature * (cosine - 1))
 
 
+def _argmax_by_rows(values: Float[Array, "n K"], width: int) -> Int[Array, "n"]:
+    """`argmax(values, axis=1)`, where K is a multiple of `width`.
+
+    The maximum of each row of `width` cells first: it is the index that takes CPUs long to carry.
+    """
+    rows = values.reshape(len(values), -1, width)
+    row = jnp.argmax(jnp.max(rows, axis=2), axis=1)
+    best_row = jnp.take_along_axis(rows, row[:, None, None], axis=1)[:, 0]
+    return row * width + jnp.argmax(best_row, axis=1)
+
+
 def _at(values: Array, index: Array) -> Array:
     return jnp.take_along_axis(values, index, axis=-1)
 
@@ -168,10 +182,3 @@ def _square(start: int, stop: int) -> Int[Array, "n 2"]:
     """The rows and columns of a square of cells, row by row."""
     side = jnp.arange(start, stop)
     return jnp.stack(jnp.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def _patches(grid: Float[Array, "h w C"], corners: Int[Array, "M 2"], size: int) -> Array:
-    """The squares of `size` x `size` cells at `corners` (row, column), `[M, size^2, C]`."""
-    shape = (size, size, grid.shape[-1])
-    patches = jax.vmap(lambda at: jax.lax.dynamic_slice(grid, (at[0], at[1], 0), shape))(corners)
-    return patches.reshape(corners.shape[0], -1, grid.shape[-1])

@@ -58,8 +58,16 @@ def coarse_grid(descriptors: CellDescriptors) -> Float[Array, "B h w C+D"]:
 
 def upsample(grid: Float[Array, "B h w D"]) -> Float[Array, "B 2*h 2*w D"]:
     """Bilinear interpolation at the centres of the four quarters of each cell."""
-    batch, height, width, channels = grid.shape
-    return jax.image.resize(grid, (batch, 2 * height, 2 * width, channels), "bilinear")
+    for axis in (1, 2):
+        size = grid.shape[axis]
+        before, after = (
+            jax.lax.slice_in_dim(grid, start, start + 1, axis=axis) for start in (0, size - 1)
+        )
+        before = jnp.concatenate([before, jax.lax.slice_in_dim(grid, 0, size - 1, axis=axis)], axis)
+        after = jnp.concatenate([jax.lax.slice_in_dim(grid, 1, size, axis=axis), after], axis)
+        halves = jnp.stack([0.75 * grid + 0.25 * before, 0.75 * grid + 0.25 * after], axis + 1)
+        grid = halves.reshape(*grid.shape[:axis], 2 * size, *grid.shape[axis + 1 :])
+    return grid
 
 
 def _joined(fine: Array, coarse: Array) -> Array:

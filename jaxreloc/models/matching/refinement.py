@@ -1,15 +1,23 @@
 """Matches made more precise by correlating patches of the most detailed grid around them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching.correlation import CellMatches
+from jaxreloc.models.matching.patches import cell_patches, over_pairs
 
 # In cells of the detail grid, two of which are a fine cell.
 PATCH = 4  # side of the patches that are compared
 RADIUS = 2  # largest displacement
 TEMPERATURE = 20.0
+SEARCHED = PATCH + 2 * RADIUS
+DISPLACEMENTS = tuple(
+    (down, right) for down in range(-RADIUS, RADIUS + 1) for right in range(-RADIUS, RADIUS + 1)
+)
 
 
 def refine(
@@ -23,9 +31,12 @@ def refine(
     Cells outside the grids are no evidence for anything: their cosine is 0.
 
     Args:
-      query, db: unit vectors of the cells of the detail grids.
+      query, db: unit vectors of the cells of the detail grids; one query's may be given for all.
     """
-    return matches.replace(db_cells=jax.vmap(_refine_pair)(matches, query, db))
+    refined = over_pairs(
+        lambda query, pair: _refine_pair(pair[0], query, pair[1]), query, (matches, db)
+    )
+    return matches.replace(db_cells=refined)
 
 
 def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, "K 2"]:
@@ -33,14 +44,10 @@ def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, 
     query_rows_columns = 2 * matches.query_cells[:, ::-1].astype(jnp.int32)
     start = jnp.round(2 * matches.db_cells[:, ::-1]).astype(jnp.int32)
     query_patches = _patches(query, query_rows_columns, margin, PATCH)
-    db_patches = _patches(db, start, margin + RADIUS, PATCH + 2 * RADIUS)
-    displacements = [(i, j) for i in range(2 * RADIUS + 1) for j in range(2 * RADIUS + 1)]
-    scores = [
-        jnp.sum(query_patches * db_patches[:, i : i + PATCH, j : j + PATCH], axis=(1, 2, 3))
-        for i, j in displacements
-    ]
-    scores = jnp.stack(scores, axis=-1) / PATCH**2
-    displacements = jnp.array(displacements) - RADIUS
+    db_patches = _patches(db, start, margin + RADIUS, SEARCHED)
+    cosines = jnp.einsum("kae,kbe->kab", query_patches, db_patches)
+    scores = cosines.reshape(len(start), -1) @ _mean_by_displacement()
+    displacements = jnp.array(DISPLACEMENTS)
     best = displacements[jnp.argmax(scores, axis=-1)]
     is_near = jnp.all(jnp.abs(displacements[None] - best[:, None]) <= 1, axis=-1)
     weights = jax.nn.softmax(TEMPERATURE * scores, axis=-1, where=is_near)
@@ -48,10 +55,20 @@ def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, 
     return found[:, ::-1] / 2
 
 
+@functools.cache
+def _mean_by_displacement() -> Float[np.ndarray, "PATCH^2*SEARCHED^2 D"]:
+    """A matrix that takes the cosines of all cells of two patches to their mean at each displacement."""
+    mean = np.zeros((PATCH, PATCH, SEARCHED, SEARCHED, len(DISPLACEMENTS)), np.float32)
+    for k, (down, right) in enumerate(DISPLACEMENTS):
+        for row in range(PATCH):
+            for column in range(PATCH):
+                mean[row, column, row + down + RADIUS, column + right + RADIUS, k] = 1 / PATCH**2
+    return mean.reshape(-1, len(DISPLACEMENTS))
+
+
 def _patches(
     grid: Float[Array, "H W E"], start: Int[Array, "K 2"], margin: int, size: int
-) -> Float[Array, "K size size E"]:
+) -> Float[Array, "K size*size E"]:
     """Squares whose first cell lies `margin` rows and columns before `start`; zeros outside."""
     padded = jnp.pad(grid, ((margin, size), (margin, size), (0, 0)))
-    shape = (size, size, grid.shape[-1])
-    return jax.vmap(lambda at: jax.lax.dynamic_slice(padded, (at[0], at[1], 0), shape))(start)
+    return cell_patches(padded, start, size)

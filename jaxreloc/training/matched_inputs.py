@@ -1,0 +1,162 @@
+"""The matched pairs that a run trains on and is validated on, as `config.data` describes them.
+
+They are made on first use, scene by scene, and kept in `data.matches_dir`; what is there already is
+used as it is, without its dataset.
+"""
+
+import dataclasses
+import json
+import pathlib
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from jaxreloc import files
+from jaxreloc.data import datasets
+from jaxreloc.training import matched_pairs
+from jaxreloc.training.match_loader import MATCH_FIELDS, MatchLoader
+from jaxreloc.training.match_making import MatchMaking, write_scenes
+from jaxreloc.training.matched_pairs import MatchedPairs
+from jaxreloc.usage import UsageError
+
+RECORD = "made.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchedSet:
+    """Matched pairs with the loader of their batches."""
+
+    scenes: list[str]
+    pairs: MatchedPairs
+    loader: MatchLoader
+
+    def fingerprint(self) -> int:
+        """CRC-32 of the matches and the poses: equal data in equal order."""
+        crc = 0
+        for name in (*MATCH_FIELDS, "db_from_query", "overlap"):
+            crc = zlib.crc32(np.ascontiguousarray(getattr(self.pairs, name)), crc)
+        return crc
+
+    def frame_names(self, pair_index: int) -> tuple[str, str]:
+        """SCENE/NUMBER of the two images of a pair, the database's first."""
+        name = str(self.pairs.names[pair_index])
+        db_scene, _, query_scene = name.partition("/")
+        db, query = self.pairs.frames[pair_index]
+        return f"{db_scene}/{db}", f"{query_scene or db_scene}/{query}"
+
+
+def load_matched_pairs(
+    config: ml_collections.ConfigDict, say: Callable[[str], None]
+) -> tuple[MatchedSet, MatchedSet]:
+    """Training pairs (drawn by weight, without end) and validation pairs (once through).
+
+    The loaders give this process's share of each global batch.
+
+    Raises:
+      UsageError: the data is not there, or was made with other settings.
+    """
+    return _matched_set(config, "train", say), _matched_set(config, "validation", say)
+
+
+def _matched_set(
+    config: ml_collections.ConfigDict, role: str, say: Callable[[str], None]
+) -> MatchedSet:
+    parts, shares, scenes = [], [], []
+    for source in config.data.sources:
+        paths = _made(config.data, source, role, say)
+        pairs = matched_pairs.concatenate(
+            [matched_pairs.load(path, config.data.loaded_matches) for path in paths]
+        )
+        parts.append(pairs)
+        shares.append(np.full(len(pairs), source.get("weight", 1.0) / len(pairs)))
+        scenes += [path.name.removesuffix(matched_pairs.SUFFIX) for path in paths]
+    loader = MatchLoader(
+        pairs := matched_pairs.concatenate(parts),
+        batch_size=config.batch_size,
+        train=role == "train",
+        weights=np.concatenate(shares),
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    return MatchedSet(scenes, pairs, loader)
+
+
+def _made(
+    data: ml_collections.ConfigDict,
+    source: Mapping[str, Any],
+    role: str,
+    say: Callable[[str], None],
+) -> list[pathlib.Path]:
+    """The files of a source's pairs, made first where they are not there."""
+    splits = source[f"{role}_splits"]
+    settings = MatchMaking(
+        image_sizes=tuple(tuple(size) for size in data.image_sizes),
+        num_pairs=data[f"{role}_pairs_per_scene"],
+        unrelated_share=data.unrelated_share,
+        seed=0,
+    )
+    folder = matches_folder(data.matches_dir, source["dataset"], splits)
+    scenes = read_record(folder, settings)
+    if scenes is None:
+        read = _scene_readers(data, source["dataset"], splits)
+        say(f"matching {len(read)} scenes of {source['dataset']} into {folder}; done once")
+        write_scenes(read, matchers(settings), folder, settings, say)
+        scenes = [name for name, _ in read]
+        write_record(folder, settings, scenes)
+    return [folder / f"{name}{matched_pairs.SUFFIX}" for name in scenes]
+
+
+def matches_folder(matches_dir: str, dataset: str, splits: Sequence[str]) -> pathlib.Path:
+    """Where the matched pairs of some splits of a dataset are kept."""
+    return pathlib.Path(matches_dir).expanduser() / dataset.replace("/", "-") / splits[0]
+
+
+def read_record(folder: pathlib.Path, settings: MatchMaking) -> list[str] | None:
+    """The scenes in a complete folder; None where it is not complete.
+
+    Raises:
+      UsageError: it was made with other settings.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text())
+    if record["settings"] != _plain(settings):
+        raise UsageError(
+            f"{path}: made with {record['settings']}, not {_plain(settings)}; give another "
+            "data.matches_dir, or those settings"
+        )
+    return record["scenes"]
+
+
+def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str]) -> None:
+    """Marks a folder as complete."""
+    record = {"settings": _plain(settings), "scenes": scenes}
+    files.write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def matchers(settings: MatchMaking):
+    """The matcher that needs no training, one for each canvas."""
+    from jaxreloc.localization.match_network import MatchNetwork
+    from jaxreloc.models.imagenet_matcher import imagenet_matcher
+
+    return [MatchNetwork(imagenet_matcher(size)) for size in settings.image_sizes]
+
+
+def _plain(settings: MatchMaking) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def _scene_readers(data, dataset: str, splits: Sequence[str]) -> list[tuple[str, Callable]]:
+    where = {"data_dir": data.data_dir, "data_path": data.data_path}
+    names = datasets.scene_names(dataset, split=splits[0], **where)
+
+    def reader(scene: str) -> Callable:
+        return lambda: [datasets.load_frames(dataset, scene, split, **where) for split in splits]
+
+    return [(name, reader(name)) for name in names]
