@@ -14,71 +14,126 @@ from jaxreloc.formats.localized_poses import LINE_FORMATS
 from jaxreloc.usage import UsageError, check_choice, run_script
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("images", None, "Posed photographs (map), or pictures or a video (query).")
-flags.DEFINE_string("map", None, "Folder of the map.")
-flags.DEFINE_string("out", None, "The new map, or the file of the queries' poses.")
-flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in; without it, no training.")
-flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
-flags.DEFINE_list("names", [], "Images to remove.")
-flags.DEFINE_string("format", "tum", f"Of the poses: {', '.join(LINE_FORMATS)}.")
-flags.DEFINE_string("intrinsics", None, "File with the queries' `fx fy cx cy`.")
-flags.DEFINE_integer("num_neighbors", 5, "Retrieved images a query.", lower_bound=1)
-flags.DEFINE_enum("method", "robust", ["robust", "paper"], "Fusion of the relative poses.")
+OWN_FLAGS = (
+    flags.DEFINE_string(
+        "images", None, "Posed photographs (map); pictures, a video or camera:0 (query)."
+    ),
+    flags.DEFINE_string("map", None, "Folder of the map."),
+    flags.DEFINE_string("out", None, "The new map, or the file of the queries' poses."),
+    flags.DEFINE_string(
+        "workdir", None, "Folder that run_train.py trained in; without it, no training."
+    ),
+    flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir."),
+    flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them."),
+    flags.DEFINE_list("names", [], "Images to remove."),
+    flags.DEFINE_string("format", "tum", f"Of the poses: {', '.join(LINE_FORMATS)}."),
+    flags.DEFINE_string("intrinsics", None, "File with the queries' `fx fy cx cy`."),
+    flags.DEFINE_integer("num_neighbors", 5, "Retrieved images a query.", lower_bound=1),
+    flags.DEFINE_enum("method", "robust", ["robust", "paper"], "Fusion of the relative poses."),
+    flags.DEFINE_float(
+        "min_baseline",
+        None,
+        "Distance that retrieved images keep from each other, in the map's unit; 0 takes the most "
+        "similar ones, none given a share of the map's extent.",
+        lower_bound=0.0,
+    ),
+    flags.DEFINE_enum(
+        "index", "exact", ["exact", "faiss"], "Search for similar images; faiss for huge maps."
+    ),
+    flags.DEFINE_bool("viz", False, "Write OUT_report.html: cameras, queries and their matches."),
+    flags.DEFINE_string("rerun", None, "Write this .rrd file for the Rerun viewer (an extra)."),
+)
 
 
 def main(argv: list[str]) -> None:
     command = " ".join(argv[1:])
     check_choice("command", command, COMMANDS)
-    print(COMMANDS[command]())
+    run, needed, optional = COMMANDS[command]
+    check_flags(command, needed, optional)
+    print(run())
+
+
+def check_flags(command: str, needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    """Raises UsageError for a flag that is missing, or that the command does not know."""
+    for flag in OWN_FLAGS:
+        if flag.name in needed and not flag.value:
+            raise UsageError(f"--{flag.name} is missing; see --help")
+        if flag.present and flag.name not in (*needed, *optional):
+            known = ", ".join(f"--{name}" for name in (*needed, *optional))
+            raise UsageError(f"{command} takes no --{flag.name}; it takes {known}")
 
 
 def build_map() -> str:
-    from jaxreloc.localization import run
+    from jaxreloc.localization import building
 
     if FLAGS.workdir and FLAGS.checkpoint:
         raise UsageError("--workdir and --checkpoint both name a network; give one of them")
-    return run.build_map(required("images"), required("out"), FLAGS.workdir or FLAGS.checkpoint)
-
-
-def add_to_map() -> str:
-    from jaxreloc.localization import run
-
-    return run.add_to_map(required("map"), required("images"))
-
-
-def remove_from_map() -> str:
-    from jaxreloc.localization import run
-
-    return run.remove_from_map(required("map"), required("names"))
-
-
-def query() -> str:
-    from jaxreloc.localization import run
-
-    check_choice("format", FLAGS.format, LINE_FORMATS)
-    return run.localize_images(
-        required("map"),
-        required("images"),
-        pathlib.Path(required("out")),
-        LINE_FORMATS[FLAGS.format],
-        intrinsics_path=FLAGS.intrinsics,
-        num_neighbors=FLAGS.num_neighbors,
-        fusion_method=FLAGS.method,
+    return building.build_map(
+        FLAGS.images,
+        FLAGS.out,
+        FLAGS.workdir or FLAGS.checkpoint,
+        skip_bad_frames=FLAGS.skip_bad_frames,
     )
 
 
-def required(flag: str):
-    """The value of a flag that the command cannot do without."""
-    if not FLAGS[flag].value:
-        raise UsageError(f"--{flag} is missing; see --help")
-    return FLAGS[flag].value
+def add_to_map() -> str:
+    from jaxreloc.localization import building
+
+    return building.add_to_map(FLAGS.map, FLAGS.images, skip_bad_frames=FLAGS.skip_bad_frames)
 
 
+def remove_from_map() -> str:
+    from jaxreloc.localization import building
+
+    return building.remove_from_map(FLAGS.map, FLAGS.names)
+
+
+def query() -> str:
+    from jaxreloc.evaluation.report.views import MapViews, Views
+    from jaxreloc.localization import querying
+
+    check_choice("format", FLAGS.format, LINE_FORMATS)
+    out = pathlib.Path(FLAGS.out).expanduser()
+    views = Views(
+        report=out.with_name(f"{out.stem}_report.html") if FLAGS.viz else None,
+        recording=pathlib.Path(FLAGS.rerun).expanduser() if FLAGS.rerun else None,
+    )
+    views.check()
+    localizer = querying.open_localizer(
+        FLAGS.map,
+        num_neighbors=FLAGS.num_neighbors,
+        fusion_method=FLAGS.method,
+        min_baseline=FLAGS.min_baseline,
+        index=FLAGS.index,
+    )
+    settings = {"map": FLAGS.map, "images": FLAGS.images, "fusion": FLAGS.method}
+    with MapViews(localizer.scene_map, views, pathlib.Path(FLAGS.map).name, settings) as seen:
+        count = querying.localize_images(
+            localizer,
+            FLAGS.images,
+            out,
+            LINE_FORMATS[FLAGS.format],
+            intrinsics_path=FLAGS.intrinsics,
+            keep=seen.keep,
+        )
+    if count.unread:
+        raise UsageError(f"{out}: {count}; replace or remove these files")
+    return f"{out}: {count}"
+
+
+# Each command's function, and the flags that it needs and that it may be given.
 COMMANDS = {
-    "map": build_map,
-    "map add": add_to_map,
-    "map remove": remove_from_map,
-    "query": query,
+    "map": (build_map, ("images", "out"), ("workdir", "checkpoint", "skip_bad_frames")),
+    "map add": (add_to_map, ("map", "images"), ("skip_bad_frames",)),
+    "map remove": (remove_from_map, ("map", "names"), ()),
+    "query": (
+        query,
+        ("map", "images", "out"),
+        (
+            *("format", "intrinsics", "num_neighbors", "method", "min_baseline", "index"),
+            *("viz", "rerun"),
+        ),
+    ),
 }
 
 if __name__ == "__main__":

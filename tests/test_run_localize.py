@@ -1,13 +1,23 @@
 """run_localize.py as a user runs it: build a map, query it, change it."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from jaxreloc.formats.pose_list import read_evaluation_poses
-from tests.photographs import assert_fails, run_script, save_small_network, write_photographs
+from tests.photographs import (
+    ROOT,
+    assert_fails,
+    run_script,
+    save_small_network,
+    write_photographs,
+)
 
 
 def run_localize(*arguments):
@@ -22,7 +32,8 @@ def folder(tmp_path_factory):
     save_small_network(folder / "workdir")
     result = build_map(folder, folder / "map")
     assert result.returncode == 0, result.stderr
-    assert "6 images" in result.stdout
+    assert "6 images of" in result.stdout and "kB each" in result.stdout
+    assert "images/s" in result.stdout
     return folder
 
 
@@ -41,7 +52,7 @@ def test_pictures_give_a_line_each(folder, tmp_path):
     out = tmp_path / "poses.txt"
     result = query(folder, folder / "photographs" / "images", out, "--format=colmap")
     assert result.returncode == 0, result.stderr
-    assert "no --intrinsics" in result.stderr
+    assert "no intrinsics given" in result.stderr and "a query takes" in result.stderr
     lines = out.read_text().splitlines()
     assert result.stdout.splitlines()[:-1] == lines
     assert [line.strip("#: ").split()[0].rstrip(":") for line in lines] == [f"{i:02d}.png" for i in range(6)]
@@ -63,6 +74,61 @@ def test_video_gives_a_line_a_frame(folder, tmp_path, rng):
     np.testing.assert_allclose([float(line["name"]) for line in lines], [0, 0.1, 0.2], atol=1e-3)
 
 
+def test_a_picture_that_is_none_does_not_stop_the_others(folder, tmp_path):
+    pictures = tmp_path / "pictures"
+    shutil.copytree(folder / "photographs" / "images", pictures)
+    (pictures / "02.png").write_bytes(b"no picture")
+    result = query(folder, pictures, tmp_path / "out", "--viz")
+    assert_fails(result, "of 6 images localized", "1 could not be read")
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert len(lines) == 6 and lines[2] == "# 02.png: not localized"
+    assert "02.png: not a readable picture" in result.stderr
+    assert "<html" in (tmp_path / "out_report.html").read_text()[:200]
+    (tmp_path / "out").write_text("old")
+    assert_fails(query(folder, pictures / "02.png", tmp_path / "out"), "no picture could be read")
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def test_a_map_changes_in_place(folder, tmp_path):
+    shutil.copytree(folder / "map", tmp_path / "map")
+    changed = f"--map={tmp_path}/map"
+    result = run_localize("map", "remove", changed, "--names=images/00.png,images/01.png")
+    assert result.returncode == 0 and "4 images" in result.stdout, result.stderr
+    more = f"--images={folder}/photographs"
+    assert_fails(run_localize("map", "add", changed, more), "images/02.png and 3 more", "already")
+    assert_fails(run_localize("map", "remove", changed, "--names=nobody.png"), "nobody.png")
+    one = tmp_path / "one"
+    write_photographs(one, np.random.default_rng(1), n=1)
+    result = run_localize("map", "add", changed, f"--images={one}")
+    assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
+
+
+def test_a_map_of_one_image_fails_without_a_crash(folder, tmp_path):
+    write_photographs(tmp_path / "one", np.random.default_rng(1), n=1)
+    network = f"--workdir={folder}/workdir"
+    result = run_localize("map", f"--images={tmp_path}/one", f"--out={tmp_path}/map", network)
+    assert result.returncode == 0 and "1 images" in result.stdout, result.stderr
+    result = query(tmp_path, tmp_path / "one" / "images", tmp_path / "out", "--format=jsonl")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "out").read_text())["name"] == "00.png"
+
+
+def test_interrupting_keeps_what_was_localized(folder, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(300):
+        shutil.copy(folder / "photographs" / "images" / "00.png", pictures / f"{i:03d}.png")
+    arguments = (f"--map={folder}/map", f"--images={pictures}", f"--out={tmp_path}/out")
+    command = [sys.executable, "run_localize.py", "query", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 0 and "then interrupted" in rest
+    assert 3 <= len((tmp_path / "out").read_text().splitlines()) < 300
+
+
 def test_mistakes(folder, tmp_path):
     assert_fails(run_localize("mpa"), "map add", "map remove", "query")
     assert_fails(build_map(folder, folder / "map"), "exists")
@@ -71,5 +137,10 @@ def test_mistakes(folder, tmp_path):
     images = folder / "photographs" / "images"
     assert_fails(query(tmp_path, images, tmp_path / "o"), "no scene map", "run_localize.py map")
     assert_fails(query(folder, tmp_path, tmp_path / "o"), "no picture")
-    assert_fails(query(folder, tmp_path, tmp_path / "o", "--format=xml"), "tum", "jsonl")
+    assert_fails(query(folder, images, tmp_path / "o", "--format=xml"), "tum", "jsonl")
+    assert_fails(query(folder, images, tmp_path / "o", "--workdir=x"), "query takes no --workdir")
+    assert_fails(query(folder, images, tmp_path), "is a folder; --out names the file")
+    (tmp_path / "k.txt").write_text("100 100 640 360")
+    wrong = f"--intrinsics={tmp_path}/k.txt"
+    assert_fails(query(folder, images, tmp_path / "o", wrong), "k.txt", "128 x 96 image")
     assert not (tmp_path / "o").exists()

@@ -26,7 +26,7 @@ class EncodedImages:
     image_sizes: Int64[np.ndarray, "M 2"]  # width, height
     network_intrinsics: Float32[np.ndarray, "M 3 3"]  # of the network's input
     descriptors: Float32[np.ndarray, "M dim"]  # L2-normalised
-    features: tuple[np.ndarray, ...]  # leaves of what the pair head takes, each with leading axis M
+    features: tuple[Sequence[np.ndarray], ...]  # leaves of what the pair head takes, M rows each
     thumbnails: Sequence[bytes | pathlib.Path]  # JPEG: its bytes, or the file
 
     def __len__(self) -> int:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import pathlib
+import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import jax
@@ -9,10 +12,20 @@ import jaxlie
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
+from jaxreloc.formats.images import decode_image, read_image
 from jaxreloc.geometry.fusion import FusedPose, fuse
+from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
-from jaxreloc.localization.retrieval import most_similar
+from jaxreloc.localization.retrieval import (
+    RANKED_PER_NEIGHBOR,
+    ExactIndex,
+    Index,
+    default_baseline,
+    diverse,
+)
 from jaxreloc.localization.scene_map import SceneMap
+
+BATCH_SIZE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +65,28 @@ class Localization:
     neighbors: Int[np.ndarray, "N"]
     stage_ms: dict[str, float]
 
+    @property
+    def confidence(self) -> float:
+        """The share of the neighbours that agree on location and rotation; 0 of a failure."""
+        agree = self.location_inliers & self.rotation_inliers
+        return float(np.mean(agree)) if self.success else 0.0
+
 
 class Localizer:
     """Retrieves, relates and fuses against one scene map.
+
+    Whatever the size of an image, it is brought to one shape, so that everything compiles once, in
+    `warm_up` or in the first query. A localizer keeps nothing of a query and may be called from
+    several threads.
 
     Args:
       scene_map: the database, with the network that made its features.
       num_neighbors: N, the retrieved images a query.
       fusion_method: "robust" or "paper".
+      min_baseline: the distance that neighbours keep from each other, in the unit of the map's
+        poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
+        the most similar images.
+      index: finds the most similar images; None compares all of them.
     """
 
     def __init__(
@@ -68,45 +95,104 @@ class Localizer:
         *,
         num_neighbors: int = 5,
         fusion_method: str = "robust",
+        min_baseline: float | None = None,
+        index: Index | None = None,
     ):
         self.scene_map = scene_map
         self.network = scene_map.network
         self.num_neighbors = num_neighbors
+        self.index = index or ExactIndex(scene_map.descriptors)
+        self._centres = np.asarray(scene_map.world_from_db.translation())
+        self.min_baseline = (
+            default_baseline(self._centres) if min_baseline is None else min_baseline
+        )
+        self.assumed_camera = AssumedCamera(scene_map)
         self._fuse = functools.partial(_fuse_neighbors, method=fusion_method)
 
     def __call__(
         self,
         image: UInt8[np.ndarray, "h w 3"],
-        intrinsics: Float[np.ndarray, "3 3"],
+        intrinsics: Float[np.ndarray, "3 3"] | None = None,
         candidates: Int[np.ndarray, "C"] | None = None,
     ) -> Localization:
         """Localizes one image by the network: one backbone pass and a head pass a neighbour.
 
         Args:
           image: RGB, of any size.
-          intrinsics: of that image, in pixels; (0, 0) is the centre of the top-left pixel.
+          intrinsics: of that image, in pixels; (0, 0) is the centre of the top-left pixel. None
+            takes the image to be of a camera like the map's, with a warning.
           candidates: database images to consider besides the retrieved ones, at most
             `num_neighbors`, such as those that agreed on the frame before in a video. Not None
             doubles the number of head passes.
+
+        Raises:
+          ValueError: it is no such image, or these are not its intrinsics.
         """
         return self.locate(self.retrieve(image, intrinsics, candidates), self.relate)
+
+    def localize_all(
+        self,
+        images: Sequence[UInt8[np.ndarray, "h w 3"]],
+        intrinsics: Sequence[Float[np.ndarray, "3 3"]] | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[Localization]:
+        """Localizes any number of images, of any sizes, in batches of one shape.
+
+        The answers are those of calling the localizer on each image; `stage_ms` is an image's
+        share of its batch.
+
+        Args:
+          intrinsics: of each image; None as in `__call__`.
+        """
+        intrinsics = [None] * len(images) if intrinsics is None else intrinsics
+        if len(images) != len(intrinsics):
+            raise ValueError(f"{len(images)} images, but {len(intrinsics)} intrinsics")
+        found = []
+        for start in range(0, len(images), batch_size):
+            batch = slice(start, start + batch_size)
+            found += self._localize_batch(images[batch], intrinsics[batch], batch_size)
+        return found
+
+    def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:
+        """Compiles what a query needs, by localizing a thumbnail of the map.
+
+        Args:
+          candidates: for queries with candidates, as a video's are.
+          batch_size: for `localize_all` with that batch size.
+
+        Returns:
+          The latency then: the milliseconds of a query, in a batch if `batch_size` is given.
+        """
+        image = _decode(self.scene_map.thumbnails[0])
+        height, width = image.shape[:2]
+        intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
+        none = np.zeros(0, int) if candidates else None
+        for _ in range(2):
+            start = time.perf_counter()
+            if batch_size is None:
+                self(image, intrinsics, none)
+            else:
+                self.localize_all([image] * batch_size, [intrinsics] * batch_size)
+            elapsed_ms = 1e3 * (time.perf_counter() - start)
+        return elapsed_ms / (batch_size or 1)
 
     def retrieve(
         self,
         image: UInt8[np.ndarray, "h w 3"],
-        intrinsics: Float[np.ndarray, "3 3"],
+        intrinsics: Float[np.ndarray, "3 3"] | None = None,
         candidates: Int[np.ndarray, "C"] | None = None,
     ) -> Query:
         """Encodes the image and finds its neighbours; see `__call__`."""
         clock = StageClock()
         with clock.stage("prepare"):
+            intrinsics = self._checked_intrinsics(image, intrinsics)
             network_image, network_intrinsics = self.network.prepare(image, intrinsics)
         with clock.stage("backbone"):
             features = self.network.encode(network_image[None])
             descriptor = jax.block_until_ready(self.network.descriptor(features))
         with clock.stage("retrieval"):
-            found = most_similar(descriptor, self.scene_map.descriptors, self.num_neighbors)
-            neighbors = np.asarray(found[0][0])
+            neighbors = self._neighbors(descriptor)[0]
             is_neighbor = np.ones(len(neighbors), bool)
             if candidates is not None:
                 neighbors, is_neighbor = _with_candidates(neighbors, candidates)
@@ -146,27 +232,98 @@ class Localizer:
         """Relates the query to its neighbours by `relator` and fuses the relative poses."""
         clock = query.clock.copy()
         with clock.stage("relate"):
-            db_from_query, valid = relator(query)
-            jax.block_until_ready(db_from_query)
+            related = jax.block_until_ready(relator(query))
         with clock.stage("fusion"):
-            world_from_query, fused = jax.block_until_ready(
-                self._fuse(
-                    self.scene_map.world_from_db,
-                    query.neighbors,
-                    db_from_query,
-                    valid & query.is_neighbor,
-                )
+            (found,) = self._fuse_related([query], [related])
+        return dataclasses.replace(found, stage_ms=clock.stage_ms)
+
+    def _localize_batch(
+        self,
+        images: Sequence[UInt8[np.ndarray, "h w 3"]],
+        intrinsics: Sequence[Float[np.ndarray, "3 3"] | None],
+        batch_size: int,
+    ) -> list[Localization]:
+        """Up to `batch_size` images, padded to as many with the last one."""
+        clock, padding = StageClock(), batch_size - len(images)
+        with clock.stage("prepare"):
+            intrinsics = list(map(self._checked_intrinsics, images, intrinsics))
+            prepared = list(map(self.network.prepare, images, intrinsics))
+            network_images, network_intrinsics = zip(*prepared, *[prepared[-1]] * padding)
+        with clock.stage("backbone"):
+            features = self.network.encode(np.stack(network_images))
+            descriptors = jax.block_until_ready(self.network.descriptor(features))
+            features = _unstack(features, batch_size)
+        with clock.stage("retrieval"):
+            neighbors = self._neighbors(descriptors)
+        queries = [
+            Query(
+                image=images[i],
+                intrinsics=intrinsics[i],
+                network_intrinsics=network_intrinsics[i][None].astype(np.float32),
+                features=features[i],
+                neighbors=neighbors[i],
+                is_neighbor=np.ones(len(neighbors[i]), bool),
+                clock=clock,
             )
-        return Localization(
-            world_from_query=np.asarray(world_from_query, np.float64),
-            success=bool(fused.success),
-            location_inliers=np.asarray(fused.location_inliers),
-            rotation_inliers=np.asarray(fused.rotation_inliers),
-            position_covariance=np.asarray(fused.position_covariance),
-            rotation_std=float(fused.rotation_std),
-            neighbors=query.neighbors,
-            stage_ms=clock.stage_ms,
+            for i in range(len(images))
+        ]
+        with clock.stage("relate"):
+            related = jax.block_until_ready([self.relate(query) for query in queries])
+        with clock.stage("fusion"):
+            found = self._fuse_related(
+                queries + [queries[-1]] * padding, related + [related[-1]] * padding
+            )
+        stage_ms = {stage: ms / len(images) for stage, ms in clock.stage_ms.items()}
+        return [dataclasses.replace(x, stage_ms=stage_ms) for x in found[: len(images)]]
+
+    def _checked_intrinsics(
+        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"] | None
+    ) -> Float[np.ndarray, "3 3"]:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(
+                f"an image is RGB, uint8 of shape [h, w, 3], not {image.dtype} of {image.shape}"
+            )
+        height, width = image.shape[:2]
+        if intrinsics is None:
+            return self.assumed_camera.intrinsics(width, height)
+        check_intrinsics(intrinsics, width, height)
+        return np.asarray(intrinsics, np.float64)
+
+    def _neighbors(self, descriptors: Float[Array, "B dim"]) -> list[Int[np.ndarray, "N"]]:
+        """The neighbours of each query."""
+        count = self.num_neighbors * (RANKED_PER_NEIGHBOR if self.min_baseline else 1)
+        rankings, _ = self.index.search(descriptors, count)
+        return [
+            diverse(ranking, self._centres, self.num_neighbors, self.min_baseline)
+            for ranking in rankings
+        ]
+
+    def _fuse_related(
+        self, queries: Sequence[Query], related: Sequence[tuple[jaxlie.SE3, Bool[Array, "N"]]]
+    ) -> list[Localization]:
+        """Fuses the relative poses of each query; padding is left out of the answers."""
+        db_from_query, valid = zip(*related)
+        world_from_query, fused = jax.device_get(
+            self._fuse(
+                self.scene_map.world_from_db,
+                np.stack([query.neighbors for query in queries]),
+                jaxlie.SE3(np.stack([np.asarray(pose.wxyz_xyz) for pose in db_from_query])),
+                np.stack([v & query.is_neighbor for v, query in zip(valid, queries, strict=True)]),
+            )
         )
+        return [
+            Localization(
+                world_from_query=world_from_query[i].astype(np.float64),
+                success=bool(fused.success[i]),
+                location_inliers=fused.location_inliers[i][query.is_neighbor],
+                rotation_inliers=fused.rotation_inliers[i][query.is_neighbor],
+                position_covariance=fused.position_covariance[i],
+                rotation_std=float(fused.rotation_std[i]),
+                neighbors=query.neighbors[query.is_neighbor],
+                stage_ms=query.clock.stage_ms,
+            )
+            for i, query in enumerate(queries)
+        ]
 
 
 def _with_candidates(
@@ -183,14 +340,24 @@ def _pose_matrix(poses: jaxlie.SE3, i: int) -> Float[np.ndarray, "4 4"]:
     return np.asarray(jaxlie.SE3(poses.wxyz_xyz[i]).as_matrix(), np.float64)
 
 
+def _decode(jpeg: bytes | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
+    return decode_image(jpeg, "thumbnail") if isinstance(jpeg, bytes) else read_image(jpeg)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _unstack(tree: PyTree, count: int) -> list[PyTree]:
+    """Element by element of the leading axis, which stays as an axis of 1."""
+    return [jax.tree.map(lambda x: x[i : i + 1], tree) for i in range(count)]
+
+
 @functools.partial(jax.jit, static_argnames="method")
 def _fuse_neighbors(
     world_from_db: jaxlie.SE3,
-    neighbors: Int[Array, "N"],
+    neighbors: Int[Array, "*batch N"],
     db_from_query: jaxlie.SE3,
-    valid: Bool[Array, "N"],
+    valid: Bool[Array, "*batch N"],
     method: str,
-) -> tuple[Float[Array, "4 4"], FusedPose]:
+) -> tuple[Float[Array, "*batch 4 4"], FusedPose]:
     world_from_neighbors = jax.tree.map(lambda x: x[neighbors], world_from_db)
     fused = fuse(world_from_neighbors, db_from_query, valid=valid, method=method)
     return fused.world_from_query.as_matrix(), fused

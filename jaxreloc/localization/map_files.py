@@ -2,65 +2,32 @@
 
     MAP/manifest.json          version, conventions, the network's fingerprint, the segments
     MAP/network.safetensors    the network that made the map
-    MAP/segments/000000/       images added together:
-        frames.json            name, world_from_cam, intrinsics and size of each image
-        network_intrinsics.npy, descriptors.npy, feature_000.npy, ...   one row an image
-        thumbnails/000000.jpg
+    MAP/segments/000000/       images added together
 
 Only the manifest is ever replaced, by rename; a segment is complete before the manifest names it
 and is deleted after the manifest has forgotten it. A crash at any moment therefore leaves the old
-map or the new one. Nothing read from a map is executed (arrays are loaded without pickle), and no
-path in a manifest is followed outside the map.
+map or the new one. Nothing read from a map is executed, and no name or link in it leads outside:
+a map whose folders are links is not changed.
 """
 
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
 import os
 import pathlib
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
-import numpy as np
-
-from jaxreloc import files
-from jaxreloc.formats.frames import rigid
 from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.map_manifest import Manifest, read_manifest, write_manifest
+from jaxreloc.localization.map_segments import read_names, read_segment, write_segment
+from jaxreloc.localization.new_folder import new_folder
 from jaxreloc.models.saved_network import FILE_NAME as NETWORK_FILE
 from jaxreloc.usage import UsageError
 
-FORMAT = "jaxreloc scene map"
-VERSION = 1
-MANIFEST = "manifest.json"
 SEGMENTS = "segments"
 LOCK = "lock"
-CONVENTIONS = {
-    "world_from_cam": "4x4, x_world = world_from_cam @ x_cam, metres",
-    "camera_axes": "x right, y down, z forward",
-    "pixels": "(0, 0) is the centre of the top-left pixel",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """What the manifest says of a segment."""
-
-    name: str
-    num_images: int
-    removed: tuple[int, ...]  # rows that `remove` took out
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """The content of manifest.json."""
-
-    network_sha256: str
-    segments: tuple[Segment, ...]
 
 
 def create(
@@ -75,16 +42,28 @@ def create(
       UsageError: the folder exists, or cannot be written.
     """
     check_new(folder)
-    with _new_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         save_network(temporary)
-        segment = _write_segment(temporary / SEGMENTS, 0, images)
-        _write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), (segment,)))
+        segment = write_segment(temporary / SEGMENTS, 0, images)
+        write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), (segment,)))
 
 
 def check_new(folder: pathlib.Path) -> None:
     """Raises UsageError if there is something where a new map is to be."""
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"{folder}: exists; choose another --out, or add to it with `map add`")
+
+
+def check_new_names(folder: pathlib.Path, names: Collection[str]) -> None:
+    """Raises UsageError if the map has an image of one of these names."""
+    segments = read_manifest(folder).segments
+    known = {name for segment in segments for name in read_names(folder / SEGMENTS, segment)}
+    if doubled := sorted(known & set(names)):
+        others = f" and {len(doubled) - 1} more are" if len(doubled) > 1 else " is"
+        raise UsageError(
+            f"{folder}: {doubled[0]}{others} in the map already; `map remove` takes them out, or "
+            "leave them out"
+        )
 
 
 def add(folder: pathlib.Path, images: EncodedImages) -> None:
@@ -95,17 +74,12 @@ def add(folder: pathlib.Path, images: EncodedImages) -> None:
     """
     with _locked(folder):
         manifest = read_manifest(folder)
-        known = {name for s in manifest.segments for name in read_segment(folder, s).names}
-        if doubled := sorted(known & set(images.names)):
-            raise UsageError(
-                f"{folder}: {doubled[0]} (and {len(doubled) - 1} more) is in the map already; "
-                "remove it first, or leave it out"
-            )
+        check_new_names(folder, images.names)
         _delete_forgotten(folder, manifest)
-        number = 1 + max((int(segment.name) for segment in manifest.segments), default=-1)
-        segment = _write_segment(folder / SEGMENTS, number, images)
+        number = 1 + max(int(segment.name) for segment in manifest.segments)
+        segment = write_segment(folder / SEGMENTS, number, images)
         segments = (*manifest.segments, segment)
-        _write_manifest(folder, dataclasses.replace(manifest, segments=segments))
+        write_manifest(folder, dataclasses.replace(manifest, segments=segments))
 
 
 def remove(folder: pathlib.Path, names: Collection[str]) -> None:
@@ -118,8 +92,7 @@ def remove(folder: pathlib.Path, names: Collection[str]) -> None:
         manifest = read_manifest(folder)
         missing, segments = set(names), []
         for segment in manifest.segments:
-            rows = {name: row for row, name in enumerate(_read_frames(folder, segment)[0])}
-            present = {name: row for name, row in rows.items() if row not in segment.removed}
+            present = read_names(folder / SEGMENTS, segment)
             gone = {present[name] for name in missing & set(present)}
             missing -= set(present)
             removed = tuple(sorted(gone | set(segment.removed)))
@@ -129,37 +102,14 @@ def remove(folder: pathlib.Path, names: Collection[str]) -> None:
             raise UsageError(f"{folder}: {sorted(missing)[0]} is not in the map; check its name")
         if not segments:
             raise UsageError(f"{folder}: no image would be left; delete the folder instead")
-        _write_manifest(folder, dataclasses.replace(manifest, segments=tuple(segments)))
-        _delete_forgotten(folder, read_manifest(folder))
+        manifest = dataclasses.replace(manifest, segments=tuple(segments))
+        write_manifest(folder, manifest)
+        _delete_forgotten(folder, manifest)
 
 
-def read_manifest(folder: pathlib.Path) -> Manifest:
-    """What the map holds.
-
-    Raises:
-      UsageError: it is no map, of another version, or damaged.
-    """
-    path = folder / MANIFEST
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}")
-    except FileNotFoundError as error:
-        raise UsageError(f"{folder}: no scene map; make one with run_localize.py map") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a map's manifest ({error}); build the map again") from error
-    if content.get("version") != VERSION:
-        raise UsageError(
-            f"{path}: map of version {content.get('version')}, this program reads {VERSION}; "
-            "build the map again"
-        )
-    try:
-        return Manifest(
-            network_sha256=str(content["network_sha256"]),
-            segments=tuple(_parse_segment(entry) for entry in content["segments"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: damaged ({error!r}); build the map again") from error
+def read_parts(folder: pathlib.Path, manifest: Manifest) -> list[EncodedImages]:
+    """The images of each segment; see `read_segment`."""
+    return [read_segment(folder / SEGMENTS, segment) for segment in manifest.segments]
 
 
 def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
@@ -174,144 +124,20 @@ def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
     return path
 
 
-def read_segment(folder: pathlib.Path, segment: Segment) -> EncodedImages:
-    """The images of a segment without the removed ones.
-
-    Arrays stay mapped files unless rows were removed from them.
-
-    Raises:
-      UsageError: a file is absent or damaged; it is named.
-    """
-    names, world_from_cam, intrinsics, image_sizes = _read_frames(folder, segment)
-    inside = folder / SEGMENTS / segment.name
-    kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
-
-    def rows(path: pathlib.Path) -> np.ndarray:
-        array = _read_array(path, segment.num_images)
-        return array if len(kept) == segment.num_images else array[kept]
-
-    return EncodedImages(
-        names=tuple(names[row] for row in kept),
-        world_from_cam=world_from_cam[kept],
-        intrinsics=intrinsics[kept],
-        image_sizes=image_sizes[kept],
-        network_intrinsics=rows(inside / "network_intrinsics.npy"),
-        descriptors=rows(inside / "descriptors.npy"),
-        features=tuple(rows(path) for path in sorted(inside.glob("feature_*.npy"))),
-        thumbnails=[inside / "thumbnails" / f"{row:06d}.jpg" for row in kept],
-    )
-
-
-def _write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> Segment:
-    name = f"{number:06d}"
-    with _new_folder(parent / name) as temporary:
-        frames = [
-            {
-                "name": name,
-                "world_from_cam": world_from_cam.tolist(),
-                "intrinsics": intrinsics.tolist(),
-                "image_size": image_size.tolist(),
-            }
-            for name, world_from_cam, intrinsics, image_size in zip(
-                images.names,
-                images.world_from_cam,
-                images.intrinsics,
-                images.image_sizes,
-                strict=True,
-            )
-        ]
-        (temporary / "frames.json").write_text(json.dumps(frames), encoding="utf-8")
-        np.save(temporary / "network_intrinsics.npy", images.network_intrinsics)
-        np.save(temporary / "descriptors.npy", images.descriptors)
-        for i, leaf in enumerate(images.features):
-            np.save(temporary / f"feature_{i:03d}.npy", leaf)
-        (temporary / "thumbnails").mkdir()
-        for i, thumbnail in enumerate(images.thumbnails):
-            (temporary / "thumbnails" / f"{i:06d}.jpg").write_bytes(thumbnail)
-    return Segment(name, len(images.names), ())
-
-
-def _write_manifest(folder: pathlib.Path, manifest: Manifest) -> None:
-    content: dict[str, Any] = {"format": FORMAT, "version": VERSION, "conventions": CONVENTIONS}
-    text = json.dumps(content | dataclasses.asdict(manifest), indent=2)
-    files.write_text(folder / MANIFEST, text + "\n")
-
-
-def _parse_segment(entry: dict[str, Any]) -> Segment:
-    name, count = str(entry["name"]), int(entry["num_images"])
-    removed = tuple(int(row) for row in entry["removed"])
-    if not re.fullmatch(r"\d{6}", name):
-        raise ValueError(f"segment name {name!r}")
-    if count < 1 or any(not 0 <= row < count for row in removed):
-        raise ValueError(f"segment {name}: rows out of range")
-    return Segment(name, count, removed)
-
-
-def _read_frames(folder: pathlib.Path, segment: Segment):
-    path = folder / SEGMENTS / segment.name / "frames.json"
-    try:
-        frames = json.loads(path.read_text(encoding="utf-8"))
-        names = tuple(str(frame["name"]) for frame in frames)
-        world_from_cam = np.array(
-            [rigid(np.array(f["world_from_cam"], np.float64), f"{path}: {f['name']}") for f in frames]
-        )
-        intrinsics = np.array([frame["intrinsics"] for frame in frames], np.float64)
-        image_sizes = np.array([frame["image_size"] for frame in frames], np.int64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: damaged ({error}); build the map again") from error
-    shapes = (len(names), intrinsics.shape, image_sizes.shape)
-    n = segment.num_images
-    if shapes != (n, (n, 3, 3), (n, 2)):
-        raise UsageError(f"{path}: damaged ({len(names)} images, not {n}); build the map again")
-    return names, world_from_cam, intrinsics, image_sizes
-
-
-def _read_array(path: pathlib.Path, rows: int) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if len(array) != rows:
-            raise ValueError(f"{len(array)} rows, not {rows}")
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise UsageError(f"{path}: damaged ({error}); build the map again") from error
-    return array
-
-
-@contextlib.contextmanager
-def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary folder that becomes `folder` when the block succeeds."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror}); choose another folder")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.chmod(temporary, 0o777 & ~files.umask())
-        os.rename(temporary, folder)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sync(folder: pathlib.Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-
-
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """One writer at a time; the lock goes with the process that holds it."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no scene map; make one with run_localize.py map")
+    if (folder / SEGMENTS).is_symlink():
+        raise UsageError(f"{folder / SEGMENTS}: is a link, which may lead anywhere; copy the map")
     try:
-        handle = open(folder / LOCK, "w")
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from error
-    with handle:
+        raise UsageError(
+            f"{folder}: cannot be written ({error.strerror}); check its permissions"
+        ) from error
+    with os.fdopen(handle):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -323,7 +149,7 @@ def _delete_forgotten(folder: pathlib.Path, manifest: Manifest) -> None:
     """Deletes segments that the manifest does not name: removed, or left by a crash."""
     named = {segment.name for segment in manifest.segments}
     for path in (folder / SEGMENTS).iterdir():
-        if path.name not in named:
+        if path.name not in named and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
 
 

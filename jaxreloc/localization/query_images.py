@@ -1,73 +1,114 @@
-"""Images to localize: a picture, a folder of pictures, or a video."""
+"""Images to localize: a picture, a folder of pictures, a video, or a camera's stream."""
 
 import dataclasses
 import pathlib
+import re
+import time
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
 
 from jaxreloc.formats.images import read_image
 from jaxreloc.usage import UsageError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+CAMERA = re.compile(r"camera:([0-9]+)")
+URL = re.compile(r"(rtsp|rtmp|http|https|udp|tcp)://.+")
 
 
 @dataclasses.dataclass(frozen=True)
 class QueryImages:
-    """Names and pictures in the order in which they are to be localized."""
+    """Pictures with their names, in the order in which they are to be localized.
 
-    path: pathlib.Path
-    is_video: bool
-    names: tuple[str, ...] | None  # None where the length is not known before the end
+    Iterating reads them one by one. A picture that cannot be read comes as None, after a warning.
+    """
 
-    def __iter__(self) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
-        """Reads the pictures one by one.
+    source: str
+    is_video: bool  # each is taken shortly after the one before
+    pictures: tuple[tuple[str, pathlib.Path], ...] = ()  # names and files; none of a video
 
-        Raises:
-          UsageError: one of them cannot be read.
-        """
-        if self.is_video:
-            return _video_frames(self.path)
-        folder = self.path if self.path.is_dir() else self.path.parent
-        return ((name, read_image(folder / name)) for name in self.names)
+    def __iter__(self) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | None]]:
+        return _video_frames(self.source) if self.is_video else _read(self.pictures)
 
 
-def find_query_images(path: str | pathlib.Path) -> QueryImages:
+def find_query_images(source: str | pathlib.Path) -> QueryImages:
     """The pictures of a folder and its subfolders by name, one picture, or a video's frames.
+
+    Args:
+      source: a path, `camera:0` for the first camera of this computer, or the address of a stream
+        (rtsp, rtmp, http, udp, tcp).
 
     Raises:
       UsageError: nothing of the kind is there.
     """
-    path = pathlib.Path(path).expanduser()
+    if CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source)):
+        return QueryImages(str(source), True)
+    path = pathlib.Path(source).expanduser()
     if path.is_dir():
-        found = (p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-        names = tuple(sorted(p.relative_to(path).as_posix() for p in found))
-        if not names:
+        found = sorted(
+            p
+            for p in path.rglob("*")
+            if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")
+        )
+        if not found:
             raise UsageError(f"{path}: no picture in this folder; --images names another")
-        return QueryImages(path, False, names)
+        return QueryImages(
+            str(path), False, tuple((p.relative_to(path).as_posix(), p) for p in found)
+        )
     if not path.is_file():
-        raise UsageError(f"{path}: no such picture, folder or video; check --images")
+        raise UsageError(
+            f"{path}: no such picture, folder or video; check --images (a camera is camera:0)"
+        )
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return QueryImages(path, True, None)
-    return QueryImages(path, False, (path.name,))
+        return QueryImages(str(path), True)
+    return QueryImages(str(path), False, ((path.name, path),))
 
 
-def _video_frames(path: pathlib.Path) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
-    """Frames with their time in seconds as name."""
-    capture = cv2.VideoCapture(str(path))
+def _read(
+    pictures: tuple[tuple[str, pathlib.Path], ...],
+) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | None]]:
+    for name, path in pictures:
+        try:
+            image = read_image(path)
+        except UsageError as error:
+            logging.warning("%s", error)
+            image = None
+        yield name, image
+
+
+def _video_frames(source: str) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
+    """Frames with their time in seconds as name: of a file, since its start, else of the clock."""
+    camera = CAMERA.fullmatch(source)
+    is_live = camera or URL.fullmatch(source)
+    capture = _open_quietly(int(camera[1]) if camera else source)
+    if is_live:
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest that waits
     try:
         count = 0
         while True:
             ok, frame = capture.read()
             if not ok:
                 break
-            time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3  # of the frame just read
+            # A file's time is that of the frame just read.
+            time_s = time.time() if is_live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             count += 1
             yield f"{time_s:.6f}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
     if not count:
-        raise UsageError(f"{path}: no frame can be read; convert the video to MP4 (H.264)")
+        remedy = "check that it is connected" if is_live else "convert the video to MP4 (H.264)"
+        raise UsageError(f"{source}: no frame can be read; {remedy}")
+
+
+def _open_quietly(source: int | str) -> cv2.VideoCapture:
+    """Without OpenCV's page of backends that it tried; failing is said in one line here."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(source)
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreloc.localization import map_files
 from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.map_manifest import read_manifest
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.usage import UsageError
 
@@ -46,7 +47,9 @@ class SceneMap:
             image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
             descriptors=jnp.asarray(np.concatenate([part.descriptors for part in parts])),
-            features=[Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)],
+            features=[
+                Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
+            ],
             thumbnails=[thumbnail for part in parts for thumbnail in part.thumbnails],
         )
 
@@ -57,12 +60,11 @@ class SceneMap:
         Raises:
           UsageError: it is no map, of another version, or damaged.
         """
-        folder = pathlib.Path(folder)
-        manifest = map_files.read_manifest(folder)
-        parts = [map_files.read_segment(folder, segment) for segment in manifest.segments]
+        folder = pathlib.Path(folder).expanduser()
+        manifest = read_manifest(folder)
+        parts = map_files.read_parts(folder, manifest)
         network = load_inference_network(map_files.network_file(folder, manifest))
-        if {len(part.features) for part in parts} != {network.feature_structure.num_leaves}:
-            raise UsageError(f"{folder}: pair features are incomplete; build the map again")
+        _check_arrays(network, parts, str(folder))
         return cls.from_images(network, *parts)
 
     @staticmethod
@@ -83,6 +85,20 @@ class SceneMap:
         leaves = [rows.take(neighbors) for rows in self.features]
         features = jax.tree.unflatten(self.network.feature_structure, leaves)
         return features, self.network_intrinsics[neighbors]
+
+
+def _check_arrays(network: InferenceNetwork, parts: Sequence[EncodedImages], source: str) -> None:
+    """Raises UsageError unless the parts hold what a network makes, and the same kinds of it."""
+    row_shapes = [
+        [x[0].shape for x in (part.descriptors, part.network_intrinsics, *part.features)]
+        for part in parts
+    ]
+    num_features = network.feature_structure.num_leaves
+    if row_shapes != [row_shapes[0]] * len(parts) or len(parts[0].features) != num_features:
+        raise UsageError(f"{source}: arrays are missing or differ in shape; build the map again")
+    for part in parts:
+        if not (np.isfinite(part.descriptors).all() and np.isfinite(part.network_intrinsics).all()):
+            raise UsageError(f"{source}: has NaN or infinite values; build the map again")
 
 
 class Rows:

@@ -1,6 +1,7 @@
 """A map on disk: what is written is read back, and a crash leaves the old map or the new."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from jaxreloc.localization import map_files
 from jaxreloc.localization.encoding import encode_frames
+from jaxreloc.localization.map_manifest import read_manifest
 from jaxreloc.usage import UsageError
 from tests.localization.fakes import OracleNetwork, oracle_frames
 
@@ -39,8 +41,7 @@ def scene_map(tmp_path, images):
 
 
 def read_all(folder):
-    manifest = map_files.read_manifest(folder)
-    return [map_files.read_segment(folder, segment) for segment in manifest.segments]
+    return map_files.read_parts(folder, read_manifest(folder))
 
 
 def names(folder):
@@ -61,8 +62,8 @@ def same(a, b):
 def test_what_is_written_is_read_back_mapped(scene_map, images):
     (stored,) = read_all(scene_map)
     same(stored, images)
-    assert isinstance(stored.features[0], np.memmap)
-    assert map_files.network_file(scene_map, map_files.read_manifest(scene_map)).is_file()
+    assert isinstance(stored.features[0].items, np.memmap)
+    assert map_files.network_file(scene_map, read_manifest(scene_map)).is_file()
 
 
 def test_add_and_remove_touch_nothing_else(scene_map, images, rng):
@@ -92,11 +93,11 @@ def test_mistakes_are_named_and_change_nothing(scene_map, images, rng, tmp_path)
     before = (scene_map / "manifest.json").read_bytes()
     for mistake, message in [
         (lambda: map_files.create(scene_map, save_network, images), "exists"),
-        (lambda: map_files.add(scene_map, images), "000.png .*in the map already"),
+        (lambda: map_files.add(scene_map, images), "000.png and 5 more are in the map already"),
         (lambda: map_files.remove(scene_map, ["000.png", "nobody.png"]), "nobody.png is not in"),
         (lambda: map_files.remove(scene_map, images.names), "no image would be left"),
         (lambda: map_files.add(tmp_path / "none", images), "no scene map"),
-        (lambda: map_files.read_manifest(tmp_path), "no scene map"),
+        (lambda: read_manifest(tmp_path), "no scene map"),
     ]:
         with pytest.raises(UsageError, match=message):
             mistake()
@@ -132,6 +133,46 @@ def test_truncated_file_is_named(scene_map, name):
         read_all(scene_map)
 
 
+def test_nan_in_poses_is_named(scene_map):
+    path = scene_map / "segments" / "000000" / "frames.json"
+    frames = json.loads(path.read_text())
+    frames[2]["world_from_cam"][0][3] = float("nan")
+    path.write_text(json.dumps(frames))
+    with pytest.raises(UsageError, match="frames.json: 002.png: pose has NaN"):
+        read_all(scene_map)
+
+
+def test_links_do_not_lead_out_of_a_map(scene_map, images, rng, tmp_path):
+    outside = tmp_path / "outside"
+    (scene_map / "segments").rename(outside)
+    (outside / "precious").mkdir()
+    (scene_map / "segments").symlink_to(outside)
+    before = sorted(path.name for path in outside.rglob("*"))
+    for change in (
+        lambda: map_files.add(scene_map, encoded_images(rng, 1, "more-")),
+        lambda: map_files.remove(scene_map, ["000.png"]),
+    ):
+        with pytest.raises(UsageError, match="is a link"):
+            change()
+    assert sorted(path.name for path in outside.rglob("*")) == before
+    (scene_map / "segments").unlink()
+    outside.rename(scene_map / "segments")
+    (tmp_path / "victim").write_text("keep")
+    (scene_map / "lock").unlink(missing_ok=True)
+    (scene_map / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UsageError, match="cannot be written"):
+        map_files.remove(scene_map, ["000.png"])
+    assert (tmp_path / "victim").read_text() == "keep"
+
+
+def test_two_writers_do_not_meet(scene_map):
+    with open(scene_map / "lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another program"):
+            map_files.remove(scene_map, ["000.png"])
+    map_files.remove(scene_map, ["000.png"])
+
+
 def test_pickled_array_is_not_loaded(scene_map):
     path = scene_map / "segments" / "000000" / "descriptors.npy"
     np.save(path, np.array([{}] * 6, object), allow_pickle=True)
@@ -142,7 +183,7 @@ def test_pickled_array_is_not_loaded(scene_map):
 def test_network_of_another_map_is_refused(scene_map):
     (scene_map / "network.safetensors").write_bytes(b"other weights")
     with pytest.raises(UsageError, match="not the network that made the map"):
-        map_files.network_file(scene_map, map_files.read_manifest(scene_map))
+        map_files.network_file(scene_map, read_manifest(scene_map))
 
 
 WRITER = textwrap.dedent(
@@ -163,14 +204,44 @@ WRITER = textwrap.dedent(
 )
 
 
+CREATOR = textwrap.dedent(
+    """
+    import pathlib, shutil, sys
+    import numpy as np
+    from jaxreloc.localization import map_files
+    from tests.localization.fakes import OracleNetwork, oracle_frames
+    from jaxreloc.localization.encoding import encode_frames
+    folder = pathlib.Path(sys.argv[1])
+    images = encode_frames(oracle_frames(np.random.default_rng(0), 40), OracleNetwork())
+    print("ready", flush=True)
+    for i in range(10_000):
+        save = lambda to: (to / "network.safetensors").write_bytes(b"weights")
+        map_files.create(folder / str(i), save, images)
+    """
+)
+
+
+def killed(program, folder, rng):
+    """Runs `program` on `folder` and kills it at a random moment of its work."""
+    arguments = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.05, 0.5))
+        writer.send_signal(signal.SIGKILL)
+
+
+def test_kill_while_creating_leaves_whole_maps_or_none(tmp_path, rng):
+    killed(CREATOR, tmp_path, rng)
+    made = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert len(made) > 0
+    for path in made:
+        assert len(names(path)) == 40
+        map_files.network_file(path, read_manifest(path))
+
+
 def test_kill_at_any_moment_leaves_a_whole_map(scene_map, images, rng):
     for _ in range(3):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(scene_map)], stdout=subprocess.PIPE
-        ) as writer:
-            assert writer.stdout.readline() == b"ready\n"
-            time.sleep(rng.uniform(0.05, 0.5))
-            writer.send_signal(signal.SIGKILL)
+        killed(WRITER, scene_map, rng)
         kept = names(scene_map)
         assert kept[:6] == list(images.names)
         assert len(kept) % 2 == 0
@@ -178,4 +249,4 @@ def test_kill_at_any_moment_leaves_a_whole_map(scene_map, images, rng):
             map_files.remove(scene_map, kept[6:])
     map_files.add(scene_map, encoded_images(rng, 2, "after-"))
     folders = {path.name for path in (scene_map / "segments").iterdir()}
-    assert folders == {s.name for s in map_files.read_manifest(scene_map).segments}
+    assert folders == {s.name for s in read_manifest(scene_map).segments}

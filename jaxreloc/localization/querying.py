@@ -1,0 +1,212 @@
+"""Localizing pictures, a video or a camera's stream in a map: `run_localize.py query`."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, UInt8
+
+from jaxreloc.files import replacing
+from jaxreloc.formats.intrinsics_file import read_intrinsics
+from jaxreloc.formats.localized_poses import LocalizedPose
+from jaxreloc.localization.cameras import check_intrinsics
+from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.query_images import QueryImages, find_query_images
+from jaxreloc.localization.retrieval import ExactIndex, Index, recall
+from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.usage import UsageError
+
+INDICES = ("exact", "faiss")
+RECALL_SAMPLE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizedImage:
+    """A query that could be read, with its answer."""
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    intrinsics: Float[np.ndarray, "3 3"]
+    found: Localization
+
+
+@dataclasses.dataclass
+class Count:
+    """How many images there were, and what became of them."""
+
+    total: int = 0
+    localized: int = 0
+    unread: int = 0
+    interrupted: bool = False
+
+    def add(self, found: Localization | None) -> None:
+        self.total += 1
+        self.unread += found is None
+        self.localized += found is not None and found.success
+
+    def __str__(self) -> str:
+        line = f"{self.localized} of {self.total} images localized"
+        line += ", then interrupted" if self.interrupted else ""
+        return line + (f"; {self.unread} could not be read" if self.unread else "")
+
+
+def open_localizer(
+    map_path: str | pathlib.Path,
+    *,
+    num_neighbors: int = 5,
+    fusion_method: str = "robust",
+    min_baseline: float | None = None,
+    index: str = "exact",
+) -> Localizer:
+    """A localizer of the map on disk; see `Localizer` for the options.
+
+    Args:
+      index: of INDICES; "faiss" prints its recall against the exact search.
+
+    Raises:
+      UsageError: it is no map, of another version, or damaged.
+    """
+    scene_map = SceneMap.open(map_path)
+    return Localizer(
+        scene_map,
+        num_neighbors=num_neighbors,
+        fusion_method=fusion_method,
+        min_baseline=min_baseline,
+        index=_faiss_index(scene_map, num_neighbors) if index == "faiss" else None,
+    )
+
+
+def localize_images(
+    localizer: Localizer,
+    images: str | pathlib.Path,
+    out: str | pathlib.Path,
+    write_line: Callable[[LocalizedPose], str],
+    *,
+    intrinsics_path: str | pathlib.Path | None = None,
+    keep: Callable[[LocalizedImage], object] = lambda image: None,
+) -> Count:
+    """Localizes pictures or a video; prints a line for each as it is done and writes them to `out`.
+
+    A picture that cannot be read is written as a failure and does not stop the others. An
+    interrupt (Ctrl-C) ends the list; what was localized until then is written.
+
+    Args:
+      images: as `find_query_images` takes them.
+      write_line: of `localized_poses.LINE_FORMATS`.
+      intrinsics_path: an intrinsics.txt of the queries; without it they are assumed to be taken
+        with a camera like the map's.
+      keep: is called with each query that could be read and its answer.
+
+    Raises:
+      UsageError: no picture could be read, or `out` cannot be written.
+    """
+    queries, out = find_query_images(images), pathlib.Path(out).expanduser()
+    if out.is_dir():
+        raise UsageError(f"{out}: is a folder; --out names the file of the poses")
+    intrinsics_of = _Intrinsics(localizer, intrinsics_path)
+    latency_ms = localizer.warm_up(candidates=queries.is_video)
+    print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
+    count = Count()
+    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        try:
+            for name, found in _localize(localizer, queries, intrinsics_of, keep):
+                line = write_line(_localized_pose(name, found))
+                print(line, flush=True)
+                file.write(line + "\n")
+                count.add(found)
+        except KeyboardInterrupt:
+            count.interrupted = True
+        if count.unread == count.total:
+            raise UsageError(f"{images}: no picture could be read; {out} is not written")
+    return count
+
+
+def _localize(
+    localizer: Localizer,
+    queries: QueryImages,
+    intrinsics_of: Callable[[int, int], Float[np.ndarray, "3 3"]],
+    keep: Callable[[LocalizedImage], object],
+) -> Iterator[tuple[str, Localization | None]]:
+    """Each query's name and its answer, None where it cannot be read.
+
+    In a video the images that agreed on the frame before are candidates for the next.
+    """
+    candidates = np.zeros(0, int) if queries.is_video else None
+    for name, image in queries:
+        if image is None:
+            yield name, None
+            continue
+        height, width = image.shape[:2]
+        intrinsics = intrinsics_of(width, height)
+        found = localizer(image, intrinsics, candidates)
+        if queries.is_video:
+            candidates = found.neighbors[found.location_inliers][: localizer.num_neighbors]
+        keep(LocalizedImage(name, image, intrinsics, found))
+        yield name, found
+
+
+class _Intrinsics:
+    """Intrinsics by image size: read from a file, or assumed."""
+
+    def __init__(self, localizer: Localizer, path: str | pathlib.Path | None):
+        self._assumed = localizer.assumed_camera.intrinsics
+        self._path = path
+        self._known: dict[tuple[int, int], np.ndarray] = {}
+
+    def __call__(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:
+        if self._path is None:
+            return self._assumed(width, height)
+        if (width, height) not in self._known:
+            self._known[width, height] = self._read(width, height)
+        return self._known[width, height]
+
+    def _read(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:
+        intrinsics = read_intrinsics(self._path, width, height).intrinsics
+        try:
+            check_intrinsics(intrinsics, width, height)
+        except ValueError as error:
+            raise UsageError(f"{self._path}: {error}") from error
+        if self._known:
+            logging.warning(
+                "%s: is used for %d x %d images, too; they should be of one size",
+                self._path,
+                width,
+                height,
+            )
+        return intrinsics
+
+
+def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
+    if found is None:
+        nothing = np.full((4, 4), np.nan)
+        return LocalizedPose(name, False, nothing, 0, 0, nothing[:3, :3], np.nan, 0.0)
+    return LocalizedPose(
+        name=name,
+        success=found.success,
+        world_from_cam=found.world_from_query,
+        num_inliers=int(found.location_inliers.sum()),
+        num_neighbors=len(found.neighbors),
+        position_covariance=found.position_covariance,
+        rotation_std_deg=float(np.rad2deg(found.rotation_std)),
+        total_ms=sum(found.stage_ms.values()),
+    )
+
+
+def _faiss_index(scene_map: SceneMap, num_neighbors: int) -> Index:
+    from jaxreloc.localization.faiss_index import FaissIndex
+
+    index = FaissIndex(scene_map.descriptors)
+    rows = np.random.default_rng(0).permutation(len(scene_map))[:RECALL_SAMPLE]
+    queries = np.asarray(scene_map.descriptors)[rows]
+    count = min(num_neighbors, len(scene_map))
+    exact = ExactIndex(scene_map.descriptors).search(queries, count)[0]
+    share = recall(index.search(queries, count)[0], exact)
+    print(
+        f"FAISS finds {share:.1%} of the {count} most similar images of the exact search "
+        f"({len(rows)} of the map's images asked)",
+        file=sys.stderr,
+    )
+    return index

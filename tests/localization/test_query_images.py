@@ -1,0 +1,45 @@
+"""What --images may name, and what becomes of pictures that are none."""
+
+import cv2
+import numpy as np
+import pytest
+
+from jaxreloc.localization.query_images import find_query_images
+from jaxreloc.usage import UsageError
+
+
+def test_pictures_by_name_and_what_is_none_comes_as_none(tmp_path, rng, caplog):
+    for name in ("b.png", "sub/a.JPG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (4, 5, 3), np.uint8))
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    (tmp_path / "._b.png").write_bytes(b"a resource fork")
+    (tmp_path / "notes.txt").write_text("no picture either")
+    found = dict(find_query_images(tmp_path))
+    assert list(found) == ["b.png", "c.png", "sub/a.JPG"]
+    assert found["c.png"] is None and "c.png: not a readable picture" in caplog.text
+    assert found["b.png"].shape == (4, 5, 3)
+
+
+def test_one_picture_goes_by_its_name(tmp_path, rng):
+    cv2.imwrite(str(tmp_path / "b.png"), rng.integers(0, 256, (4, 5, 3), np.uint8))
+    queries = find_query_images(tmp_path / "b.png")
+    assert [name for name, _ in queries] == ["b.png"] and not queries.is_video
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    for source, message in [
+        (tmp_path / "none", "no such picture"),
+        (tmp_path / "empty", "no picture in this folder"),
+        (tmp_path / "v.mp4", "no frame can be read; convert"),
+        ("camera:99", "camera:99: no frame can be read; check that it is connected"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            list(find_query_images(source))
+
+
+def test_streams_are_videos():
+    assert find_query_images("camera:0").is_video
+    assert find_query_images("rtsp://host/stream").is_video
