@@ -56,6 +56,7 @@ def save_error_curves(path: pathlib.Path, title: str, results: Sequence[MethodRe
             )
     for plot, label, limits in ((position, "cm", (0.3, 1000)), (rotation, "deg", (0.05, 180))):
         plot.set(xscale="log", xlim=limits, ylim=(0, 1), xlabel=f"error, {label}")
+        plot.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         plot.grid(alpha=0.3)
     position.set_ylabel("share of the queries")
     position.set_title("position")

@@ -13,6 +13,8 @@ from jaxreloc.formats.seven_scenes import SCENES
 from tests.data.conftest import DUMMY_DATA
 from tests.photographs import save_small_network
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
