@@ -94,7 +94,7 @@ _TFDS_DATASETS = {
     ),
     "synthetic_rooms": _TfdsDataset(
         name="synthetic_rooms",
-        variants=("procedural", "furnished"),
+        variants=("procedural", "furnished", "furnished_large"),
         scenes=None,
         configs=lambda scene, variant: (variant,),
         split=_synthetic_rooms_split,

@@ -41,3 +41,4 @@ FURNISHED = RoomSettings(
     moved_share=0.15,
     image_format="jpg",
 )
+FURNISHED_LARGE = dataclasses.replace(FURNISHED, width=512, height=384, frames_per_path=12)

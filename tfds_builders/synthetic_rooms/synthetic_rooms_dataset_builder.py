@@ -13,7 +13,7 @@ from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
 from tfds_builders.synthetic_rooms.room_files import read_examples
 from tfds_builders.synthetic_rooms.room_jobs import RoomJob
-from tfds_builders.synthetic_rooms.settings import FURNISHED, PROCEDURAL, RoomSettings
+from tfds_builders.synthetic_rooms.settings import FURNISHED, FURNISHED_LARGE, PROCEDURAL, RoomSettings
 from tfds_builders.synthetic_rooms.workers import render_in_parallel
 
 
@@ -50,6 +50,15 @@ class Builder(RandomAccessBuilder):
             test_rooms=10,
             furnished=True,
             settings=FURNISHED,
+        ),
+        SyntheticRoomsConfig(
+            name="furnished_large",
+            description="As furnished, of 512x384 pixels and half as many pictures of a room.",
+            train_rooms=96,
+            validation_rooms=12,
+            test_rooms=10,
+            furnished=True,
+            settings=FURNISHED_LARGE,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

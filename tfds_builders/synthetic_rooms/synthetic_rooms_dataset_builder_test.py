@@ -101,7 +101,7 @@ def test_furnished_without_its_sources_names_them(tmp_path):
 
 
 def test_configs_are_the_documented_ones():
-    assert list(Builder.builder_configs) == ["procedural", "furnished"]
+    assert list(Builder.builder_configs) == ["procedural", "furnished", "furnished_large"]
     assert Builder.builder_configs["furnished"].settings.focal_lengths == (0.6, 1.6)
 
 
