@@ -492,7 +492,7 @@
     const agreeing = method().agreeing[state.query];
     shown.neighbors.forEach((i, k) => {
       const matches = shown.matches && shown.matches[k];
-      const parts = [matches ? `${matches.numInliers} of ${matches.num}` : "", agreeing[k] ? "\u2713 agrees" : "disagrees"];
+      const parts = [matches ? `${matches.numInliers}/${matches.num}` : "", agreeing[k] ? "\u2713 agrees" : "disagrees"];
       strip.append(card(s.thumbnails[i], s.databaseNames[i], parts.filter(Boolean).join(" \u00b7 "), k === state.neighbor, !agreeing[k], () => {
         state.neighbor = k;
         showNeighbors();

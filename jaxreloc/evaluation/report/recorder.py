@@ -16,7 +16,7 @@ from jaxreloc.evaluation.report.content import (
 from jaxreloc.evaluation.report.matchers import Matcher
 from jaxreloc.localization.localizer import Localization
 
-MAX_PICTURED_QUERIES = 48
+MAX_PICTURED_QUERIES = 64
 THUMBNAIL_SIDE = 400
 JPEG_QUALITY = 82
 

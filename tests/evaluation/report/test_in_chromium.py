@@ -52,6 +52,35 @@ def colors_in(browser, canvas):
     )
 
 
+def pixels_of(browser, canvas, name):
+    """How many pixels of the canvas have the hue of a colour of the page."""
+    return browser.evaluate(
+        f"""(() => {{
+          const probe = document.createElement("canvas").getContext("2d");
+          const style = getComputedStyle(document.documentElement);
+          probe.fillStyle = style.getPropertyValue("--{name}");
+          probe.fillRect(0, 0, 1, 1);
+          const hue = ([r, g, b]) => {{
+            const grey = (r + g + b) / 3;
+            return [r - grey, g - grey, b - grey];
+          }};
+          const wanted = hue(probe.getImageData(0, 0, 1, 1).data);
+          const size = Math.hypot(...wanted);
+          const canvas = document.getElementById("{canvas}");
+          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          let count = 0;
+          for (let i = 0; i < data.length; i += 4) {{
+            if (data[i + 3] < 128) continue;
+            const found = hue([data[i], data[i + 1], data[i + 2]]);
+            const along = found.reduce((sum, x, k) => sum + x * wanted[k], 0) / size;
+            const strong = along > 0.3 * size && along > 0.97 * Math.hypot(...found);
+            count += strong;
+          }}
+          return count;
+        }})()"""
+    )
+
+
 def length(metres):
     if metres < 0.01:
         return f"{1000 * metres:.1f} mm"
@@ -89,6 +118,13 @@ def test_numbers_and_pictures(rng, show):
     browser.wait_for("document.getElementById('matches').height > 200")
     for canvas in CANVASES:
         assert colors_in(browser, canvas) > 20, canvas
+    for canvas in ("top", "orbit"):
+        for name in ("neighbor", "truth", "estimate"):
+            assert pixels_of(browser, canvas, name) > 50, (canvas, name)
+    for name in ("inlier", "rejected"):
+        assert pixels_of(browser, "matches", name) > 200, name
+    for name in ("series-0", "series-1"):
+        assert pixels_of(browser, "position-curve", name) > 50, name
     check_quiet(browser)
 
 
