@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from jaxreloc import files
 from jaxreloc.data import datasets
 from jaxreloc.evaluation import evaluate, metrics, plots, pose_files, published, results, tables
 from jaxreloc.evaluation.report.content import Cameras, SceneContent
@@ -90,6 +91,7 @@ def evaluate_network(
     provenance = dataclasses.asdict(settings) | {"network": str(network_path or "pretrained")}
     results.write_results(out, by_scene, provenance)
     blocks = _tables(settings, by_scene)
+    files.write_text(out / "tables.txt", "\n\n".join(blocks) + "\n")
     if contents:
         title = f"{settings.dataset}: {', '.join(by_scene)}"
         shown = {name: _shown(value) for name, value in provenance.items() if value}

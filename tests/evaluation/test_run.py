@@ -36,7 +36,8 @@ def evaluated(tmp_path_factory):
 
 
 def test_a_table_for_each_scene_for_all_and_of_medians(evaluated):
-    _, printed = evaluated
+    out, printed = evaluated
+    assert (out / "tables.txt").read_text() == printed + "\n"
     for scene in (*SCENES, "all 7 scenes"):
         assert f"{scene}: " in printed
     medians = printed[printed.index("median errors by scene") :]
