@@ -1,6 +1,8 @@
 """run_localize.py as a user runs it: build a map, query it, change it."""
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,6 +91,7 @@ def test_a_picture_that_is_none_does_not_stop_the_others(folder, tmp_path):
     assert (tmp_path / "out").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_a_map_changes_in_place(folder, tmp_path):
     shutil.copytree(folder / "map", tmp_path / "map")
     changed = f"--map={tmp_path}/map"
@@ -103,6 +106,7 @@ def test_a_map_changes_in_place(folder, tmp_path):
     assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_a_map_of_one_image_fails_without_a_crash(folder, tmp_path):
     write_photographs(tmp_path / "one", np.random.default_rng(1), n=1)
     network = f"--workdir={folder}/workdir"
@@ -113,6 +117,25 @@ def test_a_map_of_one_image_fails_without_a_crash(folder, tmp_path):
     assert json.loads((tmp_path / "out").read_text())["name"] == "00.png"
 
 
+@pytest.mark.slow
+def test_the_documented_lines_of_python_run(folder, tmp_path):
+    text = (ROOT / "docs" / "localization.md").read_text()
+    (tmp_path / "lines.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    (tmp_path / "MAP").symlink_to(folder / "map")
+    picture = cv2.imread(str(folder / "photographs" / "images" / "00.png"))
+    cv2.imwrite(str(tmp_path / "query.jpg"), picture)
+    result = subprocess.run(
+        [sys.executable, "lines.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "ms a query" in result.stdout
+
+
+@pytest.mark.slow
 def test_interrupting_keeps_what_was_localized(folder, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()

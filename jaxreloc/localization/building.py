@@ -3,7 +3,7 @@
 import pathlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import tqdm
 
@@ -16,6 +16,8 @@ from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.localization.pretrained_network import pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
+
+SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
 
 
 def build_map(
@@ -43,8 +45,9 @@ def build_map(
         network = pretrained_network(frames.image_sizes)
     else:
         network = load_inference_network(network_path)
-    encoded, rate = _encode(frames, network)
-    SceneMap.create(out, network, encoded)
+    start = time.perf_counter()
+    SceneMap.create(out, network, _encode(frames, network))
+    rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(out)}; {rate:.1f} images/s"
 
 
@@ -56,8 +59,9 @@ def add_to_map(
     network = load_inference_network(map_files.network_file(folder, read_manifest(folder)))
     frames = read_posed_images(images, skip_bad_frames=skip_bad_frames)
     map_files.check_new_names(folder, frames.names)
-    encoded, rate = _encode(frames, network)
-    map_files.add(folder, encoded)
+    start = time.perf_counter()
+    map_files.add(folder, _encode(frames, network))
+    rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(folder)}; added {len(frames)}, {rate:.1f} images/s"
 
 
@@ -85,12 +89,17 @@ def describe_map(folder: pathlib.Path) -> str:
 
 def _encode(
     frames: PosedFrames, network: InferenceNetwork | MatchNetwork
-) -> tuple[EncodedImages, float]:
-    """The encoded images, and how many were encoded in a second."""
-    start = time.perf_counter()
-    encoded = encode_frames(frames, network, progress=_progress)
-    return encoded, len(frames) / (time.perf_counter() - start)
+) -> Iterator[EncodedImages]:
+    """The frames in parts that fit into memory, under one progress bar."""
+    with tqdm.tqdm(
+        total=len(frames), desc="encoding", unit="image", disable=not sys.stderr.isatty()
+    ) as bar:
 
+        def ticking(indices: Iterable[int]) -> Iterator[int]:
+            for i in indices:
+                yield i
+                bar.update()
 
-def _progress(indices: Iterable[int]) -> Iterable[int]:
-    return tqdm.tqdm(indices, "encoding", unit="image", disable=not sys.stderr.isatty())
+        for start in range(0, len(frames), SEGMENT_SIZE):
+            rows = range(start, min(start + SEGMENT_SIZE, len(frames)))
+            yield encode_frames(frames.select(rows), network, progress=ticking)

@@ -101,7 +101,7 @@ class Localizer:
         self.scene_map = scene_map
         self.network = scene_map.network
         self.num_neighbors = num_neighbors
-        self.index = index or ExactIndex(scene_map.descriptors)
+        self.index = ExactIndex(scene_map.descriptors) if index is None else index
         self._centres = np.asarray(scene_map.world_from_db.translation())
         self.min_baseline = (
             default_baseline(self._centres) if min_baseline is None else min_baseline
@@ -139,6 +139,7 @@ class Localizer:
     ) -> list[Localization]:
         """Localizes any number of images, of any sizes, in batches of one shape.
 
+        Images are taken from their sequence a batch at a time, so that it may read them then.
         The answers are those of calling the localizer on each image; `stage_ms` is an image's
         share of its batch.
 
@@ -150,8 +151,10 @@ class Localizer:
             raise ValueError(f"{len(images)} images, but {len(intrinsics)} intrinsics")
         found = []
         for start in range(0, len(images), batch_size):
-            batch = slice(start, start + batch_size)
-            found += self._localize_batch(images[batch], intrinsics[batch], batch_size)
+            batch = range(start, min(start + batch_size, len(images)))
+            found += self._localize_batch(
+                [images[i] for i in batch], [intrinsics[i] for i in batch], batch_size
+            )
         return found
 
     def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:

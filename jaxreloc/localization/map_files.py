@@ -17,10 +17,15 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from jaxreloc.localization.encoding import EncodedImages
-from jaxreloc.localization.map_manifest import Manifest, read_manifest, write_manifest
+from jaxreloc.localization.map_manifest import (
+    Manifest,
+    Segment,
+    read_manifest,
+    write_manifest,
+)
 from jaxreloc.localization.map_segments import read_names, read_segment, write_segment
 from jaxreloc.localization.new_folder import new_folder
 from jaxreloc.models.saved_network import FILE_NAME as NETWORK_FILE
@@ -31,12 +36,15 @@ LOCK = "lock"
 
 
 def create(
-    folder: pathlib.Path, save_network: Callable[[pathlib.Path], object], images: EncodedImages
+    folder: pathlib.Path,
+    save_network: Callable[[pathlib.Path], object],
+    parts: Iterable[EncodedImages],
 ) -> None:
     """Writes a new map; the folder appears whole, by rename.
 
     Args:
       save_network: writes the network that made the map into a folder, as NETWORK_FILE.
+      parts: become a segment each, as they come.
 
     Raises:
       UsageError: the folder exists, or cannot be written.
@@ -44,8 +52,8 @@ def create(
     check_new(folder)
     with new_folder(folder) as temporary:
         save_network(temporary)
-        segment = write_segment(temporary / SEGMENTS, 0, images)
-        write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), (segment,)))
+        segments = _write_segments(temporary, 0, parts)
+        write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), segments))
 
 
 def check_new(folder: pathlib.Path) -> None:
@@ -66,19 +74,22 @@ def check_new_names(folder: pathlib.Path, names: Collection[str]) -> None:
         )
 
 
-def add(folder: pathlib.Path, images: EncodedImages) -> None:
-    """Adds a segment.
+def add(folder: pathlib.Path, parts: Iterable[EncodedImages]) -> None:
+    """Adds a segment for each part, all at once.
 
     Raises:
-      UsageError: an image of that name is in the map, or the folder cannot be written.
+      UsageError: an image of one of their names is in the map, or the folder cannot be written.
     """
     with _locked(folder):
         manifest = read_manifest(folder)
-        check_new_names(folder, images.names)
         _delete_forgotten(folder, manifest)
         number = 1 + max(int(segment.name) for segment in manifest.segments)
-        segment = write_segment(folder / SEGMENTS, number, images)
-        segments = (*manifest.segments, segment)
+        try:
+            added = _write_segments(folder, number, parts)
+        except BaseException:
+            _delete_forgotten(folder, manifest)
+            raise
+        segments = (*manifest.segments, *added)
         write_manifest(folder, dataclasses.replace(manifest, segments=segments))
 
 
@@ -143,6 +154,18 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
         except OSError as error:
             raise UsageError(f"{folder}: another program is changing it; wait for it") from error
         yield
+
+
+def _write_segments(
+    folder: pathlib.Path, first: int, parts: Iterable[EncodedImages]
+) -> tuple[Segment, ...]:
+    """Writes the parts as segments from number `first`; names are checked against a map's."""
+    segments = []
+    for number, images in enumerate(parts, first):
+        if first:
+            check_new_names(folder, images.names)
+        segments.append(write_segment(folder / SEGMENTS, number, images))
+    return tuple(segments)
 
 
 def _delete_forgotten(folder: pathlib.Path, manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 """Localizing pictures, a video or a camera's stream in a map: `run_localize.py query`."""
 
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def localize_images(
         try:
             for name, found in _localize(localizer, queries, intrinsics_of, keep):
                 line = write_line(_localized_pose(name, found))
-                print(line, flush=True)
+                _print(line)
                 file.write(line + "\n")
                 count.add(found)
         except KeyboardInterrupt:
@@ -122,6 +123,14 @@ def localize_images(
         if count.unread == count.total:
             raise UsageError(f"{images}: no picture could be read; {out} is not written")
     return count
+
+
+def _print(line: str) -> None:
+    """Prints at once; where nobody reads any more (`| head`), nothing more is printed."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _localize(
@@ -154,6 +163,8 @@ class _Intrinsics:
     def __init__(self, localizer: Localizer, path: str | pathlib.Path | None):
         self._assumed = localizer.assumed_camera.intrinsics
         self._path = path
+        if path is not None:
+            read_intrinsics(path, 1, 1)  # so that a wrong file is said before the work
         self._known: dict[tuple[int, int], np.ndarray] = {}
 
     def __call__(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:

@@ -11,11 +11,14 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.spatial
 from jaxtyping import Array, Float, Int
 
 # Neighbours are chosen from this many times as many most similar images.
 RANKED_PER_NEIGHBOR = 6
-BASELINE_SHARE = 0.05
+# Of `default_baseline`.
+EXTENT_SHARE = 0.1
+MAX_SPACINGS = 10.0
 
 
 class Index(Protocol):
@@ -93,13 +96,19 @@ def diverse(
 
 
 def default_baseline(centres: Float[np.ndarray, "database 3"]) -> float:
-    """The baseline for `diverse` where none is given: a share of the map's extent.
+    """The baseline for `diverse` where none is given, whatever the unit of the poses is.
 
-    The extent is the cameras' median distance from their median point, so that the unit of the
-    poses, metres or not, does not matter.
+    A tenth of the map's extent (the cameras' median distance from their median point), so that
+    neighbours see the scene from different sides; but no more than ten times the median distance
+    of a camera to the nearest other one, since in a large map the extent says little of what two
+    cameras can see together. 0 if all cameras are in one place.
     """
     extent = np.median(np.linalg.norm(centres - np.median(centres, axis=0), axis=1))
-    return float(BASELINE_SHARE * extent)
+    to_nearest = scipy.spatial.cKDTree(centres).query(centres, k=2)[0][:, 1]
+    apart = to_nearest[np.isfinite(to_nearest) & (to_nearest > 0)]
+    if not len(apart):
+        return 0.0
+    return float(min(EXTENT_SHARE * extent, MAX_SPACINGS * np.median(apart)))
 
 
 def recall(

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -69,14 +69,14 @@ class SceneMap:
 
     @staticmethod
     def create(
-        folder: str | os.PathLike, network: InferenceNetwork, images: EncodedImages
+        folder: str | os.PathLike, network: InferenceNetwork, parts: Iterable[EncodedImages]
     ) -> None:
-        """Writes a new map, which appears whole or not at all.
+        """Writes a new map of all the images of `parts`, which appears whole or not at all.
 
         Raises:
           UsageError: the folder exists or cannot be written.
         """
-        map_files.create(pathlib.Path(folder), network.loaded.save, images)
+        map_files.create(pathlib.Path(folder), network.loaded.save, parts)
 
     def neighbor_features(
         self, neighbors: Int[np.ndarray, "N"]

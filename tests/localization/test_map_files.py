@@ -36,7 +36,7 @@ def save_network(folder):
 
 @pytest.fixture
 def scene_map(tmp_path, images):
-    map_files.create(tmp_path / "map", save_network, images)
+    map_files.create(tmp_path / "map", save_network, [images])
     return tmp_path / "map"
 
 
@@ -69,7 +69,7 @@ def test_what_is_written_is_read_back_mapped(scene_map, images):
 def test_add_and_remove_touch_nothing_else(scene_map, images, rng):
     before = {p: p.stat().st_mtime_ns for p in (scene_map / "segments").rglob("*.npy")}
     more = encoded_images(rng, 3, "more-")
-    map_files.add(scene_map, more)
+    map_files.add(scene_map, [more])
     first, second = read_all(scene_map)
     same(first, images)
     same(second, more)
@@ -81,22 +81,37 @@ def test_add_and_remove_touch_nothing_else(scene_map, images, rng):
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+def test_parts_are_added_all_or_none(scene_map, rng):
+    def parts(fail):
+        yield encoded_images(rng, 2, "a-")
+        yield encoded_images(rng, 3, "b-")
+        if fail:
+            raise UsageError("a picture cannot be read")
+
+    with pytest.raises(UsageError, match="cannot be read"):
+        map_files.add(scene_map, parts(fail=True))
+    assert len(names(scene_map)) == 6
+    assert os.listdir(scene_map / "segments") == ["000000"]
+    map_files.add(scene_map, parts(fail=False))
+    assert len(names(scene_map)) == 11 and len(read_all(scene_map)) == 3
+
+
 def test_removing_a_whole_segment_deletes_it(scene_map, rng):
-    map_files.add(scene_map, encoded_images(rng, 2, "more-"))
+    map_files.add(scene_map, [encoded_images(rng, 2, "more-")])
     map_files.remove(scene_map, ["more-000.png", "more-001.png"])
     assert sorted(os.listdir(scene_map / "segments")) == ["000000"]
-    map_files.add(scene_map, encoded_images(rng, 2, "more-"))
+    map_files.add(scene_map, [encoded_images(rng, 2, "more-")])
     assert len(names(scene_map)) == 8
 
 
 def test_mistakes_are_named_and_change_nothing(scene_map, images, rng, tmp_path):
     before = (scene_map / "manifest.json").read_bytes()
     for mistake, message in [
-        (lambda: map_files.create(scene_map, save_network, images), "exists"),
-        (lambda: map_files.add(scene_map, images), "000.png and 5 more are in the map already"),
+        (lambda: map_files.create(scene_map, save_network, [images]), "exists"),
+        (lambda: map_files.add(scene_map, [images]), "000.png and 5 more are in the map already"),
         (lambda: map_files.remove(scene_map, ["000.png", "nobody.png"]), "nobody.png is not in"),
         (lambda: map_files.remove(scene_map, images.names), "no image would be left"),
-        (lambda: map_files.add(tmp_path / "none", images), "no scene map"),
+        (lambda: map_files.add(tmp_path / "none", [images]), "no scene map"),
         (lambda: read_manifest(tmp_path), "no scene map"),
     ]:
         with pytest.raises(UsageError, match=message):
@@ -149,7 +164,7 @@ def test_links_do_not_lead_out_of_a_map(scene_map, images, rng, tmp_path):
     (scene_map / "segments").symlink_to(outside)
     before = sorted(path.name for path in outside.rglob("*"))
     for change in (
-        lambda: map_files.add(scene_map, encoded_images(rng, 1, "more-")),
+        lambda: map_files.add(scene_map, [encoded_images(rng, 1, "more-")]),
         lambda: map_files.remove(scene_map, ["000.png"]),
     ):
         with pytest.raises(UsageError, match="is a link"):
@@ -198,7 +213,7 @@ WRITER = textwrap.dedent(
     print("ready", flush=True)
     for i in range(10_000):
         names = tuple(f"{i}-{name}" for name in images.names)
-        map_files.add(folder, dataclasses.replace(images, names=names))
+        map_files.add(folder, [dataclasses.replace(images, names=names)])
         map_files.remove(folder, names[:2] if i % 2 else names)
     """
 )
@@ -206,17 +221,18 @@ WRITER = textwrap.dedent(
 
 CREATOR = textwrap.dedent(
     """
-    import pathlib, shutil, sys
+    import dataclasses, pathlib, sys
     import numpy as np
     from jaxreloc.localization import map_files
     from tests.localization.fakes import OracleNetwork, oracle_frames
     from jaxreloc.localization.encoding import encode_frames
     folder = pathlib.Path(sys.argv[1])
-    images = encode_frames(oracle_frames(np.random.default_rng(0), 40), OracleNetwork())
+    images = encode_frames(oracle_frames(np.random.default_rng(0), 20), OracleNetwork())
+    other = dataclasses.replace(images, names=tuple("b" + name for name in images.names))
     print("ready", flush=True)
     for i in range(10_000):
         save = lambda to: (to / "network.safetensors").write_bytes(b"weights")
-        map_files.create(folder / str(i), save, images)
+        map_files.create(folder / str(i), save, [images, other])
     """
 )
 
@@ -247,6 +263,6 @@ def test_kill_at_any_moment_leaves_a_whole_map(scene_map, images, rng):
         assert len(kept) % 2 == 0
         if kept[6:]:
             map_files.remove(scene_map, kept[6:])
-    map_files.add(scene_map, encoded_images(rng, 2, "after-"))
+    map_files.add(scene_map, [encoded_images(rng, 2, "after-")])
     folders = {path.name for path in (scene_map / "segments").iterdir()}
     assert folders == {s.name for s in read_manifest(scene_map).segments}

@@ -1,9 +1,12 @@
 """What --images may name, and what becomes of pictures that are none."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
 
+from jaxreloc.localization import query_images
 from jaxreloc.localization.query_images import find_query_images
 from jaxreloc.usage import UsageError
 
@@ -43,3 +46,24 @@ def test_what_is_not_there_is_said(tmp_path):
 def test_streams_are_videos():
     assert find_query_images("camera:0").is_video
     assert find_query_images("rtsp://host/stream").is_video
+
+
+def test_a_cameras_frames_go_by_the_clock(tmp_path, rng, monkeypatch):
+    path = str(tmp_path / "v.avi")
+    video = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(3):
+        video.write(np.full((48, 64, 3), (200, 0, 0), np.uint8))  # blue
+    video.release()
+    opened = []
+
+    def stand_in(source):
+        opened.append(source)
+        return cv2.VideoCapture(path)
+
+    monkeypatch.setattr(query_images, "_open_quietly", stand_in)
+    before = time.time()
+    frames = list(find_query_images("camera:3"))
+    assert opened == [3] and len(frames) == 3
+    times = [float(name) for name, _ in frames]
+    assert before - 1e-5 <= times[0] <= times[1] <= times[2] <= time.time() + 1e-5
+    assert frames[0][1][..., 2].mean() > 150 > 50 > frames[0][1][..., 0].mean()

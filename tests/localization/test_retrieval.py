@@ -69,9 +69,19 @@ def test_diverse_skips_the_frames_of_one_spot_and_falls_back_on_them():
 def test_default_baseline_follows_the_unit_of_the_poses(rng):
     centres = rng.normal(size=(30, 3))
     in_metres = default_baseline(centres)
-    assert 0 < in_metres < 1
+    extent = np.median(np.linalg.norm(centres - np.median(centres, axis=0), axis=1))
+    np.testing.assert_allclose(in_metres, 0.1 * extent)
     np.testing.assert_allclose(default_baseline(centres * 1000 + 5), in_metres * 1000)
-    assert default_baseline(centres[:1]) == 0
+
+
+def test_default_baseline_of_a_long_dense_path_is_ten_frames():
+    path = np.stack([np.arange(1000) * 0.02, np.zeros(1000), np.zeros(1000)], axis=1)
+    np.testing.assert_allclose(default_baseline(path), 0.2)
+
+
+def test_cameras_in_one_place_have_no_baseline(rng):
+    assert default_baseline(rng.normal(size=(1, 3))) == 0
+    assert default_baseline(np.ones((5, 3))) == 0
 
 
 def test_recall_counts_what_was_found():
