@@ -1,7 +1,9 @@
 """`Localizer`: one image in, one camera pose out."""
 
+import concurrent.futures
 import dataclasses
 import functools
+import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -150,11 +152,12 @@ class Localizer:
         if len(images) != len(intrinsics):
             raise ValueError(f"{len(images)} images, but {len(intrinsics)} intrinsics")
         found = []
-        for start in range(0, len(images), batch_size):
-            batch = range(start, min(start + batch_size, len(images)))
-            found += self._localize_batch(
-                [images[i] for i in batch], [intrinsics[i] for i in batch], batch_size
-            )
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            for start in range(0, len(images), batch_size):
+                batch = range(start, min(start + batch_size, len(images)))
+                found += self._localize_batch(
+                    [images[i] for i in batch], [intrinsics[i] for i in batch], batch_size, threads
+                )
         return found
 
     def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:
@@ -245,6 +248,7 @@ class Localizer:
         images: Sequence[UInt8[np.ndarray, "h w 3"]],
         intrinsics: Sequence[Float[np.ndarray, "3 3"] | None],
         batch_size: int,
+        threads: concurrent.futures.Executor,
     ) -> list[Localization]:
         """Up to `batch_size` images, padded to as many with the last one."""
         clock, padding = StageClock(), batch_size - len(images)
@@ -271,7 +275,7 @@ class Localizer:
             for i in range(len(images))
         ]
         with clock.stage("relate"):
-            related = jax.block_until_ready([self.relate(query) for query in queries])
+            related = list(threads.map(lambda x: jax.block_until_ready(self.relate(x)), queries))
         with clock.stage("fusion"):
             found = self._fuse_related(
                 queries + [queries[-1]] * padding, related + [related[-1]] * padding

@@ -115,13 +115,14 @@ def localize_images(
         try:
             for name, found in _localize(localizer, queries, intrinsics_of, keep):
                 line = write_line(_localized_pose(name, found))
-                _print(line)
                 file.write(line + "\n")
                 count.add(found)
+                _print(line)
         except KeyboardInterrupt:
             count.interrupted = True
         if count.unread == count.total:
-            raise UsageError(f"{images}: no picture could be read; {out} is not written")
+            why = "interrupted" if count.interrupted else "no picture could be read"
+            raise UsageError(f"{images}: {why}; {out} is not written")
     return count
 
 
