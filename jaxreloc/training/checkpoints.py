@@ -21,7 +21,7 @@ from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from jaxreloc.training.state import TrainState, from_state_dict, to_state_dict
+from jaxreloc.training.state import TrainState, to_state_dict
 from jaxreloc.usage import UsageError
 
 KEPT = 3
@@ -32,7 +32,7 @@ REMOVAL_ATTEMPTS = 20
 class Restored:
     """What a checkpoint held."""
 
-    state: TrainState  # one replica, NumPy leaves
+    state: dict[str, Any]  # of one replica, as `to_state_dict` gives it
     record: dict[str, Any]
 
 
@@ -87,23 +87,25 @@ class Checkpoints:
         self._writing = None
         return True
 
-    def restore(self, template: TrainState) -> Restored | None:
-        """The newest checkpoint that can be read; None where there is none.
+    def restore(self) -> Restored | None:
+        """The newest checkpoint that every process can read; None where there is none.
 
         One that cannot be read is said, set aside as `STEP.corrupt`, and the one before is tried.
 
         Raises:
           UsageError: there are checkpoints and none can be read.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            restored, reason = None, "another process cannot read it"
             try:
-                return self._read(step, template)
+                restored = self._read(step)
             except Exception as error:  # noqa: BLE001  (damage shows in as many ways)
                 reason = " ".join(str(error).split())[:200]
-                self._say(f"checkpoint {self._folder / str(step)} is damaged ({reason})")
-                self._set_aside(step)
-        if steps:
+            if _all_processes(restored is not None):
+                return restored
+            self._say(f"checkpoint {self._folder / str(step)} is damaged ({reason})")
+            self._set_aside(step)
+        if any(self._folder.glob("*.corrupt")):
             raise UsageError(
                 f"{self._folder}: no checkpoint can be read; move the folder away to start anew"
             )
@@ -113,7 +115,7 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
-    def _read(self, step: int, template: TrainState) -> Restored:
+    def _read(self, step: int) -> Restored:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         checksums = restored.record.pop("checksums")
@@ -121,10 +123,9 @@ class Checkpoints:
         wrong = sorted(name for name in checksums | found if checksums.get(name) != found.get(name))
         if wrong:
             raise ValueError(f"checksums differ: {', '.join(wrong)}")
-        return Restored(from_state_dict(template, restored.state), restored.record)
+        return Restored(restored.state, restored.record)
 
     def _set_aside(self, step: int) -> None:
-        multihost_utils.sync_global_devices(f"read checkpoint {step}")
         if jax.process_index() == 0:
             (self._folder / str(step)).rename(self._folder / f"{step}.corrupt")
         multihost_utils.sync_global_devices(f"set aside checkpoint {step}")
@@ -142,6 +143,11 @@ class Checkpoints:
             for part in self._folder.glob(f"{self._writing}.orbax-checkpoint-tmp*"):
                 _remove(part)
         self._writing = None
+
+
+def _all_processes(true_here: bool) -> bool:
+    """Whether it is true in every process of the run; each one calls this."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(true_here))))
 
 
 def _remove(folder: pathlib.Path) -> None:

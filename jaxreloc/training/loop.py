@@ -26,7 +26,7 @@ from jaxreloc.training.checkpoints import Checkpoints
 from jaxreloc.training.finite import FiniteWatch
 from jaxreloc.training.match_augmentation import MatchAugmentation
 from jaxreloc.training.progress import Progress
-from jaxreloc.training.state import TrainState, create_state
+from jaxreloc.training.state import TrainState, create_state, from_state_dict
 from jaxreloc.training.stopping import StopRequest
 from jaxreloc.training.summaries import Summaries
 from jaxreloc.training.validation import validate
@@ -120,10 +120,11 @@ class _Run:
 
         self._batches = self._device_batches()
         self._waited = 0.0  # seconds for data since the last report
+        share = f"-{jax.process_index()}" if jax.process_count() > 1 else ""
         self._watch = FiniteWatch(
-            self._train, workdir / "non_finite_batch.txt", self._checkpoints.newest
+            self._train, workdir / f"non_finite_batch{share}.txt", self._checkpoints.newest
         )
-        self._summaries = Summaries(workdir / "tensorboard", self.number)
+        self._summaries = Summaries(workdir / "tensorboard", self.number, self._progress.say)
         self._summaries.text(self.number, "config", f"```\n{config}\n```")
         parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))
         self._progress.say(
@@ -173,11 +174,17 @@ class _Run:
             self.best = {"step": self.number} | figures
             folders.append("best")
         if self._is_first:
-            variables = self._host_state().network_variables()
-            for folder in folders:
-                saved_network.save_network(self._workdir / folder, self._config, variables)
+            self._keep_network(folders)
         self._progress.start(self.number)
         self._reported_at, self._waited = time.perf_counter(), 0.0
+
+    def _keep_network(self, folders: list[str]) -> None:
+        variables = self._host_state().network_variables()
+        try:
+            for folder in folders:
+                saved_network.save_network(self._workdir / folder, self._config, variables)
+        except UsageError as error:  # a full disk costs this network, not the run
+            self._progress.say(f"the network of step {self.number} was NOT saved: {error}")
 
     def save(self) -> None:
         """Starts writing a checkpoint of the last step, unless there is one."""
@@ -199,6 +206,8 @@ class _Run:
         Raises:
           UsageError: the last checkpoint could not be written.
         """
+        if self.is_complete and not self.best:  # resumed beyond the last step
+            self.validate()
         if not self._checkpoints.has(self.number):
             self.save()
         if not self._checkpoints.wait():
@@ -232,7 +241,7 @@ class _Run:
 
     def _resumed(self, state: TrainState) -> TrainState:
         """The state of the newest checkpoint, else `state`."""
-        restored = self._checkpoints.restore(state)
+        restored = self._checkpoints.restore()
         if restored is None:
             return state
         source, saved = self._checkpoints.newest(), restored.record
@@ -247,6 +256,13 @@ class _Run:
                 f"note: the code has changed since {source} ({saved['code_version']} there, "
                 f"{record.code_version()} now)"
             )
+        try:
+            state = from_state_dict(state, restored.state)
+        except ValueError as error:
+            raise UsageError(
+                f"{source} does not fit this code's network or optimizer ({error}); resume it with "
+                "the code that wrote it, or give another --workdir"
+            ) from error
         self.best = saved["best"]
         self._progress.say(f"resuming from {source}")
-        return restored.state
+        return state

@@ -16,7 +16,8 @@ from jaxreloc import files
 from jaxreloc.usage import UsageError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jaxlie", "grain", "numpy")
-# A resumed run may differ in these: they change when it reports and ends, not what it computes.
+# A resumed run may differ in these: they change when it reports and ends, not what it computes
+# (but for the number of steps under a schedule that ends with them).
 FREE_FIELDS = (
     "num_steps",
     "log_every",
@@ -75,10 +76,13 @@ def check_same_config(
 ) -> None:
     """Raises UsageError, naming each field, if resuming `saved` with `config` would mix two runs."""
     before, now = _flatten(saved), _flatten(plain(config))
+    free = set(FREE_FIELDS)
+    if now.get("optimizer.schedule") == "cosine":
+        free.discard("num_steps")
     differing = [
         f"{name} {before.get(name)!r} there, {now.get(name)!r} now"
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and name not in FREE_FIELDS
+        if before.get(name) != now.get(name) and name not in free
     ]
     if differing:
         raise UsageError(

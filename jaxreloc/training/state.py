@@ -52,5 +52,13 @@ def to_state_dict(state: TrainState) -> dict[str, Any]:
 
 
 def from_state_dict(template: TrainState, saved: dict[str, Any]) -> TrainState:
-    """The inverse of `to_state_dict`; `template` gives the types."""
-    return flax.serialization.from_state_dict(template, saved)
+    """The inverse of `to_state_dict`; `template` gives the types.
+
+    Raises:
+      ValueError: names or shapes differ.
+    """
+    state = flax.serialization.from_state_dict(template, saved)
+    for expected, found in zip(jax.tree.leaves(template), jax.tree.leaves(state), strict=True):
+        if expected.shape != found.shape:
+            raise ValueError(f"an array of shape {found.shape} where {expected.shape} is expected")
+    return state

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -197,11 +198,42 @@ def test_a_finished_run_stays_as_it_is(straight, tmp_path, tiny_run, capsys):
 def test_a_run_goes_on_with_more_steps_but_not_with_another_config(tmp_path, tiny_run):
     train_and_evaluate(config(num_steps=2), tmp_path)
     before = (tmp_path / "config.json").read_text()
-    with pytest.raises(UsageError, match="optimizer.learning_rate 0.001 there, 0.5 now"):
-        train_and_evaluate(config(optimizer__learning_rate=0.5), tmp_path)
-    assert (tmp_path / "config.json").read_text() == before
+    for change, message in {
+        "optimizer__learning_rate": "optimizer.learning_rate 0.001 there, 0.5 now",
+        "optimizer__max_gradient_norm": "optimizer.max_gradient_norm None there, 0.5 now",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            train_and_evaluate(config(**{change: 0.5}), tmp_path)
+    assert (tmp_path / "config.json").read_text() == before and checkpoint_steps(tmp_path) == [2]
     train_and_evaluate(config(num_steps=4), tmp_path)
     assert checkpoint_steps(tmp_path)[-1] == 4
+
+
+def test_a_run_cut_short_by_fewer_steps_has_a_best_network(tmp_path, tiny_run):
+    """As when a stopped run is resumed with fewer steps than it has made."""
+    stopped = worker(tmp_path, overrides={"validate_every": 100}, slow_steps=0.2)
+    for line in stopped.stdout:
+        if line.startswith("step 4/"):
+            stopped.send_signal(signal.SIGTERM)
+            break
+    finish(stopped)
+    best = train_and_evaluate(config(num_steps=2, validate_every=100), tmp_path)
+    assert best["step"] >= 4 and network(tmp_path, "best")
+
+
+def test_a_full_disk_costs_networks_and_curves_and_not_the_run(tmp_path, tiny_run, capsys):
+    train_and_evaluate(config(num_steps=2), tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(UsageError, match="step 6 is not saved; make room"):
+            train_and_evaluate(config(num_steps=6), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    output = capsys.readouterr().out
+    assert "the network of step 4 was NOT saved" in output and "no more curves" in output
+    train_and_evaluate(config(num_steps=6), tmp_path)
+    assert checkpoint_steps(tmp_path)[-1] == 6
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path, tiny_run, monkeypatch):

@@ -1,5 +1,6 @@
 """What TensorBoard will find in the files."""
 
+import resource
 import struct
 
 import cv2
@@ -24,7 +25,7 @@ def read_events(folder):
 
 def test_scalars_pictures_and_texts_at_their_steps(tmp_path, rng):
     picture = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    summaries = Summaries(tmp_path, 0)
+    summaries = Summaries(tmp_path, 0, print)
     summaries.scalars(7, {"train/loss": 1.5, "train/rate": 0.25})
     summaries.image(8, "pairs", picture)
     summaries.text(0, "config", "x: 1")
@@ -44,16 +45,31 @@ def test_scalars_pictures_and_texts_at_their_steps(tmp_path, rng):
 
 
 def test_a_resumed_run_hides_what_came_after_its_start(tmp_path):
-    Summaries(tmp_path, 40).close()
+    Summaries(tmp_path, 40, print).close()
     starts = [e.step for e in read_events(tmp_path) if e.HasField("session_log")]
     assert starts == [41]
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    summaries = Summaries(tmp_path, 0)
+    summaries = Summaries(tmp_path, 0, print)
     summaries.scalars(1, {"train/loss": 1.0})
     summaries.image(1, "pairs", np.zeros((2, 2, 3), np.uint8))
     summaries.text(1, "config", "")
     summaries.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_the_curves_and_not_the_run(tmp_path):
+    lines = []
+    summaries = Summaries(tmp_path, 0, lines.append)
+    summaries.scalars(1, {"train/loss": 1.0})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))  # as on a full disk
+    try:
+        for step in range(2, 40):
+            summaries.scalars(step, {"train/loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    summaries.close()
+    assert len(lines) == 1 and str(tmp_path) in lines[0] and "training goes on" in lines[0]

@@ -118,6 +118,7 @@ def config() -> ml_collections.ConfigDict:
     tiny.data.num_validation_pairs = 11
     tiny.data.short_side = tiny.data.crop = IMAGE_SIZE
     tiny.model.backbone = "tiny"
+    tiny.optimizer.schedule = "constant"
     tiny.optimizer.warmup_steps = 0
     tiny.log_every = 2
     tiny.validate_every = 4
