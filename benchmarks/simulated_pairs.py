@@ -19,7 +19,7 @@ class Noise:
 
     A direction is turned about a uniformly random axis by `direction_deg N(0, 1)`, a rotation by
     a rotation vector of `rotation_deg N(0, 1)` per component. A length is the true one times
-    `exp(log_length N(0, 1))`; or "unit", as an essential matrix leaves it; or "random". A share
+    `exp(length N(0, 1))`; or "unit", as an essential matrix leaves it; or "random". A share
     `outliers` of the pairs has a random rotation and a N(0, 1) m translation instead.
     """
 

@@ -86,7 +86,8 @@ def fuse(
     """Fuses the relative poses of each query to its N neighbours into one absolute pose.
 
     Pure and jitted; differentiable, the choice of hypotheses held fixed. Give batches as leading
-    axes rather than through `vmap`, which is correct but slower.
+    axes rather than through `vmap`, which is correct but slower. Whether predicted lengths are
+    worth anything shows from two neighbours on; a lone one's is taken at its word.
 
     Args:
       world_from_db: the neighbours' poses, [*batch, N], the most similar first. N >= 1.

@@ -130,7 +130,7 @@ def _geodesics(
     sine_squared = lanes.dot(offset, offset) + COINCIDENT**2
     inverse = jnp.where(member[None], jax.lax.rsqrt(sine_squared), 0.0)
     unit = columns.scale(offset, inverse)
-    cotangent = inverse * jnp.sqrt(jnp.maximum(1.0 - sine_squared, 0.0))
+    cotangent = inverse * jnp.sqrt(jnp.maximum(1.0 - sine_squared, COINCIDENT**2))
     hessian = columns.outer_sum(cotangent, -cotangent, unit, axis=1)
     hessian = columns.add_diagonal(hessian, HESSIAN_DAMPING * (lanes.trace(hessian) + 1.0))
     return tuple(columns.total(x, axis=1) for x in unit), hessian
@@ -165,6 +165,7 @@ def _newton_step(at: lanes.Vector, q_wxyz: lanes.Vector, member: jax.Array) -> l
     descent_after, _ = _geodesics(_turn(at, step), q_wxyz, member)
     slope, slope_after = lanes.dot(descent, step), lanes.dot(descent_after, step)
     share = jnp.clip(slope / jnp.maximum(slope - slope_after, 1e-20), 0.0, 1.0)
+    share = jax.lax.stop_gradient(share)  # the step's length does not move where the cost is flat
     return _turn(at, columns.scale(step, jnp.where(slope_after < 0, share, 1.0)))
 
 

@@ -260,19 +260,23 @@ def test_float32_agrees_with_float64(rng, method):
     assert np.quantile(metres, 0.9) < 2e-3 and np.quantile(degrees, 0.9) < 0.02
 
 
-@pytest.mark.parametrize("case", [cameras, *DEGENERATE])
-def test_gradients_are_finite(rng, case):
+@pytest.mark.parametrize(
+    "case, method",
+    [(cameras, "paper"), *((case, "robust") for case in (cameras, *DEGENERATE))],
+)
+def test_gradients_are_finite(rng, case, method):
     db, relative = case(rng)[1:3] if case is cameras else case(rng)
 
-    def total(relative):
-        fused = run(db, relative)
+    def total(db, relative):
+        fused = run(db, relative, method=method)
         values = (fused.world_from_query.wxyz_xyz, fused.position_covariance, fused.rotation_std)
         return sum(jnp.sum(x) for x in values)
 
-    gradient = jax.grad(total)(jnp.asarray(relative, jnp.float32))
-    assert np.isfinite(gradient).all()
-    if case is cameras:
-        assert (np.abs(gradient).max(axis=(1, 2)) > 0).all()
+    inputs = (jnp.asarray(x, jnp.float32) for x in (db, relative))
+    for gradient in jax.grad(total, argnums=(0, 1))(*inputs):
+        assert np.isfinite(gradient).all()
+        if case is cameras:
+            assert (np.abs(gradient).max(axis=(1, 2)) > 0).all()
 
 
 def test_sampled_hypotheses_are_as_good_as_all_and_the_key_decides_them(rng):
@@ -384,11 +388,29 @@ def test_robust_beats_the_study_on_every_university_scene(rng, university):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 5, 10, 20])
+@pytest.mark.parametrize("count", [1, 2, 5, 10, 20])
 def test_robust_loses_to_paper_in_no_noise_setting(rng, university, count):
-    """And states its error: the normalised squared error is within a factor 2 over the grid."""
+    """But where a lone neighbour's length is useless, which nothing can show.
+
+    And states its error: the median normalised squared error of all queries of the grid is within
+    a factor 2 of its theoretical value.
+    """
     chosen = fusion_accuracy.with_neighbors(university, count, rng)
     cells = [fusion_accuracy.measure(chosen, noise, rng) for noise in fusion_accuracy.grid()]
-    assert not [c.noise for c in cells if c.loses() or c.loses_rotation()]
-    honesty = np.median([c.robust.honesty() for c in cells], axis=0)
-    assert (honesty > 0.5).all() and (honesty < 2.0).all()
+    hopeless = ("random",) if count == 1 else ()
+    lost = [c.noise for c in cells if c.loses() and c.noise.length not in hopeless]
+    assert not lost
+    assert not [c.noise for c in cells if c.loses_rotation()]
+    for name in ("position_squared", "rotation_squared"):
+        pooled = np.concatenate([getattr(c.robust, name) for c in cells])
+        assert 0.5 < np.median(pooled) / fusion_accuracy.MEDIAN_CHI2 < 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_64_neighbours(rng, method):
+    query, db, relative, _ = cameras(rng, Noise(), batch=64, count=64)
+    fused = run(db, relative, method=method)
+    assert fused.success.all() and fused.location_inliers.shape == (64, 64)
+    metres, degrees = deviation(fused, query)
+    assert np.median(metres) < 0.1 and np.median(degrees) < 3
