@@ -1,17 +1,18 @@
 """Images per second out of the pair loader, beside what the training step takes.
 
-  python -m benchmarks.loader [--seconds=8] [--config=configs/pairs.py]
+  python -m benchmarks.loader [--seconds=8] [--config=configs/pairs.py] [--pairs_per_second=1000]
 
 Full-size pictures (640x480, as 7 Scenes has them, of about the entropy of a photograph) are written
 as PNG and as JPEG; from these the loader makes random, jittered 224 crops, two a pair: decoded anew
 each time, from the disk cache of resized frames, and from memory, with 0, 1 and 2 worker processes
-(0 reads in a thread). The last lines put the slowest and the fastest row beside one training
-step of the config on this machine. A device that takes N images/s needs N / (images/s of a row with
-one worker) processor cores for its input.
+(0 reads in a thread). Two lines put the slowest and the fastest row beside one training step of the
+config on this machine. The last ones say what a device that trains on `--pairs_per_second` needs:
+twice as many images, and one processor core for each worker that they take at the rate of one.
 """
 
 import functools
 import itertools
+import math
 import pathlib
 import tempfile
 import time
@@ -27,7 +28,7 @@ from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import ImageFiles
-from jaxreloc.models import build_network, first_variables
+from jaxreloc.models import build_network, init_variables
 from jaxreloc.training import losses, optimizer, step
 from jaxreloc.training.inputs import shard
 from jaxreloc.training.state import create_state
@@ -35,6 +36,7 @@ from jaxreloc.training.state import create_state
 WIDTH, HEIGHT, NUM_FRAMES, NUM_PAIRS, BATCH_SIZE = 640, 480, 240, 1600, 16
 
 _SECONDS = flags.DEFINE_float("seconds", 8.0, "time measured for each row")
+_PAIRS_PER_SECOND = flags.DEFINE_float("pairs_per_second", 1000.0, "what a GPU trains on")
 _STEP_BATCH = flags.DEFINE_integer("step_batch", 8, "pairs in the training step's batch")
 _CONFIG = define_config("configs/pairs.py")
 
@@ -103,7 +105,7 @@ def step_images_per_second(config, batch_size: int) -> float:
     loss = losses.build_loss(config.loss)
     transformation, _ = optimizer.build_optimizer(config.optimizer, config.num_steps)
     train_step = step.make_train_step(network, loss, transformation)
-    variables = first_variables(config.model, network, jax.random.key(0))
+    variables = init_variables(network, jax.random.key(0))
     state = jax_utils.replicate(create_state(variables, loss, transformation), axis_name=step.AXIS)
     crop = config.data.crop
     image = np.random.default_rng(0).integers(0, 256, (batch_size, crop, crop, 3), dtype=np.uint8)
@@ -127,6 +129,16 @@ def step_images_per_second(config, batch_size: int) -> float:
     return 2 * batch_size * steps / elapsed
 
 
+def print_cores_needed(rates: dict[str, float], pairs_per_second: float) -> None:
+    """The cores that keep a device of `pairs_per_second` busy, for each row with one worker."""
+    images_per_second = 2 * pairs_per_second
+    print(f"a GPU of {pairs_per_second:.0f} pairs/s needs {images_per_second:.0f} images/s:")
+    for name, rate in rates.items():
+        if ", 1 workers, " in name:
+            cores = math.ceil(images_per_second / rate)
+            print(f"{name.replace(', 1 workers', ''):45s} {cores:7d} cores")
+
+
 def main(_) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rates = measure_loader(pathlib.Path(folder), np.random.default_rng(0))
@@ -136,6 +148,7 @@ def main(_) -> None:
     for choose in (min, max):
         name = choose(rates, key=rates.get)
         print(f"{choose.__name__} of the loader / step: {rates[name] / needed:.0f} ({name})")
+    print_cores_needed(rates, _PAIRS_PER_SECOND.value)
 
 
 if __name__ == "__main__":

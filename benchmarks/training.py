@@ -30,7 +30,7 @@ from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import ImageFiles
-from jaxreloc.models import build_network, first_variables
+from jaxreloc.models import build_network, init_variables
 from jaxreloc.training import losses, optimizer, step
 from jaxreloc.training.inputs import shard
 from jaxreloc.training.state import create_state
@@ -78,7 +78,7 @@ def make_step(config: ml_collections.ConfigDict):
     train_step = step.make_train_step(
         network, loss, transformation, accumulation=config.accumulation
     )
-    variables = first_variables(config.model, network, jax.random.key(0))
+    variables = init_variables(network, jax.random.key(0))
     state = create_state(variables, loss, transformation)
     return train_step, jax_utils.replicate(state, axis_name=step.AXIS)
 

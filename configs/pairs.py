@@ -43,6 +43,9 @@ def _authors() -> ml_collections.ConfigDict:
     config.data.train_split = "database"
     config.data.pair_target = "paper"  # rotations, baselines and overlaps as in their lists
     config.data.num_pairs = 40_000  # opts.lua, training_dataset_size (39,999)
+    # The authors' lists (db_all_med_hard_*.txt) in place of mined pairs; each is taken whole.
+    config.data.pair_list = placeholder(str)
+    config.data.validation_pair_list = placeholder(str)
     # The published validation list, too, pairs frames of the training sequences.
     config.data.validation_split = "database"
     config.data.num_validation_pairs = 10_000  # opts.lua, validation_dataset_size (10,001)
@@ -52,11 +55,12 @@ def _authors() -> ml_collections.ConfigDict:
     config.data.translation_frame = "camera"  # their labels are in "world" axes
     config.data.num_workers = 8  # processes that read frames ahead; 0: a thread
     config.data.cache_dir = placeholder(str)  # where resized frames are kept on disk
-    config.data.skip_bad_frames = False  # True: pass over unreadable pictures instead of ending
+    config.data.skip_bad_frames = False  # True: leave out bad frames and their listed pairs
 
     config.model = ml_collections.ConfigDict()
     config.model.backbone = "resnet34"  # model.lua, from ImageNet weights
-    config.model.pretrained = placeholder(str)
+    config.model.pretrained = placeholder(str)  # None: random weights; or the path of a file
+    config.model.pretrained = "default"  # downloaded once
     config.model.head = "concat"
     config.model.dtype = "float32"
     config.model.remat = False
@@ -119,6 +123,7 @@ def _quick(config: ml_collections.ConfigDict) -> None:
     config.data.crop = 128
     config.data.num_workers = 0
     config.model.backbone = "resnet18"
+    config.model.pretrained = None
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 20

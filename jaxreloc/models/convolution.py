@@ -67,8 +67,14 @@ def conv2d_prepared(
     padding: str | int,
     depthwise: bool = False,
 ) -> Float[Array, "B h w D"]:
-    """`conv2d` with a kernel from `prepare_kernel`."""
+    """`conv2d` with a kernel from `prepare_kernel`.
+
+    Raises:
+      ValueError: a padding other than "SAME" or 1 with a kernel that Winograd's method is to apply.
+    """
     if prepared.ndim == winograd.TRANSFORMED_NDIM:
+        if padding not in ("SAME", 1):
+            raise ValueError(f"padding {padding!r}; a 3x3 kernel of stride 1 takes 'SAME' or 1")
         return winograd.conv3x3(x, prepared)
     return conv2d(x, prepared, strides=strides, padding=padding, depthwise=depthwise)
 
