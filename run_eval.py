@@ -129,7 +129,7 @@ def evaluations() -> list[tuple[str, pathlib.Path]]:
     if not FLAGS.ground_truth:
         return [(FLAGS.dataset, pathlib.Path(FLAGS.out or named / "eval" / FLAGS.dataset))]
     if FLAGS.dataset != "seven_scenes":
-        raise UsageError(f"--ground_truth is for seven_scenes, not for {FLAGS.dataset}; leave it")
+        raise UsageError(f"--ground_truth is for seven_scenes, not for {FLAGS.dataset}; drop it")
     for truth in FLAGS.ground_truth:
         check_choice("ground truth", truth, GROUND_TRUTHS)
     base = pathlib.Path(FLAGS.out or named / "eval" / "seven_scenes")

@@ -41,22 +41,26 @@ def text(browser, selector):
     return browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
 
 
+# Of a copy, since Chromium complains of a canvas that is read more than once.
+PIXELS = """(canvas) => {
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
+  const context = copy.getContext("2d", { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  return context.getImageData(0, 0, copy.width, copy.height).data;
+}"""
+
+
 def colors_in(browser, canvas):
     """How many different colours are drawn on the canvas."""
-    return browser.evaluate(
-        f"""(() => {{
-          const canvas = document.getElementById("{canvas}");
-          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-          return new Set(new Uint32Array(data.buffer)).size;
-        }})()"""
-    )
+    pixels = f"({PIXELS})(document.getElementById('{canvas}'))"
+    return browser.evaluate(f"new Set(new Uint32Array({pixels}.buffer)).size")
 
 
 def pixels_of(browser, canvas, name):
     """How many pixels of the canvas have the hue of a colour of the page."""
     return browser.evaluate(
         f"""(() => {{
-          const probe = document.createElement("canvas").getContext("2d");
+          const probe = new OffscreenCanvas(1, 1).getContext("2d");
           const style = getComputedStyle(document.documentElement);
           probe.fillStyle = style.getPropertyValue("--{name}");
           probe.fillRect(0, 0, 1, 1);
@@ -66,8 +70,7 @@ def pixels_of(browser, canvas, name):
           }};
           const wanted = hue(probe.getImageData(0, 0, 1, 1).data);
           const size = Math.hypot(...wanted);
-          const canvas = document.getElementById("{canvas}");
-          const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          const data = ({PIXELS})(document.getElementById("{canvas}"));
           let count = 0;
           for (let i = 0; i < data.length; i += 4) {{
             if (data[i + 3] < 128) continue;
@@ -145,8 +148,8 @@ def test_choosing_a_query_a_neighbour_and_a_method(rng, show):
     browser.click("#method button:first-child")
     assert text(browser, "[data-field=localized] b") == "5 of 5"
     drawing = "document.getElementById('matches').toDataURL()"
-    browser.evaluate("document.querySelector('#queries .card').click()")
     drawn = browser.evaluate("document.documentElement.dataset.drawn")
+    browser.evaluate("document.querySelector('#queries .card').click()")
     browser.wait_for(f"document.documentElement.dataset.drawn > {drawn}")
     with_rejected = browser.evaluate(drawing)
     browser.click("#show-rejected")
