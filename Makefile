@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: demo test test-slow test-torch
+.PHONY: demo test test-slow test-torch test-faiss test-report
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,16 +13,16 @@ $(VENV)/installed: requirements.txt
 
 demo: $(VENV)/installed
 	@echo "A rendered room that no network has seen, localized without training (ImageNet features, matched)."
-	$(RUN) run_eval.py --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/untrained
+	$(RUN) run_eval.py --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/eval/untrained
 	@echo
 	@echo "The paper's network, trained on pairs of images of other rooms ($(DEMO))."
 	$(RUN) run_train.py --config=configs/pairs.py:quick --workdir=$(DEMO)
 	@echo
 	@echo "New camera paths through rooms that it was trained in (the paper's 7-Scenes protocol)."
-	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=train-000,train-001,train-002
+	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=train-000,train-001,train-002 --out=$(DEMO)/eval/seen
 	@echo
 	@echo "The room that it never saw."
-	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=test-000
+	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/eval/unseen
 	@echo
 	@echo "What to expect: the paper's head after minutes of training is far behind SIFT, and needs days of it;"
 	@echo "it reads its answer from pooled features, which do not transfer to rooms it has not seen."
@@ -37,3 +37,11 @@ test-slow: $(VENV)/installed
 test-torch: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 	$(RUN) -m pytest tests/models/torch_equality.py
+
+test-faiss: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-faiss.txt
+	$(RUN) -m pytest tests/localization/faiss_index.py
+
+test-report: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-rerun.txt
+	$(RUN) -m pytest -m report tests/evaluation tests/test_run_eval.py tests/test_run_localize.py
