@@ -166,4 +166,6 @@ def test_mistakes(folder, tmp_path):
     (tmp_path / "k.txt").write_text("100 100 640 360")
     wrong = f"--intrinsics={tmp_path}/k.txt"
     assert_fails(query(folder, images, tmp_path / "o", wrong), "k.txt", "128 x 96 image")
+    shutil.copy(images / "00.png", tmp_path / "a photo.png")
+    assert_fails(query(folder, tmp_path / "a photo.png", tmp_path / "o"), "space", "jsonl")
     assert not (tmp_path / "o").exists()

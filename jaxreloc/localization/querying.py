@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from jaxreloc.files import replacing
 from jaxreloc.formats.intrinsics_file import read_intrinsics
-from jaxreloc.formats.localized_poses import LocalizedPose
+from jaxreloc.formats.localized_poses import LocalizedPose, json_line
 from jaxreloc.localization.cameras import check_intrinsics
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.query_images import QueryImages, find_query_images
@@ -102,11 +102,18 @@ def localize_images(
       keep: is called with each query that could be read and its answer.
 
     Raises:
-      UsageError: no picture could be read, or `out` cannot be written.
+      UsageError: no picture could be read, a name does not fit the format, or `out` cannot be
+        written.
     """
     queries, out = find_query_images(images), pathlib.Path(out).expanduser()
     if out.is_dir():
         raise UsageError(f"{out}: is a folder; --out names the file of the poses")
+    spaced = [name for name, _ in queries.pictures if any(map(str.isspace, name))]
+    if spaced and write_line is not json_line:
+        raise UsageError(
+            f"{queries.source}: {spaced[0]!r} has a space, at which lines of this format are split; "
+            "rename it, or choose --format=jsonl"
+        )
     intrinsics_of = _Intrinsics(localizer, intrinsics_path)
     latency_ms = localizer.warm_up(candidates=queries.is_video)
     print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)

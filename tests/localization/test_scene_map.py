@@ -30,6 +30,7 @@ def test_map_of_parts_equals_the_map_of_all(rng):
     np.testing.assert_array_equal(a_intrinsics, b_intrinsics)
 
 
+@pytest.mark.slow
 def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
     save_small_network(tmp_path / "workdir")
     network = load_inference_network(tmp_path / "workdir")
