@@ -179,7 +179,8 @@ class Localizer:
             if batch_size is None:
                 self(image, intrinsics, none)
             else:
-                self.localize_all([image] * batch_size, [intrinsics] * batch_size)
+                images, cameras = [image] * batch_size, [intrinsics] * batch_size
+                self.localize_all(images, cameras, batch_size=batch_size)
             elapsed_ms = 1e3 * (time.perf_counter() - start)
         return elapsed_ms / (batch_size or 1)
 
