@@ -1,6 +1,8 @@
 """A network with a correlation head, for inference: whole images in, matches or poses out."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +17,27 @@ from jaxreloc.geometry.relative_pose import (
     RelativePoseEstimate,
     estimate_relative_pose,
 )
-from jaxreloc.models import convolution, inference, saved_network
+from jaxreloc.models import RelativePose, SiameseNetwork, convolution, inference, saved_network
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.usage import check_choice
+
+# How the relative pose of a pair comes about:
+#   network   the head's, from the most confident matches.
+#   matches   of the matches alone, by RANSAC; |t| = 1.
+#   refined   by RANSAC, which starts from the head's pose too; |t| is the head's.
+ESTIMATORS = ("network", "matches", "refined")
 
 # Sampson error of an inlier, in fine cells: matches are right to a fraction of a cell.
 INLIER_CELLS = 0.3
 # Of 600 matches, pairs that share nothing rarely have more inliers, true pairs rarely fewer.
 RANSAC = RelativePoseConfig(min_inliers=80)
 SAMPLING_SEED = 0
+# A pair is left out below this.
+MIN_OVERLAP_PROBABILITY = 0.5
+# A query is refused below this `query_confidence`: benchmarks/refusal.py prints what that costs.
+MIN_CONFIDENCE = {"network": 0.9, "matches": 0.15, "refined": 0.15}
 
 
 @struct.dataclass
@@ -35,32 +48,74 @@ class MatchFeatures:
     cells: CellDescriptors  # quantised
 
 
+@struct.dataclass
+class PairRelations:
+    """One query beside N database images.
+
+    Attributes:
+      db_from_query: with batch axis N.
+      valid: where it can be used; nowhere if the query as a whole is refused.
+      support: the share of the matches that agree with it; 1 where they were not asked.
+      overlap_probability: the head's; 1 without a head.
+    """
+
+    db_from_query: jaxlie.SE3
+    valid: Bool[Array, "N"]
+    support: Float[Array, "N"]
+    overlap_probability: Float[Array, "N"]
+
+
+def query_confidence(relations: PairRelations) -> Float[Array, ""]:
+    """How surely the query shows what one of the N images shows: the best pair's, from 0 to 1.
+
+    It is the share of matches that agree times the probability of an overlap. One pair of the right
+    place is enough; the others may see something else.
+    """
+    return jnp.max(relations.support * relations.overlap_probability)
+
+
 class MatchNetwork:
     """Encodes images and matches pairs; each method compiles once per shape.
 
     Args:
       loaded: the network with its variables and config; `config["data"]["image_size"]` is the
-        canvas (height and width, multiples of 32) that whole images are fitted into.
+        canvas (height and width, multiples of 32) that whole images are fitted into, and
+        `config["estimator"]`, "matches" if absent, one of ESTIMATORS.
+      estimator: instead of the config's.
+
+    Attributes:
+      canvas: its height and width.
     """
 
-    def __init__(self, loaded: saved_network.LoadedNetwork):
+    def __init__(self, loaded: saved_network.LoadedNetwork, estimator: str | None = None):
         self.loaded = loaded
-        self._canvas = tuple(loaded.config["data"]["image_size"])
+        self.estimator = estimator or loaded.config.get("estimator", "matches")
+        check_choice("estimator", self.estimator, ESTIMATORS)
+        self.canvas = tuple(loaded.config["data"]["image_size"])
         variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)
         encode = functools.partial(
             convolution.map_images, functools.partial(_encode, apply), cpu_batch=inference.CPU_BATCH
         )
         self._encode = jax.jit(encode, compiler_options=convolution.compiler_options())
-        self._match = jax.jit(functools.partial(_match_one_to_many, apply))
-        probe = jax.ShapeDtypeStruct((1, *self._canvas, 3), np.uint8)
+        match = functools.partial(_match_one_to_many, apply)
+        self._match = jax.jit(match)
+        relate = functools.partial(
+            relate_matches, loaded.network, variables, estimator=self.estimator
+        )
+        self._relate = jax.jit(
+            lambda db, db_intrinsics, query, query_intrinsics: relate(
+                match(db, db_intrinsics, query, query_intrinsics), db_intrinsics, query_intrinsics
+            )
+        )
+        probe = jax.ShapeDtypeStruct((1, *self.canvas, 3), np.uint8)
         self.feature_structure = jax.tree.structure(jax.eval_shape(self._encode, probe))
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
     ) -> tuple[UInt8[np.ndarray, "height width 3"], Float[np.ndarray, "3 3"]]:
         """The whole image on a black canvas, and its intrinsics there."""
-        return transforms.resize_to_fit(image, intrinsics, *self._canvas)
+        return transforms.resize_to_fit(image, intrinsics, *self.canvas)
 
     def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> MatchFeatures:
         """Features with leading axis B, as they are kept."""
@@ -88,8 +143,18 @@ class MatchNetwork:
         query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
         """`db_from_query` of one query and N database images, and which of them are valid."""
-        estimate = self.estimate(db_features, db_intrinsics, query_features, query_intrinsics)
-        return estimate.db_from_query, estimate.success
+        relations = self.relations(db_features, db_intrinsics, query_features, query_intrinsics)
+        return relations.db_from_query, relations.valid
+
+    def relations(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> PairRelations:
+        """`relate`, with what it decides by."""
+        return self._relate(db_features, db_intrinsics, query_features, query_intrinsics)
 
     def estimate(
         self,
@@ -100,19 +165,94 @@ class MatchNetwork:
     ) -> RelativePoseEstimate:
         """The relative poses that the matches give without training: |t| = 1."""
         matches = self.match(db_features, db_intrinsics, query_features, query_intrinsics)
-        focal_px = np.sqrt(_focal_px(db_intrinsics) * _focal_px(query_intrinsics))
-        return estimate_relative_pose(
-            matches.x_query,
-            matches.x_db,
-            matches.confidence,
-            threshold=INLIER_CELLS * FINE_STRIDE / focal_px,
-            key=jax.random.key(SAMPLING_SEED),
-            config=RANSAC,
+        return pose_of_matches(matches, db_intrinsics, query_intrinsics)
+
+
+def relate_matches(
+    network: SiameseNetwork,
+    variables: Mapping[str, Any],
+    matches: RayMatches,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_intrinsics: Float[Array, "1 3 3"],
+    *,
+    estimator: str,
+) -> PairRelations:
+    """The relations of one query to N images by their matches."""
+    relations = related(
+        network, variables, matches, db_intrinsics, query_intrinsics, estimator=estimator
+    )
+    accepted = query_confidence(relations) > MIN_CONFIDENCE[estimator]
+    return relations.replace(valid=relations.valid & accepted)
+
+
+def related(
+    network: SiameseNetwork,
+    variables: Mapping[str, Any],
+    matches: RayMatches,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_intrinsics: Float[Array, "1 3 3"],
+    *,
+    estimator: str,
+) -> PairRelations:
+    """`relate_matches`, no query being refused as a whole."""
+    if estimator == "matches":
+        estimate = pose_of_matches(matches, db_intrinsics, query_intrinsics)
+        return PairRelations(
+            db_from_query=estimate.db_from_query,
+            valid=estimate.success,
+            support=jnp.mean(estimate.inliers, axis=-1),
+            overlap_probability=jnp.ones(estimate.success.shape),
         )
+    head = network.apply(variables, matches, method=lambda net, x: net.head.regress(x))
+    overlap_probability = jax.nn.sigmoid(head.reliability.overlap_logit)
+    overlaps = overlap_probability > MIN_OVERLAP_PROBABILITY
+    head_pose = _as_se3(head)
+    if estimator == "network":
+        support = jnp.ones(overlap_probability.shape)
+        return PairRelations(head_pose, overlaps, support, overlap_probability)
+    estimate = pose_of_matches(matches, db_intrinsics, query_intrinsics, head_pose)
+    return PairRelations(
+        db_from_query=_with_lengths(estimate, head_pose),
+        valid=estimate.success & overlaps,
+        support=jnp.mean(estimate.inliers, axis=-1),
+        overlap_probability=overlap_probability,
+    )
 
 
-def _focal_px(intrinsics: Float[np.ndarray, "B 3 3"]) -> Float[np.ndarray, "B"]:
-    return np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1])
+def pose_of_matches(
+    matches: RayMatches,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_intrinsics: Float[Array, "1 3 3"],
+    initial: jaxlie.SE3 | None = None,
+) -> RelativePoseEstimate:
+    """RANSAC and refinement, with a threshold that suits how matches are found here."""
+    focal_px = jnp.sqrt(_focal_px(db_intrinsics) * _focal_px(query_intrinsics))
+    return estimate_relative_pose(
+        matches.x_query,
+        matches.x_db,
+        matches.confidence,
+        threshold=INLIER_CELLS * FINE_STRIDE / focal_px,
+        key=jax.random.key(SAMPLING_SEED),
+        initial=initial,
+        config=RANSAC,
+    )
+
+
+def _with_lengths(estimate: RelativePoseEstimate, head_pose: jaxlie.SE3) -> jaxlie.SE3:
+    """The estimate's poses with the head's lengths; of a camera that only turned, the head's t."""
+    pose, t = estimate.db_from_query, head_pose.translation()
+    length = jnp.linalg.norm(t, axis=-1, keepdims=True)
+    t = jnp.where(estimate.pure_rotation[:, None], t, length * pose.translation())
+    return jaxlie.SE3(jnp.concatenate([pose.rotation().wxyz, t], axis=-1))
+
+
+def _focal_px(intrinsics: Float[Array, "B 3 3"]) -> Float[Array, "B"]:
+    return jnp.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1])
+
+
+def _as_se3(pose: RelativePose) -> jaxlie.SE3:
+    q_wxyz = pose.q_wxyz / jnp.linalg.norm(pose.q_wxyz, axis=-1, keepdims=True)
+    return jaxlie.SE3(jnp.concatenate([q_wxyz, pose.t], axis=-1))
 
 
 def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
@@ -140,12 +280,11 @@ def _match_one_to_many(
     query_features: MatchFeatures,
     query_intrinsics: Float[Array, "1 3 3"],
 ) -> RayMatches:
-    query = descriptors.restore(query_features.cells)
-
-    def match(db: CellDescriptors, intrinsics: Float[Array, "3 3"]) -> RayMatches:
-        db, intrinsics = jax.tree.map(lambda x: x[None], (db, intrinsics))
-        pair = descriptors.restore(db), query, intrinsics, query_intrinsics
-        matches = apply(*pair, method=lambda network, *pair: network.head.match(*pair))
-        return jax.tree.map(lambda x: x[0], matches)
-
-    return jax.vmap(match)(db_features.cells, db_intrinsics)
+    db, query = (descriptors.restore(x.cells) for x in (db_features, query_features))
+    return apply(
+        db,
+        query,
+        db_intrinsics,
+        query_intrinsics,
+        method=lambda network, *pairs: network.head.match(*pairs),
+    )

@@ -6,6 +6,7 @@ computed once and kept, one file a scene, and the images are not needed again.
 
 import dataclasses
 import pathlib
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxreloc.usage import UsageError
 
 SUFFIX = ".matches.npz"
 VERSION = 1
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def load(path: pathlib.Path, max_matches: int | None = None) -> MatchedPairs:
         for name in ("x_query", "x_db", "confidence", "mass", "reverse"):
             arrays[name] = np.ascontiguousarray(arrays[name][:, :max_matches])
         return MatchedPairs(**arrays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _UNREADABLE as error:
         message = f"{path}: not a file of matches ({error}); delete it, and it is made again"
         raise UsageError(message) from error
 

@@ -1,0 +1,51 @@
+"""The weights that come with the package: complete, finite, small, and told when they are not."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreloc.models import shipped_matcher, variables
+from jaxreloc.models.imagenet_matcher import imagenet_matcher
+from jaxreloc.usage import UsageError
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return shipped_matcher.shipped_matcher((64, 96))
+
+
+def test_only_the_head_differs_from_imagenet(shipped):
+    plain = variables.flatten(imagenet_matcher((64, 96)).variables)
+    trained = variables.flatten(shipped.variables)
+    assert plain.keys() == trained.keys()
+    for name, array in trained.items():
+        assert np.isfinite(array).all(), name
+        same = np.array_equal(array, plain[name])
+        assert same or name.startswith("params/head/"), name
+    assert shipped.config["data"]["image_size"] == (64, 96)
+
+
+def test_the_file_is_small():
+    assert shipped_matcher.WEIGHTS.stat().st_size < 1e6
+
+
+def test_a_head_written_is_read_in_half_precision(shipped, tmp_path, monkeypatch, rng):
+    noisy = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype(x.dtype), shipped.variables)
+    loaded = shipped.__class__(shipped.network, noisy, shipped.config | {"estimator": "network"})
+    path = tmp_path / "head.safetensors"
+    shipped_matcher.write_head(loaded, path)
+    monkeypatch.setattr(shipped_matcher, "WEIGHTS", path)
+    again = shipped_matcher.shipped_matcher((64, 96))
+    assert again.config["estimator"] == "network"
+    written, read = (x["params"]["head"] for x in (noisy, again.variables))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(b, np.float16(a)), written, read)
+
+
+def test_mistakes_are_named(shipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped_matcher, "WEIGHTS", tmp_path / "head.safetensors")
+    with pytest.raises(UsageError, match="head.safetensors: cannot be read"):
+        shipped_matcher.shipped_matcher((64, 96))
+    other = dict(shipped.config, model={"backbone": "resnet18", "head": "correlation"})
+    loaded = shipped.__class__(shipped.network, shipped.variables, other)
+    with pytest.raises(UsageError, match="not efficientnet_lite0"):
+        shipped_matcher.write_head(loaded, tmp_path / "head.safetensors")
