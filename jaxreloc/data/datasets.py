@@ -177,12 +177,14 @@ def load_scenes(
     data_dir: str | pathlib.Path | None = None,
     data_path: str | pathlib.Path | None = None,
     scenes: Sequence[str] | None = None,
+    skip_bad_frames: bool = False,
 ) -> list[PosedFrames]:
     """The frames of `split`, one entry a scene; of all its scenes unless `scenes` names some."""
+    where = {"data_dir": data_dir, "data_path": data_path}
     if scenes is None:
-        scenes = scene_names(dataset, split=split, data_dir=data_dir, data_path=data_path)
+        scenes = scene_names(dataset, split=split, **where)
     return [
-        load_frames(dataset, scene, split, data_dir=data_dir, data_path=data_path)
+        load_frames(dataset, scene, split, skip_bad_frames=skip_bad_frames, **where)
         for scene in scenes
     ]
 
@@ -199,6 +201,8 @@ def scene_names(
     if name == "posed_images":
         return [_required_path(data_path).resolve().name]
     known = _TFDS_DATASETS[name]
+    if name == "seven_scenes" and data_path and (scene := _scene_of_folder(data_path)):
+        return [scene]
     if known.scenes is not None:
         return list(known.scenes)
     return known.open(None, variant, split, data_dir).scene_names()
@@ -245,10 +249,23 @@ def _read_unpacked_scene(
     seven_scenes = _TFDS_DATASETS["seven_scenes"]
     split = seven_scenes.split(scene, split)
     check_choice("split of seven_scenes", split, SPLIT_FILES)
+    check_choice("scene of seven_scenes", scene, SCENES)
     folder = pathlib.Path(data_path).expanduser()
     if (folder / scene).is_dir():
         folder = folder / scene
+    elif (found := _scene_of_folder(folder)) not in (None, scene):
+        raise UsageError(
+            f"{folder}: is the scene {found}, not {scene}; give --scene={found}, or the folder of "
+            "all scenes"
+        )
     return read_seven_scenes(folder, split=split, scene=scene, skip_bad_frames=skip_bad_frames)
+
+
+def _scene_of_folder(data_path: str | pathlib.Path) -> str | None:
+    """The scene of 7-Scenes that an unpacked folder is of, by its name; None: of several."""
+    folder = pathlib.Path(data_path).expanduser().resolve()
+    holds_scenes = any((folder / scene).is_dir() for scene in SCENES)
+    return folder.name if folder.name in SCENES and not holds_scenes else None
 
 
 def _read_users_folder(

@@ -1,5 +1,6 @@
 """Pairs that a list names, such as the authors' of arXiv 1707.09733, over frames at hand."""
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,29 @@ from jaxtyping import Float
 
 from jaxreloc.data.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.usage import UsageError, check_choice
+
+
+def read_listed_pairs(
+    scenes: Sequence[PosedFrames], path: str | pathlib.Path, *, skip_missing: bool = False
+) -> Pairs:
+    """All pairs of one of the authors' lists (`read_pair_list`), with its labels.
+
+    Raises:
+      UsageError: as `pairs_from_list`, or the file is no such list.
+    """
+    listed = read_pair_list(pathlib.Path(path).expanduser())
+    return pairs_from_list(
+        scenes,
+        scene=listed.scenes,
+        db=listed.db_names,
+        query=listed.query_names,
+        rotation=listed.rotation,
+        translation=listed.t_world,
+        translation_frame="world",
+        skip_missing=skip_missing,
+    )
 
 
 def pairs_from_list(

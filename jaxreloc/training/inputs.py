@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 
 from jaxreloc.data import datasets
+from jaxreloc.data.listed_pairs import read_listed_pairs
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pair_target import TARGETS
 from jaxreloc.data.pairs import Pairs, mine_pairs
@@ -48,16 +49,28 @@ def load_pairs(config: ml_collections.ConfigDict) -> tuple[PairSet, PairSet]:
     data = config.data
     frames = {
         split: datasets.load_scenes(
-            data.dataset, split, data_dir=data.data_dir, data_path=data.data_path
+            data.dataset,
+            split,
+            data_dir=data.data_dir,
+            data_path=data.data_path,
+            skip_bad_frames=data.skip_bad_frames,
         )
         for split in (data.train_split, data.validation_split)
     }
     # Validation has pairs of its own even where both come from the same frames.
     return (
-        _pair_set(config, frames[data.train_split], data.num_pairs, 2 * config.seed, train=True),
+        _pair_set(
+            config,
+            frames[data.train_split],
+            data.pair_list,
+            data.num_pairs,
+            2 * config.seed,
+            train=True,
+        ),
         _pair_set(
             config,
             frames[data.validation_split],
+            data.validation_pair_list,
             data.num_validation_pairs,
             2 * config.seed + 1,
             train=False,
@@ -68,6 +81,7 @@ def load_pairs(config: ml_collections.ConfigDict) -> tuple[PairSet, PairSet]:
 def _pair_set(
     config: ml_collections.ConfigDict,
     scenes: list[PosedFrames],
+    pair_list: str | None,
     num_pairs: int,
     seed: int,
     *,
@@ -75,7 +89,10 @@ def _pair_set(
 ) -> PairSet:
     data = config.data
     check_choice("data.pair_target", data.pair_target, TARGETS)
-    pairs = mine_pairs(scenes, num_pairs=num_pairs, target=TARGETS[data.pair_target], seed=seed)
+    if pair_list is None:
+        pairs = mine_pairs(scenes, num_pairs=num_pairs, target=TARGETS[data.pair_target], seed=seed)
+    else:
+        pairs = read_listed_pairs(scenes, pair_list, skip_missing=data.skip_bad_frames)
     loader = PairLoader(
         scenes,
         pairs,

@@ -9,6 +9,7 @@ from jaxreloc.usage import UsageError
 from tests.data.conftest import gray
 from tests.formats.scenes import make_csv, make_seven_scenes, random_poses, truncate
 
+
 def test_posed_images_are_read_as_they_are_and_split_by_name(tmp_path, rng):
     poses = random_poses(rng, 11)
     make_csv(tmp_path, poses)
@@ -42,6 +43,8 @@ def test_bad_frames_of_a_users_folder_raise_or_are_skipped(tmp_path, rng):
     truncate(tmp_path / "images/1.png")
     arguments = {"data_path": tmp_path, "skip_bad_frames": True}
     assert len(load_frames("posed_images", "a", "all", **arguments)) == 5
+    (loaded,) = load_scenes("posed_images", "all", **arguments)
+    assert len(loaded) == 5
     with pytest.raises(UsageError, match="images/1.png: not a readable picture"):
         list(load_frames("posed_images", "a", "all", data_path=tmp_path).images)
 
@@ -64,6 +67,19 @@ def test_the_build_and_the_unpacked_files_are_the_same_frames(tmp_path, rng):
             assert files.names == built.names and files.sequences == built.sequences
             np.testing.assert_allclose(files.world_from_cam, built.world_from_cam, atol=1e-6)
             assert gray(files) == gray(built)
+
+
+def test_an_unpacked_scene_is_not_taken_for_another(tmp_path, rng):
+    make_seven_scenes(tmp_path / "chess", rng)
+    assert scene_names("seven_scenes", data_path=tmp_path / "chess") == ["chess"]
+    assert scene_names("seven_scenes", data_path=tmp_path) == list(SCENES)
+    with pytest.raises(UsageError, match="chess: is the scene chess, not fire; give --scene=chess"):
+        load_frames("seven_scenes", "fire", "query", data_path=tmp_path / "chess")
+    with pytest.raises(UsageError, match="unknown scene of seven_scenes 'ches'; known: chess"):
+        load_frames("seven_scenes", "ches", "query", data_path=tmp_path / "chess")
+    (tmp_path / "chess").rename(tmp_path / "copy")
+    frames = load_frames("seven_scenes", "chess", "query", data_path=tmp_path / "copy")
+    assert frames.scene == "chess"
 
 
 def test_scenes_are_listed_and_loaded(seven_scenes_data_dir):

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.listed_pairs import pairs_from_list
+from jaxreloc.data.listed_pairs import pairs_from_list, read_listed_pairs
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairs import make_pairs
-from jaxreloc.formats.seven_scenes import SCENES
-from jaxreloc.formats.text import read_rows
+from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.usage import UsageError
 from tests.data import seven_scenes
 from tests.data.coloured_frames import every_pair, make_scenes
@@ -89,22 +88,14 @@ def test_unknown_translation_frame(rng, scenes):
 
 def test_the_authors_list_comes_out_of_the_loader_as_it_is(shared_data):
     """In world axes; and as the poses have it, within the noise of the labels, in the camera's."""
-    rows = read_rows(shared_data / "aalto_pairs" / "db_all_med_hard_valid.txt")
-    rows = [row.fields for row in rows if SCENES[int(row.fields[2])] in ("heads", "fire")]
-    label = np.array([fields[3:10] for fields in rows], np.float64)
+    path = shared_data / "aalto_pairs" / "db_all_med_hard_valid.txt"
+    listed = read_pair_list(path)
+    rows = np.flatnonzero(np.isin(listed.scenes, ("heads", "fire")))
     scenes = [
         seven_scenes.pose_frames(shared_data, scene, split)
         for scene, split in itertools.product(("heads", "fire"), ("train", "test"))
     ]
-    found = pairs_from_list(
-        scenes,
-        scene=[SCENES[int(fields[2])] for fields in rows],
-        db=[fields[0] for fields in rows],
-        query=[fields[1] for fields in rows],
-        rotation=Rotation.from_quat(label[:, 3:], scalar_first=True).as_matrix(),
-        translation=label[:, :3],
-        translation_frame="world",
-    )
+    found = read_listed_pairs(scenes, path, skip_missing=True)
     assert len(found) == len(rows) == 402 + 839
     true = make_pairs(scenes, found.scene, found.db, found.query)
     error = np.linalg.norm(found.db_from_query[:, :3, 3] - true.db_from_query[:, :3, 3], axis=1)
@@ -119,7 +110,7 @@ def test_the_authors_list_comes_out_of_the_loader_as_it_is(shared_data):
     ]
     options = dict(batch_size=1241, train=False, image_size=8, crop=8, translation_frame="world")
     (batch,) = PairLoader(plain, found, **options).batches()
-    np.testing.assert_allclose(batch["db_from_query"][:, 4:], label[:, :3], atol=1e-5)
-    unit = label[:, 3:] / np.linalg.norm(label[:, 3:], axis=1, keepdims=True)
-    same = np.abs(np.sum(batch["db_from_query"][:, :4] * unit, axis=1))
+    np.testing.assert_allclose(batch["db_from_query"][:, 4:], listed.t_world[rows], atol=1e-5)
+    q_wxyz = Rotation.from_matrix(listed.rotation[rows]).as_quat(scalar_first=True)
+    same = np.abs(np.sum(batch["db_from_query"][:, :4] * q_wxyz, axis=1))
     np.testing.assert_allclose(same, 1, atol=1e-6)

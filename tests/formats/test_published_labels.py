@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.formats.pose_list import read_evaluation_poses
 from jaxreloc.formats.seven_scenes import SCENES
-from jaxreloc.formats.text import read_rows
 
 
 @functools.cache
@@ -25,14 +25,12 @@ def read_pairs(folder):
         for split in ("train", "test"):
             listed = read_evaluation_poses(folder / f"seven_scenes_poses/dslam/{scene}_{split}.txt")
             poses |= {(scene, n): m for n, m in zip(listed.names, listed.world_from_cam)}
-    rows = read_rows(folder / "aalto_pairs/db_all_med_hard_valid.txt")
-    label = np.array([row.fields[3:10] for row in rows], np.float64)
+    pairs = read_pair_list(folder / "aalto_pairs/db_all_med_hard_valid.txt")
     first, second = (
-        np.stack([poses[SCENES[int(row.fields[2])], row.fields[k][1:]] for row in rows])
-        for k in (0, 1)
+        np.stack([poses[frame] for frame in zip(pairs.scenes, names, strict=True)])
+        for names in (pairs.db_names, pairs.query_names)
     )
-    rotation = Rotation.from_quat(label[:, 3:], scalar_first=True).as_matrix()
-    return label[:, :3], rotation, first, second
+    return pairs.t_world, pairs.rotation, first, second
 
 
 @pytest.fixture

@@ -5,10 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import datasets
+from jaxreloc.data.pairs import frame_poses
+from jaxreloc.formats.pair_lists import read_pair_list
+from jaxreloc.formats.seven_scenes import SCENES
 from jaxreloc.training import inputs
 from jaxreloc.usage import UsageError
+from tests.formats.scenes import make_csv
 from tests.training import tiny
 
 
@@ -62,14 +67,82 @@ def test_options_of_the_config_reach_the_data(tiny_run, monkeypatch):
     monkeypatch.setattr(datasets, "load_scenes", noted)
     config = tiny.config()
     config.data.data_path = "photographs"
+    config.data.skip_bad_frames = True
     inputs.load_pairs(config)
-    options = {"data_dir": None, "data_path": "photographs"}
+    options = {"data_dir": None, "data_path": "photographs", "skip_bad_frames": True}
     assert sorted(asked, key=str) == [
         ("synthetic_rooms", split, options) for split in ("train", "validation")
     ]
     config.data.pair_target = "far"
     with pytest.raises(UsageError, match="data.pair_target 'far'; known: .*paper"):
         inputs.load_pairs(config)
+
+
+def test_a_bad_frame_ends_the_run_or_is_left_out(tmp_path, rng):
+    make_csv(tmp_path, tiny.frames(rng).world_from_cam)
+    (tmp_path / "images/3.png").unlink()
+    config = tiny.config()
+    config.data.dataset, config.data.data_path = "posed_images", str(tmp_path)
+    config.data.train_split = config.data.validation_split = "database"
+    config.data.short_side = config.data.crop = 24
+    with pytest.raises(UsageError, match="images/3.png.*--config.data.skip_bad_frames=True"):
+        inputs.load_pairs(config)
+    config.data.skip_bad_frames = True
+    for pairs in inputs.load_pairs(config):
+        (frames,) = pairs.scenes
+        assert len(frames) == 23 - 23 // 5 and "images/3.png" not in frames.names
+
+
+def write_list(path, pairs, rng):
+    """Some of `pairs` as the authors list them, with labels of their own; the rows that are in."""
+    rows = rng.choice(len(pairs.pairs), 9, replace=False)
+    lines = []
+    for row in rows:
+        db, query = (name.partition("/")[2] for name in pairs.frame_names(row))
+        scene = SCENES.index(pairs.scenes[pairs.pairs.scene[row]].scene)
+        q_wxyz = Rotation.random(rng=rng).as_quat(scalar_first=True)
+        values = " ".join(repr(float(v)) for v in (*rng.normal(size=3), *q_wxyz))
+        lines.append(f"/{db} /{query} {scene} {values}")
+    path.write_text("\n".join(lines))
+    return rows
+
+
+@pytest.mark.parametrize("translation_frame", ["world", "camera"])
+def test_pairs_of_a_list_are_taken_with_its_labels(tmp_path, rng, monkeypatch, translation_frame):
+    scenes = [tiny.frames(rng, scene=scene) for scene in ("fire", "stairs")]
+    monkeypatch.setattr(datasets, "load_scenes", lambda *args, **options: scenes)
+    config = tiny.config()
+    mined, _ = inputs.load_pairs(config)
+    rows = write_list(tmp_path / "valid.txt", mined, rng)
+    config.data.validation_pair_list = str(tmp_path / "valid.txt")
+    config.data.translation_frame = translation_frame
+    config.batch_size = 9
+    train, validation = inputs.load_pairs(config)
+    assert train.fingerprint() == mined.fingerprint()
+    assert [validation.frame_names(k) for k in range(9)] == [mined.frame_names(r) for r in rows]
+    (batch,) = validation.loader.batches()
+    listed = read_pair_list(tmp_path / "valid.txt")
+    t = listed.t_world
+    if translation_frame == "camera":
+        db = frame_poses(scenes, validation.pairs.scene, validation.pairs.db)
+        t = np.einsum("nji,nj->ni", db[:, :3, :3], t)
+    np.testing.assert_allclose(batch["db_from_query"][:, 4:], t, atol=1e-5)
+    rotation = Rotation.from_quat(batch["db_from_query"][:, :4], scalar_first=True).as_matrix()
+    np.testing.assert_allclose(rotation, listed.rotation, atol=1e-5)
+
+
+def test_a_list_of_frames_that_are_not_there_is_refused_or_cut(tmp_path, rng, monkeypatch):
+    scenes = [tiny.frames(rng, scene=scene) for scene in ("fire", "stairs")]
+    monkeypatch.setattr(datasets, "load_scenes", lambda *args, **options: scenes)
+    config = tiny.config()
+    rows = write_list(tmp_path / "train.txt", inputs.load_pairs(config)[0], rng)
+    with open(tmp_path / "train.txt", "a") as file:
+        file.write("\n/000.png /001.png 0 0 0 0 1 0 0 0\n")
+    config.data.pair_list = str(tmp_path / "train.txt")
+    with pytest.raises(UsageError, match="chess: 000.png or 001.png is listed as a pair but"):
+        inputs.load_pairs(config)
+    config.data.skip_bad_frames = True
+    assert len(inputs.load_pairs(config)[0].pairs) == len(rows)
 
 
 def test_a_batch_is_split_over_devices_in_order(monkeypatch):
