@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -12,8 +13,21 @@ from jaxtyping import Float64
 
 from jaxreloc.formats.cameras import Camera, UndistortedImages
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import DepthFiles, ImageFiles, image_size, read_image
+from jaxreloc.formats.images import (
+    DepthFiles,
+    ImageFiles,
+    image_size,
+    read_depth,
+    read_image,
+)
 from jaxreloc.usage import UsageError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+
+_WAY_OUT = (
+    "leave such frames out with --skip_bad_frames, in training "
+    "--config.data.skip_bad_frames=True, in TFDS builder_kwargs={'skip_bad_frames': True}"
+)
 
 
 class BadFrames:
@@ -36,7 +50,7 @@ class BadFrames:
             yield
         except UsageError as error:
             if not self.skip:
-                raise UsageError(f"{error}; --skip_bad_frames leaves such frames out") from error
+                raise UsageError(f"{error}; or {_WAY_OUT}") from error
             self.problems.append(str(error))
 
     def report(self) -> None:
@@ -61,9 +75,10 @@ class _Frame:
 class FrameCollector:
     """Collects checked frames and makes `PosedFrames` of them.
 
-    A frame is bad if its picture is absent, unreadable or of another size than its camera, or if
-    its name came before. Pictures are decoded here only where bad frames are to be skipped, so
-    that one that breaks off in the middle is found too; otherwise it raises when it is decoded.
+    A frame is bad if its picture is absent, unreadable or of another size than its camera, if its
+    depth picture is named but absent, or if its name came before. Pictures and depth are decoded
+    here only where bad frames are to be skipped, so that one that breaks off in the middle is
+    found too; otherwise it raises when it is decoded.
 
     Args:
       scene: the scene's name.
@@ -105,8 +120,12 @@ class FrameCollector:
                 f"{image}: is {size[0]} x {size[1]}, but its intrinsics in {self.source} are for "
                 f"{camera.width} x {camera.height}; scale one to the other"
             )
+        if depth is not None and not depth.is_file():
+            raise UsageError(f"{depth}: depth picture of {name} is missing; restore it")
         if self.bad.skip:
             read_image(image)
+            if depth is not None:
+                read_depth(depth, per_metre=self._depth_per_metre)
         self._frames[name] = _Frame(name, image, world_from_cam, camera, sequence, depth)
 
     def finish(self) -> PosedFrames:
@@ -122,8 +141,16 @@ class FrameCollector:
         cameras = tuple(frame.camera for frame in frames)
         images = ImageFiles(tuple(frame.image for frame in frames))
         depths = None
-        if None not in (depth_paths := tuple(frame.depth for frame in frames)):
+        depth_paths = tuple(frame.depth for frame in frames)
+        if not (without := depth_paths.count(None)):
             depths = DepthFiles(depth_paths, self._depth_per_metre)
+        elif without < len(frames):
+            logging.warning(
+                "%s: %d of %d frames have no depth picture; the others' depth is not used",
+                self.source,
+                without,
+                len(frames),
+            )
         if distorted := {camera for camera in cameras if not camera.is_pinhole}:
             images = UndistortedImages(images, cameras)
             depths = depths and UndistortedImages(depths, cameras, cv2.INTER_NEAREST)
@@ -138,6 +165,34 @@ class FrameCollector:
             images=images,
             depths=depths,
             sequences=None if None in sequences else tuple(sequences),
+        )
+
+
+def relative_name(image: pathlib.Path, folder: pathlib.Path) -> str:
+    """The name of an image by its path from `folder`, which it need not lie in."""
+    return pathlib.Path(os.path.relpath(image, folder)).as_posix()
+
+
+def unlisted_images(listed: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """The pictures that are not `listed` in the folders of those that are, in order."""
+    listed = {pathlib.Path(os.path.abspath(image)) for image in listed}
+    return [
+        image
+        for folder in sorted({image.parent for image in listed})
+        if folder.is_dir()
+        for image in sorted(folder.iterdir())
+        if image.suffix in IMAGE_SUFFIXES and image not in listed
+    ]
+
+
+def note_unposed(source: str | pathlib.Path, names: Iterable[str]) -> None:
+    """One warning with the number of images that no pose was found for, if there are any."""
+    if names := sorted(names):
+        logging.warning(
+            "%s: %d image(s) have no pose and are left out, the first is %s",
+            source,
+            len(names),
+            names[0],
         )
 
 

@@ -11,13 +11,18 @@ import tempfile
 import threading
 import types
 import typing
+from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
 from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera, from_corner_convention
-from jaxreloc.formats.collector import FrameCollector
+from jaxreloc.formats.collector import (
+    FrameCollector,
+    note_unposed,
+    relative_name,
+    unlisted_images,
+)
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
 from jaxreloc.usage import UsageError
@@ -42,7 +47,8 @@ def read_colmap(
 ) -> PosedFrames:
     """The registered images of a COLMAP model, with lens distortion undone as they are read.
 
-    The scale is the model's own: metres only if it was aligned to metres.
+    The scale is the model's own: metres only if it was aligned to metres. One warning counts the
+    images that COLMAP found no pose for, in the model and beside the registered ones.
 
     Args:
       path: the folder of the model, or a project folder with the model in MODEL_FOLDERS.
@@ -66,11 +72,13 @@ def read_colmap(
         (image for image in reconstruction.images.values() if image.has_pose),
         key=lambda image: image.name,
     )
-    if unregistered := len(reconstruction.images) - len(registered):
-        logging.warning("%s: %d images have no pose and are left out", model, unregistered)
     if not registered:
         raise UsageError(f"{model}: no image has a pose; run COLMAP's mapper first")
-    folder = pathlib.Path(images) if images else _find_images(project, model, registered[0].name)
+    names = [image.name for image in registered]
+    folder = pathlib.Path(images) if images else _find_images(project, model, names)
+    unposed = {image.name for image in reconstruction.images.values()} - set(names)
+    beside = unlisted_images(folder / name for name in names)
+    note_unposed(model, unposed | {relative_name(image, folder) for image in beside})
     collector = FrameCollector(
         scene or project.resolve().name, model, skip_bad_frames=skip_bad_frames
     )
@@ -135,17 +143,19 @@ def _find_model(project: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _find_images(project: pathlib.Path, model: pathlib.Path, name: str) -> pathlib.Path:
-    """The likely folder nearest to the model in which the image `name` exists.
+def _find_images(
+    project: pathlib.Path, model: pathlib.Path, names: Sequence[str]
+) -> pathlib.Path:
+    """The likely folder nearest to the model in which any of the images exists.
 
     The nearest, since undistorted images lie beside their own model, under the names of the others.
     """
     near = (model, *model.resolve().parents[:2], project)
     for folder in [folder / "images" for folder in near] + list(near):
-        if (folder / name).is_file():
+        if any((folder / name).is_file() for name in names):
             return folder
     raise UsageError(
-        f"{project}: the model's image {name} is not there; put the images into "
+        f"{project}: the model's image {names[0]} is not there, nor any other; put the images into "
         f"{project / 'images'}"
     )
 

@@ -88,6 +88,17 @@ def decode_depth(
     return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(per_metre)
 
 
+def read_depth(
+    path: str | pathlib.Path, *, per_metre: float = 1000.0
+) -> Float32[np.ndarray, "h w"]:
+    """`decode_depth` of a file.
+
+    Raises:
+      UsageError: the file is absent or not a 16-bit picture of one channel.
+    """
+    return decode_depth(_read_bytes(path), str(path), per_metre=per_metre)
+
+
 @dataclasses.dataclass(frozen=True)
 class DepthFiles(Sequence):
     """16-bit depth pictures on disk, decoded on access to metres (see `decode_depth`)."""
@@ -99,8 +110,7 @@ class DepthFiles(Sequence):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> Float32[np.ndarray, "h w"]:
-        path = self.paths[i]
-        return decode_depth(_read_bytes(path), str(path), per_metre=self.per_metre)
+        return read_depth(self.paths[i], per_metre=self.per_metre)
 
 
 def _read_bytes(path: str | pathlib.Path) -> bytes:

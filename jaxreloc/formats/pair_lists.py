@@ -77,8 +77,8 @@ def read_neighbor_list(path: str | pathlib.Path) -> NeighborList:
     if (counts != counts[0]).any():
         odd = int(np.flatnonzero(counts != counts[0])[0])
         raise UsageError(
-            f"{sources[starts[odd]]}: query {queries[starts[odd]][1]} has {counts[odd]} neighbours, "
-            f"the first query has {counts[0]}; complete its rows"
+            f"{sources[starts[odd]]}: query {queries[starts[odd]][1]} has {counts[odd]} "
+            f"neighbours, the first query has {counts[0]}; complete its rows"
         )
     n = int(counts[0])
     first = np.array(starts)
@@ -162,7 +162,8 @@ def _text_rows(text: str, path: pathlib.Path) -> Float32[np.ndarray, "n 7"]:
             raise UsageError(f"{row.source}: not a number ({error}); mend the line") from error
         if len(row.fields) != 7:
             raise UsageError(
-                f"{row.source}: {len(row.fields)} numbers instead of the 7 of 'qw qx qy qz tx ty tz'"
+                f"{row.source}: {len(row.fields)} numbers instead of the 7 of "
+                "'qw qx qy qz tx ty tz'"
             )
     return np.array(values, np.float32).reshape(-1, 7)
 

@@ -21,7 +21,13 @@ from jaxtyping import Float64
 
 from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera
-from jaxreloc.formats.collector import BadFrames, FrameCollector
+from jaxreloc.formats.collector import (
+    IMAGE_SUFFIXES,
+    BadFrames,
+    FrameCollector,
+    relative_name,
+    unlisted_images,
+)
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.images import image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
@@ -37,7 +43,6 @@ from jaxreloc.usage import UsageError
 CSV_NAME = "poses.csv"
 TUM_NAMES = ("poses.txt", "trajectory.txt")
 IMAGE_FOLDERS = (".", "images", "rgb")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 _POSE_COLUMNS = ("tx", "ty", "tz", "qw", "qx", "qy", "qz")
 _CAMERA_COLUMNS = ("fx", "fy", "cx", "cy")
@@ -177,18 +182,15 @@ class _ListReader:
             camera = Camera(*pinhole, width, height).check(source)
         else:
             camera = self._common_camera(width, height)
-        relative = image.relative_to(self._folder).as_posix()
-        self._collector.add(relative, image, world_from_cam, camera)
+        self._collector.add(relative_name(image, self._folder), image, world_from_cam, camera)
 
     def finish(self) -> PosedFrames:
-        for folder in sorted({image.parent for image in self._listed}):
-            for image in sorted(folder.iterdir()):
-                if image.suffix in IMAGE_SUFFIXES and image not in self._listed:
-                    with self.bad.guard():
-                        raise UsageError(
-                            f"{image}: image without pose: {self._path.name} does not list it; "
-                            "add its pose or move the image away"
-                        )
+        for image in unlisted_images(self._listed):
+            with self.bad.guard():
+                raise UsageError(
+                    f"{image}: image without pose: {self._path.name} does not list it; "
+                    "add its pose or move the image away"
+                )
         return self._collector.finish()
 
     def _find_image(self, name: str) -> pathlib.Path | None:

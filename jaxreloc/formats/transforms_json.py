@@ -13,7 +13,12 @@ import numpy as np
 from absl import logging
 
 from jaxreloc.formats.cameras import Camera, from_corner_convention
-from jaxreloc.formats.collector import FrameCollector
+from jaxreloc.formats.collector import (
+    FrameCollector,
+    note_unposed,
+    relative_name,
+    unlisted_images,
+)
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.images import image_size
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL
@@ -32,7 +37,7 @@ def read_transforms_json(
     """The frames of a transforms.json, with lens distortion undone as images are read.
 
     Listed images that do not exist are left out, with one warning that counts them: exporters
-    list frames that they dropped.
+    list frames that they dropped. Another warning counts the images beside them without a pose.
 
     Args:
       path: the file, or the folder that holds it.
@@ -49,7 +54,7 @@ def read_transforms_json(
     collector = FrameCollector(
         scene or path.resolve().parent.name, path, skip_bad_frames=skip_bad_frames
     )
-    missing = []
+    missing, found = [], []
     for index, frame in enumerate(content["frames"]):
         source = f"{path}: frames[{index}]"
         with collector.bad.guard():
@@ -58,10 +63,10 @@ def read_transforms_json(
             if image is None:
                 missing.append(name)
                 continue
+            found.append(image)
             world_from_cam = _matrix(frame, source) @ CV_FROM_GL
             camera = _camera({**content, **frame}, image, source)
-            relative = image.relative_to(path.parent).as_posix()
-            collector.add(relative, image, world_from_cam, camera)
+            collector.add(relative_name(image, path.parent), image, world_from_cam, camera)
     if missing:
         logging.warning(
             "%s: %d of %d listed images do not exist and are left out, the first is %s",
@@ -70,6 +75,7 @@ def read_transforms_json(
             len(content["frames"]),
             missing[0],
         )
+    note_unposed(path, (relative_name(image, path.parent) for image in unlisted_images(found)))
     return collector.finish()
 
 

@@ -1,11 +1,13 @@
 import logging
+import pathlib
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 
 from jaxreloc.formats.cameras import Camera
-from jaxreloc.formats.collector import BadFrames, FrameCollector
+from jaxreloc.formats.collector import BadFrames, FrameCollector, relative_name
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import HEIGHT, WIDTH, random_poses, write_picture
 
@@ -14,8 +16,11 @@ CAMERA = Camera(30, 30, 15.5, 11.5, WIDTH, HEIGHT)
 
 def test_the_first_bad_frame_raises_and_names_the_way_out():
     bad = BadFrames("list.txt", skip=False)
-    with pytest.raises(UsageError, match="^a.png: broken; --skip_bad_frames leaves"), bad.guard():
-        raise UsageError("a.png: broken")
+    with pytest.raises(UsageError, match="^a.png: broken; or leave such frames out") as error:
+        with bad.guard():
+            raise UsageError("a.png: broken")
+    for way in ("--skip_bad_frames", "--config.data.skip_bad_frames=True", "builder_kwargs="):
+        assert way in str(error.value)
 
 
 def test_skipped_frames_are_counted_and_listed_in_one_warning(caplog):
@@ -64,3 +69,39 @@ def test_a_picture_of_another_size_is_refused(tmp_path, rng):
 def test_no_frame_at_all_is_refused():
     with pytest.raises(UsageError, match="^list.txt: no usable frame"):
         FrameCollector("room", "list.txt").finish()
+
+
+def collect_with_depth(folder, rng, depth, **options):
+    """Frames 0.png to 2.png, of which the second has `depth`, the others depth of their own."""
+    collector = FrameCollector("room", folder, **options)
+    for i, pose in enumerate(random_poses(rng, 3)):
+        write_picture(folder / f"{i}.png", i)
+        assert cv2.imwrite(str(folder / f"{i}.depth.png"), np.full((HEIGHT, WIDTH), i, np.uint16))
+        own = depth if i == 1 else folder / f"{i}.depth.png"
+        with collector.bad.guard():
+            collector.add(f"{i}.png", folder / f"{i}.png", pose, CAMERA, depth=own)
+    return collector.finish()
+
+
+def test_bad_depth_raises_or_is_skipped(tmp_path, rng):
+    missing, broken = tmp_path / "none.png", tmp_path / "broken.png"
+    with pytest.raises(UsageError, match="none.png: depth picture of 1.png is missing"):
+        collect_with_depth(tmp_path, rng, missing)
+    broken.write_bytes(b"no picture")
+    for bad in (missing, broken):
+        frames = collect_with_depth(tmp_path, rng, bad, skip_bad_frames=True)
+        assert frames.names == ("0.png", "2.png")
+        assert [float(depth[0, 0]) for depth in frames.depths] == pytest.approx([0, 0.002])
+
+
+def test_frames_that_lack_depth_are_counted(tmp_path, rng, caplog):
+    assert collect_with_depth(tmp_path, rng, None).depths is None
+    assert "1 of 3 frames have no depth picture" in caplog.text
+
+
+def test_images_are_named_by_their_path_from_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = pathlib.Path("room")
+    assert relative_name(folder / "images/a.png", folder) == "images/a.png"
+    assert relative_name(tmp_path / "room/a.png", folder) == "a.png"
+    assert relative_name(tmp_path / "other/a.png", folder) == "../other/a.png"

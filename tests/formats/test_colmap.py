@@ -119,6 +119,23 @@ def test_what_is_not_there_is_said(tmp_path, rng):
     assert len(read_colmap(tmp_path / "other", images=tmp_path / "x/images")) == 4
 
 
+def test_the_first_image_may_be_the_missing_one(tmp_path, rng):
+    write_colmap(tmp_path / "sparse", frames_with_pictures(rng, tmp_path))
+    (tmp_path / "images/a/0.png").unlink()
+    with pytest.raises(UsageError, match="a/0.png: cannot be read"):
+        read_colmap(tmp_path)
+    assert len(read_colmap(tmp_path, skip_bad_frames=True)) == 3
+
+
+def test_images_that_are_not_registered_are_counted(tmp_path, rng, caplog):
+    write_colmap(tmp_path / "sparse", frames_with_pictures(rng, tmp_path))
+    read_colmap(tmp_path)
+    assert "no pose" not in caplog.text
+    write_picture(tmp_path / "images/a/7.png", 7)
+    assert len(read_colmap(tmp_path)) == 4
+    assert "1 image(s) have no pose and are left out, the first is a/7.png" in caplog.text
+
+
 def test_an_undistorted_model_takes_the_images_beside_it(tmp_path, rng):
     frames = frames_with_pictures(rng, tmp_path / "dense")
     write_colmap(tmp_path / "dense/sparse", frames)
@@ -156,5 +173,7 @@ def test_reading_a_model_leaves_sigterm_as_it_was(tmp_path, rng):
         "os.kill(os.getpid(), signal.SIGTERM)\n"
     )
     root = pathlib.Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True
+    )
     assert result.returncode == -signal.SIGTERM and result.stderr == ""

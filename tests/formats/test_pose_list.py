@@ -171,3 +171,17 @@ def test_the_published_lists_hold_the_inverse_pose(shared_data, rng):
         )
         np.testing.assert_allclose(poses.world_from_cam[i, :3, 3], -R.T @ raw[i, 4:], atol=1e-6)
         np.testing.assert_allclose(poses.world_from_cam[i, :3, :3], R.T, atol=1e-6)
+
+
+def test_listed_images_may_lie_elsewhere(tmp_path, rng):
+    path = make_csv(tmp_path / "room", random_poses(rng, 2))
+    write_picture(tmp_path / "elsewhere/2.png", 77)
+    path.write_text(
+        path.read_text()
+        .replace("images/0.png", str(tmp_path / "room/images/0.png"))
+        .replace("images/1.png", str(tmp_path / "elsewhere/2.png"))
+    )
+    (tmp_path / "room/images/1.png").unlink()
+    frames = read_csv(tmp_path / "room")
+    assert frames.names == ("images/0.png", "../elsewhere/2.png")
+    assert [int(image[0, 0, 0]) for image in frames.images] == [0, 77]

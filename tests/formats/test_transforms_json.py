@@ -15,7 +15,9 @@ from tests.formats.scenes import (
     make_transforms_json,
     random_poses,
     truncate,
+    write_picture,
 )
+
 
 def edit(path, change):
     content = json.loads(path.read_text())
@@ -162,3 +164,23 @@ def test_fox(shared_data, caplog):
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     target = np.linalg.solve(across.sum(0), np.einsum("nij,nj->i", across, origins))
     assert (np.einsum("ni,ni->n", target - origins, axes) > 0).all()
+
+
+def test_images_may_lie_elsewhere(tmp_path, rng):
+    path = make_transforms_json(tmp_path / "room", random_poses(rng, 2))
+    write_picture(tmp_path / "elsewhere/2.png", 77)
+    absolute = str(tmp_path / "elsewhere/2.png")
+    edit(path, lambda content: content["frames"][1].update(file_path=absolute))
+    frames = read_transforms_json(path)
+    assert frames.names == ("images/0.png", "../elsewhere/2.png")
+    assert [int(image[0, 0, 0]) for image in frames.images] == [0, 77]
+
+
+def test_images_without_pose_are_counted(tmp_path, rng, caplog):
+    path = make_transforms_json(tmp_path, random_poses(rng, 2))
+    read_transforms_json(path)
+    assert "no pose" not in caplog.text
+    for name in ("images/7.png", "images/8.png"):
+        write_picture(tmp_path / name, 7)
+    assert len(read_transforms_json(path)) == 2
+    assert "2 image(s) have no pose and are left out, the first is images/7.png" in caplog.text
