@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.data.pair_target import Bins
 from jaxreloc.formats.frames import PosedFrames
 
-MAX_PARTNERS = 8192  # frames each frame is tried with; more than that are sampled
+MAX_PARTNERS = 8192  # a frame is tried with, on average; in larger scenes pairs are sampled
 PAIRS_PER_BLOCK = 1 << 18
 
 
@@ -22,7 +22,7 @@ class Candidates:
     second: Int[np.ndarray, " n"]
     bin: Int[np.ndarray, " n"]  # rotation bin * number of baseline bins + baseline bin
     key: Float[np.ndarray, " n"]  # random; by ascending key, pairs of a bin come in random order
-    population: Int[np.ndarray, " bins"]  # pairs there are in each bin
+    population: Int[np.ndarray, " bins"]  # pairs there are in each bin; estimated if sampled
 
 
 def sample_candidates(
@@ -32,13 +32,18 @@ def sample_candidates(
     capacity: Int[np.ndarray, " bins"],
     rng: np.random.Generator,
 ) -> Candidates:
-    """At most `capacity` pairs per (rotation, baseline) bin, all pairs of a bin equally likely."""
+    """At most `capacity` pairs per (rotation, baseline) bin, all pairs of a bin equally likely.
+
+    Of a scene of more than MAX_PARTNERS + 1 frames so large a share of the pairs is looked at, each
+    with the same probability, that a frame has MAX_PARTNERS partners on average.
+    """
     edges = np.array(rotation_deg.edges)
     half_sine_edges = np.where(edges < 180, np.sin(np.radians(edges) / 2) ** 2, np.inf)
     by_rotation = dataclasses.replace(rotation_deg, edges=tuple(half_sine_edges))
     by_distance = dataclasses.replace(baseline_m, edges=tuple(np.square(baseline_m.edges)))
-    reservoir = _Reservoir(capacity)
-    for rows, columns, half_sine_squared, distance_squared in _pair_blocks(frames, rng):
+    share = min(1.0, MAX_PARTNERS / max(1, len(frames) - 1))
+    reservoir = _Reservoir(capacity, share)
+    for rows, columns, half_sine_squared, distance_squared in _pair_blocks(frames, share, rng):
         rotation_bin = by_rotation.index(half_sine_squared)
         baseline_bin = by_distance.index(distance_squared)
         wanted = (rotation_bin >= 0) & (baseline_bin >= 0) & (rows[:, None] < columns[None, :])
@@ -48,9 +53,12 @@ def sample_candidates(
     return reservoir.contents()
 
 
-def _pair_blocks(frames: PosedFrames, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
+def _pair_blocks(
+    frames: PosedFrames, share: float, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Yields frames along rows, frames along columns, and between them sin^2 of half the rotation
-    angle and the squared distance.
+    angle and the squared distance. A block has each of the later frames as a column with
+    probability `share`.
 
     Written out by components: a matrix product's rounding would depend on the machine, and with it
     the pairs.
@@ -62,9 +70,12 @@ def _pair_blocks(frames: PosedFrames, rng: np.random.Generator) -> Iterator[tupl
     start = 0
     while start < n - 1:
         columns = np.arange(start + 1, n)
-        if len(columns) > MAX_PARTNERS:
-            columns = np.sort(rng.choice(columns, MAX_PARTNERS, replace=False))
-        stop = min(n, start + max(1, PAIRS_PER_BLOCK // len(columns)))
+        expected = share * len(columns)
+        # Not by the number drawn: rows must not depend on which columns they meet.
+        stop = min(n, start + max(1, int(PAIRS_PER_BLOCK / expected)))
+        if share < 1:
+            drawn = int(expected + rng.random())  # rounded up or down, right on average
+            columns = np.sort(rng.choice(columns, drawn, replace=False))
         rows = np.arange(start, stop)
         dot = sum(q[rows, None, k] * q[None, columns, k] for k in range(4))
         squared = sum((centre[rows, None, k] - centre[None, columns, k]) ** 2 for k in range(3))
@@ -73,18 +84,20 @@ def _pair_blocks(frames: PosedFrames, rng: np.random.Generator) -> Iterator[tupl
 
 
 class _Reservoir:
-    """Keeps the pairs with the smallest random keys, up to a capacity per bin."""
+    """Keeps the pairs with the smallest random keys, up to a capacity per bin, of a `share` of the
+    pairs there are."""
 
-    def __init__(self, capacity: Int[np.ndarray, " bins"]):
+    def __init__(self, capacity: Int[np.ndarray, " bins"], share: float):
         self._capacity = capacity
+        self._share = share
         self._largest_key = np.where(capacity > 0, np.float32(1), np.float32(0))
-        self._population = np.zeros(len(capacity), np.int64)
+        self._offered = np.zeros(len(capacity), np.int64)
         none = np.zeros(0, np.int64)
         self._kept = [(none, none, none, np.zeros(0, np.float32))]
         self._size = 0
 
     def offer(self, first, second, bins, rng: np.random.Generator) -> None:
-        self._population += np.bincount(bins, minlength=len(self._capacity))
+        self._offered += np.bincount(bins, minlength=len(self._capacity))
         key = rng.random(len(bins), dtype=np.float32)
         low = key < self._largest_key[bins]
         self._kept.append((first[low], second[low], bins[low], key[low]))
@@ -94,7 +107,8 @@ class _Reservoir:
 
     def contents(self) -> Candidates:
         self._shrink()
-        return Candidates(*self._kept[0], population=self._population)
+        population = np.rint(self._offered / self._share).astype(np.int64)
+        return Candidates(*self._kept[0], population=population)
 
     def _shrink(self) -> None:
         first, second, bins, key = (np.concatenate(part) for part in zip(*self._kept))

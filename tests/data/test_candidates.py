@@ -76,6 +76,24 @@ def test_pairs_of_a_bin_are_equally_likely(monkeypatch, rng):
     np.testing.assert_allclose(share, expected, atol=0.085)
 
 
+def test_pairs_of_a_large_scene_are_equally_likely_too(monkeypatch, rng):
+    """Of 16 frames with 6 partners each, in a full bin and in one that takes all that is looked at;
+    the population is estimated without bias."""
+    monkeypatch.setattr(candidates, "MAX_PARTNERS", 6)
+    monkeypatch.setattr(candidates, "PAIRS_PER_BLOCK", 12)
+    room = box_room.random_room(rng, 16, with_depth=False)
+    anything, runs = (Bins((0, 181)), Bins((0, 100))), 600
+    for capacity, expected in ((30, 30 / 120), (120, 6 / 15)):
+        drawn, populations = np.zeros((16, 16)), []
+        for _ in range(runs):
+            found = candidates.sample_candidates(room, *anything, np.array([capacity]), rng)
+            drawn[found.first, found.second] += 1
+            populations.append(found.population[0])
+        share = drawn[np.triu_indices(16, 1)] / runs
+        np.testing.assert_allclose(share, expected, atol=0.1)  # five standard deviations of 0.02
+        assert np.mean(populations) == pytest.approx(120, rel=0.03)
+
+
 def test_a_frame_of_a_large_scene_is_tried_with_a_sample(monkeypatch, room, rng):
     monkeypatch.setattr(candidates, "MAX_PARTNERS", 10)
     monkeypatch.setattr(candidates, "PAIRS_PER_BLOCK", 20)
