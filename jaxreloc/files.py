@@ -10,8 +10,12 @@ from jaxreloc.usage import UsageError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike, *, durable: bool = True) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`; on success it takes `path`'s place by rename.
+
+    Args:
+      durable: waits until the content is on the disk. Without, a power cut may leave a part of it:
+        for many small files that can be checked and made again.
 
     Raises:
       UsageError: the folder cannot be written, or the disk is full.
@@ -26,8 +30,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary = pathlib.Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except OSError as error:

@@ -16,6 +16,15 @@ def test_write_replaces_whole_file_and_leaves_nothing_beside_it(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) & stat.S_IRUSR
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch, durable):
+    path, synced = tmp_path / "a.txt", []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(path.exists()))
+    with files.replacing(path, durable=durable) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and synced == [False] * durable
+
+
 def test_failure_in_the_middle_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     files.write_text(path, "old")

@@ -155,7 +155,7 @@ def _write_entry(path: pathlib.Path, image: np.ndarray, pixel_map: np.ndarray) -
     numbers = (*image.shape[:2], *pixel_map[(0, 1, 0, 1), (0, 1, 2, 2)])
     pixels = np.ascontiguousarray(image).tobytes()
     checksum = _checksum(_HEADER.pack(_VERSION, 0, *numbers) + pixels)
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:  # the checksum tells a part from the whole
         temporary.write_bytes(_HEADER.pack(_VERSION, checksum, *numbers) + pixels)
 
 

@@ -194,7 +194,7 @@ def test_folder_that_cannot_be_made(frames, tmp_path):
 
 
 def test_full_disk_costs_only_the_cache(monkeypatch, frames, tmp_path, caplog):
-    def full(path):
+    def full(path, **options):
         raise UsageError(f"{path}: cannot be written (No space left on device)")
 
     monkeypatch.setattr(frame_cache, "replacing", full)
@@ -279,3 +279,11 @@ def test_the_frames_own_pictures_stay_as_they_are(frames):
     loaded = dataclasses.replace(frames, images=[image.copy() for image in frames.images])
     FrameCache([loaded], (HEIGHT, WIDTH)).read(0, 0)
     loaded.images[0][:] = 3  # still theirs to write to
+
+
+def test_entries_are_written_without_waiting_for_the_disk(frames, tmp_path, monkeypatch):
+    """Their checksum tells a part from the whole."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    check_all(FrameCache([frames], SIZE, directory=tmp_path / "cache"), frames)
+    assert len(entries(tmp_path / "cache")) == COUNT and not synced
