@@ -50,10 +50,10 @@ def _configs() -> Iterator[SevenScenesConfig]:
 
 @dataclasses.dataclass(frozen=True)
 class _SfmGroundTruth:
-    """Poses and focal length that stand in for those of the scene's own files."""
+    """Poses and focal lengths that stand in for those of the scene's own files, by name."""
 
-    poses: Mapping[str, np.ndarray]  # world_from_cam by name within the scene
-    focal_px: float
+    world_from_cam: Mapping[str, np.ndarray]
+    focal_px: Mapping[str, float]
 
 
 class Builder(FrameBuilder):
@@ -118,7 +118,7 @@ def _read_sfm(manual: epath.Path | None, scene: str, split: str) -> _SfmGroundTr
     if listed.focal_px is None:
         raise UsageError(f"{manual / name}: has no focal length in its last column; get it again")
     return _SfmGroundTruth(
-        poses=dict(zip(listed.names, listed.world_from_cam)), focal_px=float(listed.focal_px[0])
+        dict(zip(listed.names, listed.world_from_cam)), dict(zip(listed.names, listed.focal_px))
     )
 
 
@@ -162,11 +162,11 @@ class _FrameSource:
 def _example(source: _FrameSource, sfm: _SfmGroundTruth | None, depth: bool) -> dict:
     files = source.files
     image = source.read(files.color)
-    focal_px = sfm.focal_px if sfm else seven_scenes.COLOR_FOCAL_PX
+    world_from_cam, focal_px = _pose_and_focal_length(source, sfm)
     width, height = image_size(image, source.path(files.color))
     example = {
         "image": image,
-        "world_from_cam": _pose(source, sfm).astype(np.float32),
+        "world_from_cam": world_from_cam.astype(np.float32),
         "intrinsics": seven_scenes.intrinsics(focal_px, width, height).astype(np.float32),
         "scene": source.scene,
         "sequence": source.sequence,
@@ -183,11 +183,14 @@ def _example(source: _FrameSource, sfm: _SfmGroundTruth | None, depth: bool) -> 
     return example
 
 
-def _pose(source: _FrameSource, sfm: _SfmGroundTruth | None) -> Float64[np.ndarray, "4 4"]:
+def _pose_and_focal_length(
+    source: _FrameSource, sfm: _SfmGroundTruth | None
+) -> tuple[Float64[np.ndarray, "4 4"], float]:
     files = source.files
     if sfm is None:
-        return seven_scenes.parse_pose(source.read(files.pose).decode(), source.path(files.pose))
+        pose = seven_scenes.parse_pose(source.read(files.pose).decode(), source.path(files.pose))
+        return pose, seven_scenes.COLOR_FOCAL_PX
     name = f"{source.sequence}/{files.name}"
-    if name not in sfm.poses:
+    if name not in sfm.world_from_cam:
         raise UsageError(f"{source.path(files.color)}: image without pose in the sfm list; add it")
-    return sfm.poses[name]
+    return sfm.world_from_cam[name], sfm.focal_px[name]

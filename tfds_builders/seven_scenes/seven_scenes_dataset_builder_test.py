@@ -3,6 +3,7 @@ import functools
 import http.server
 import io
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,17 @@ def test_the_other_ground_truth_replaces_pose_and_focal_length(tmp_path):
         np.testing.assert_allclose(example["intrinsics"][0, 0], 526.22 / 20, rtol=1e-6)
 
 
+def test_each_frame_has_the_focal_length_of_its_row(tmp_path):
+    manual = shutil.copytree(DUMMY_DATA, tmp_path / "manual")
+    path = manual / "sfm/fire_test.txt"
+    first, *others = path.read_text().splitlines()
+    other_focal = [line.replace(" 526.22", " 600") for line in others]
+    path.write_text("\n".join([first, *other_focal]))
+    found = examples(build(tmp_path / "data", "fire_sfm", manual), "test")
+    focal = [found[f"fire/{line.split()[0]}"]["intrinsics"][0, 0] for line in [first, *others]]
+    np.testing.assert_allclose(focal, [526.22 / 20] + [600 / 20] * len(others), rtol=1e-6)
+
+
 def test_the_other_ground_truth_must_be_there(tmp_path):
     unpack("fire", tmp_path / "manual")
     with pytest.raises(UsageError, match="manual/sfm/fire_train.txt: missing; get it from https"):
@@ -277,7 +289,7 @@ def test_a_truncated_outer_archive_is_named(tmp_path):
 @pytest.mark.parametrize("spoil, message", BAD_FRAMES.values(), ids=BAD_FRAMES)
 def test_a_bad_frame_ends_the_build_or_is_skipped_and_listed(tmp_path, caplog, spoil, message):
     rewrite("chess", tmp_path, spoil)
-    with pytest.raises(UsageError, match=f"{message}.*--skip_bad_frames"):
+    with pytest.raises(UsageError, match=f"{message}.*builder_kwargs=.'skip_bad_frames'"):
         build(tmp_path / "data", "chess_depth", tmp_path)
     assert not Builder(data_dir=tmp_path / "data", config="chess_depth").is_prepared()
     builder = build(tmp_path / "data", "chess_depth", tmp_path, skip_bad_frames=True)

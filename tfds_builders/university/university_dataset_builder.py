@@ -1,6 +1,7 @@
 """TFDS builder of the University dataset of Laskar et al. 2017."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -102,14 +103,18 @@ def _example(
     if not path.exists():
         raise UsageError(f"{path}: pose without image; unpack the dataset again, to {manual}")
     image = path.read_bytes()
-    sequence, _, file = name.partition("/")
+    match = re.fullmatch(r"([^/]+)/frame_(\d+)\.png", name)
+    if match is None:
+        raise UsageError(
+            f"{path}: not named seq_01/frame_00001.png in {PAIR_LIST}; get the list again"
+        )
     return {
         "image": image,
         "world_from_cam": world_from_cam.astype(np.float32),
         "intrinsics": _intrinsics(manual, *image_size(image, str(path))).astype(np.float32),
         "scene": scene,
-        "sequence": sequence,
-        "frame": int(file.removeprefix("frame_").removesuffix(".png")),
+        "sequence": match[1],
+        "frame": int(match[2]),
         "image_id": f"{scene}/{name}",
     }
 

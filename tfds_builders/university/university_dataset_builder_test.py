@@ -112,3 +112,14 @@ def test_an_unknown_scene_of_the_list_is_refused(tmp_path, manual):
     path.write_text("\n".join([" ".join([*fields[:3], "4", *fields[4:]]), *others]))
     with pytest.raises(UsageError, match=rf"{PAIR_LIST}: has pairs of unknown scenes \[4\]"):
         build(tmp_path / "data", manual.parent)
+
+
+def test_an_odd_name_in_the_list_is_refused(tmp_path, manual):
+    path = manual / PAIR_LIST
+    first, *others = path.read_text().splitlines()
+    query, db, *fields = first.split()
+    folder = manual / UNIVERSITY_SCENES[int(fields[1])]
+    shutil.copy(folder / db[1:], folder / "seq_01/picture.png")
+    path.write_text("\n".join([" ".join([query, "/seq_01/picture.png", *fields]), *others]))
+    with pytest.raises(UsageError, match="picture.png: not named seq_01/frame_00001.png"):
+        build(tmp_path / "data", manual.parent)
