@@ -95,6 +95,28 @@ def test_paths_are_continuous_and_the_camera_keeps_about_upright(rng, finder):
     assert np.abs(rolls).mean() < 20
 
 
+def test_close_orbits_circle_their_subject(rng):
+    """At about one distance, some 40 to 160 degrees around it, looking at it."""
+    spans, distances, gazes = [], [], []
+    for _ in range(100):
+        target = rng.uniform(-1, 1, 3)
+        azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 2.6)
+        arm = distance * np.array([np.cos(azimuth), np.sin(azimuth), 0.2])
+        motion = camera_paths._orbit(rng, camera_paths._Anchor(target + arm, target), 60)
+        still, half, poses = (look_at(*motion(a), np.zeros(60)) for a in (0.0, 0.5, 1.0))
+        away = [path[:, :3, 3] - target for path in (still, half, poses)]
+        around = [np.ptp(np.unwrap(np.arctan2(a[:, 1], a[:, 0]))) for a in away]
+        assert around[0] < 0.2 and around[0] < around[1] < around[2]
+        spans.append(np.rad2deg(around[2]))
+        distances.append(np.linalg.norm(away[2], axis=1))
+        gazes.append(np.sum(poses[:, :3, 2] * -away[2], axis=1) / distances[-1])
+    assert 70 < np.median(spans) < 135 and np.min(spans) > 25 and np.max(spans) < 220
+    mean = np.mean(distances, axis=1)
+    assert mean.min() > 0.4 and mean.max() < 2.2
+    assert np.median(np.std(distances, axis=1) / mean) < 0.15
+    assert np.rad2deg(np.arccos(np.median(gazes))) < 5 and np.min(gazes) > np.cos(np.deg2rad(30))
+
+
 def test_previews_are_the_depths_of_the_mesh(rng, room, finder):
     path = finder.database_path(rng, LENS, FRAMES)
     tree = cKDTree(surface_points(room.mesh))
