@@ -1,25 +1,35 @@
-"""The network that needs no training: matches by ImageNet features, poses by epipolar geometry."""
+"""The network that comes with the package, for photographs that no one has trained on."""
 
 import numpy as np
 from jaxtyping import Int
 
 from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.models.imagenet_matcher import SIZE_MULTIPLE, imagenet_matcher
+from jaxreloc.models.imagenet_matcher import SIZE_MULTIPLE
+from jaxreloc.models.shipped_matcher import shipped_matcher
 
 LONG_SIDE = 512
 
 
-def pretrained_network(image_sizes: Int[np.ndarray, "n 2"]) -> MatchNetwork:
+def pretrained_network(
+    image_sizes: Int[np.ndarray, "n 2"],
+    *,
+    long_side: int = LONG_SIDE,
+    estimator: str | None = None,
+) -> MatchNetwork:
     """A matcher for images of these widths and heights.
 
-    Its relative poses have no length, so that a location takes two neighbours or more.
+    Args:
+      long_side: of the canvas (pixels): 512, or 256 for the fast mode.
+      estimator: one of `match_network.ESTIMATORS`; None takes the network's own.
     """
-    return MatchNetwork(imagenet_matcher(canvas(image_sizes)))
+    return MatchNetwork(shipped_matcher(canvas(image_sizes, long_side)), estimator)
 
 
-def canvas(image_sizes: Int[np.ndarray, "n 2"]) -> tuple[int, int]:
-    """Height and width, LONG_SIDE at most, of the images' median aspect."""
+def canvas(
+    image_sizes: Int[np.ndarray, "n 2"], long_side: int = LONG_SIDE
+) -> tuple[int, int]:
+    """Height and width, `long_side` at most, of the images' median aspect."""
     width, height = np.median(image_sizes, axis=0)
-    scale = LONG_SIDE / max(width, height)
+    scale = long_side / max(width, height)
     sides = (max(1, round(side * scale / SIZE_MULTIPLE)) for side in (height, width))
     return tuple(SIZE_MULTIPLE * side for side in sides)
