@@ -81,14 +81,18 @@ class Page:
             time.sleep(0.05)
 
     def click(self, selector: str) -> None:
-        """Presses the mouse in the middle of an element."""
+        """Presses the mouse in the middle of an element, once the layout has come to rest."""
         box = f"document.querySelector({json.dumps(selector)})"
         self.evaluate(f"{box}.scrollIntoView({{block: 'center', inline: 'center'}})")
-        rectangle = self.evaluate(
+        middle = (
             f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
             f"({box}.getBoundingClientRect())"
         )
-        self.press(*rectangle)
+        before, now = None, self.evaluate(middle)
+        while now != before:
+            time.sleep(0.05)
+            before, now = now, self.evaluate(middle)
+        self.press(*now)
 
     def press(self, x: float, y: float) -> None:
         """Presses the mouse at a place of the window."""
