@@ -23,14 +23,23 @@ flags.DEFINE_string("dataset", "seven_scenes", "Dataset that the scene belongs t
 flags.DEFINE_list(
     "ground_truth", [], "Of seven_scenes: dslam (the original, the default), sfm, or both."
 )
-flags.DEFINE_string("data_path", None, "Folder of your own photographs (posed_images).")
+flags.DEFINE_string(
+    "data_path", None, "Folder of your own photographs (posed_images), or an unpacked 7 Scenes."
+)
 flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them.")
 flags.DEFINE_string("data_dir", None, "Where TFDS keeps prepared datasets (its default).")
-flags.DEFINE_string("workdir", None, "Folder that run_train.py trained in; without it, no training.")
+flags.DEFINE_string(
+    "workdir", None, "Folder that run_train.py trained in; without it, the network that ships."
+)
 flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
 config_flag.define_config()
 flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).")
-flags.DEFINE_integer("num_neighbors", 5, "Neighbours of each query to use.", lower_bound=1)
+flags.DEFINE_integer(
+    "num_neighbors",
+    None,
+    "Neighbours of each query to use; none given, 5 of a scene, all that --pairs lists.",
+    lower_bound=1,
+)
 flags.DEFINE_float(
     "min_baseline",
     None,
@@ -107,7 +116,7 @@ def evaluate_network() -> None:
         data_path=FLAGS.data_path,
         data_dir=FLAGS.data_dir,
         skip_bad_frames=FLAGS.skip_bad_frames,
-        num_neighbors=FLAGS.num_neighbors,
+        num_neighbors=FLAGS.num_neighbors or run.Settings.num_neighbors,
         fusion_method=FLAGS.method,
         min_baseline=FLAGS.min_baseline,
         methods=("network", *FLAGS.baseline),

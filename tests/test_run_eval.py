@@ -96,7 +96,7 @@ def test_ground_truths_are_of_seven_scenes(workdir):
 
 def test_absent_dataset_says_how_to_get_it(workdir, tmp_path):
     arguments = ("--scene=chess", f"--workdir={workdir}", f"--data_dir={tmp_path}")
-    assert_fails(run_eval(*arguments), "seven_scenes")
+    assert_fails(run_eval(*arguments), "seven_scenes", "README", "--data_path")
 
 
 def test_missing_or_doubled_arguments(photographs, workdir, tmp_path):
