@@ -1,6 +1,7 @@
 """Builds a map of a scene once, then localizes images in it.
 
   python run_localize.py map --images=PHOTOS --out=MAP
+  python run_localize.py map --images=PICTURES --poses=FILE_OR_MODEL --out=MAP
   python run_localize.py map add --map=MAP --images=MORE
   python run_localize.py map remove --map=MAP --names=a.jpg,b.jpg
   python run_localize.py query --map=MAP --images=IMAGES_OR_VIDEO --out=poses.txt
@@ -18,6 +19,7 @@ OWN_FLAGS = (
     flags.DEFINE_string(
         "images", None, "Posed photographs (map); pictures, a video or camera:0 (query)."
     ),
+    flags.DEFINE_string("poses", None, "File or model of the poses, if apart from the images."),
     flags.DEFINE_string("map", None, "Folder of the map."),
     flags.DEFINE_string("out", None, "The new map, or the file of the queries' poses."),
     flags.DEFINE_string(
@@ -72,6 +74,7 @@ def build_map() -> str:
         FLAGS.images,
         FLAGS.out,
         FLAGS.workdir or FLAGS.checkpoint,
+        poses=FLAGS.poses,
         skip_bad_frames=FLAGS.skip_bad_frames,
     )
 
@@ -79,7 +82,9 @@ def build_map() -> str:
 def add_to_map() -> str:
     from jaxreloc.localization import building
 
-    return building.add_to_map(FLAGS.map, FLAGS.images, skip_bad_frames=FLAGS.skip_bad_frames)
+    return building.add_to_map(
+        FLAGS.map, FLAGS.images, poses=FLAGS.poses, skip_bad_frames=FLAGS.skip_bad_frames
+    )
 
 
 def remove_from_map() -> str:
@@ -123,8 +128,8 @@ def query() -> str:
 
 # Each command's function, and the flags that it needs and that it may be given.
 COMMANDS = {
-    "map": (build_map, ("images", "out"), ("workdir", "checkpoint", "skip_bad_frames")),
-    "map add": (add_to_map, ("map", "images"), ("skip_bad_frames",)),
+    "map": (build_map, ("images", "out"), ("poses", "workdir", "checkpoint", "skip_bad_frames")),
+    "map add": (add_to_map, ("map", "images"), ("poses", "skip_bad_frames")),
     "map remove": (remove_from_map, ("map", "names"), ()),
     "query": (
         query,

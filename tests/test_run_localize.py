@@ -73,6 +73,7 @@ def test_video_gives_a_line_a_frame(folder, tmp_path, rng):
     assert result.returncode == 0, result.stderr
     assert "intrinsics" not in result.stderr
     lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert all(0 <= line.get("confidence", 0) <= 1 for line in lines)
     np.testing.assert_allclose([float(line["name"]) for line in lines], [0, 0.1, 0.2], atol=1e-3)
 
 
@@ -89,6 +90,21 @@ def test_a_picture_that_is_none_does_not_stop_the_others(folder, tmp_path):
     (tmp_path / "out").write_text("old")
     assert_fails(query(folder, pictures / "02.png", tmp_path / "out"), "no picture could be read")
     assert (tmp_path / "out").read_text() == "old"
+
+
+def test_poses_apart_from_the_images(folder, tmp_path):
+    shutil.copytree(folder / "photographs" / "images", tmp_path / "pictures")
+    (tmp_path / "pictures" / "03.png").rename(tmp_path / "pictures" / "other.png")
+    poses = f"--poses={folder}/photographs/transforms.json"
+    arguments = (poses, f"--out={tmp_path}/map", f"--workdir={folder}/workdir")
+    result = run_localize("map", f"--images={tmp_path}/pictures", *arguments)
+    assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
+    assert "1 of 6 poses have no picture" in result.stderr
+    assert "1 of 6 pictures have no pose" in result.stderr
+    (tmp_path / "strangers").mkdir()
+    (tmp_path / "pictures" / "other.png").rename(tmp_path / "strangers" / "x.png")
+    result = run_localize("map", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m")
+    assert_fails(result, "poses: images/00.png, images/01.png, images/02.png", "pictures: x.png")
 
 
 @pytest.mark.slow

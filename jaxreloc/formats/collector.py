@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -28,6 +28,15 @@ _WAY_OUT = (
     "leave such frames out with --skip_bad_frames, in training "
     "--config.data.skip_bad_frames=True, in TFDS builder_kwargs={'skip_bad_frames': True}"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedPose:
+    """A pose as a file lists it, by the name that the file has for its image."""
+
+    name: str
+    world_from_cam: Float64[np.ndarray, "4 4"]
+    camera: Callable[[pathlib.Path], Camera] | None  # of the picture; None: the file has none
 
 
 class BadFrames:

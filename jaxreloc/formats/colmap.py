@@ -11,14 +11,16 @@ import tempfile
 import threading
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera, from_corner_convention
 from jaxreloc.formats.collector import (
+    BadFrames,
     FrameCollector,
+    NamedPose,
     note_unposed,
     relative_name,
     unlisted_images,
@@ -60,20 +62,8 @@ def read_colmap(
       UsageError: the model cannot be read, or a frame is bad.
     """
     project = pathlib.Path(path)
-    model = _find_model(project)
-    try:
-        reconstruction = _import_pycolmap().Reconstruction(model)
-    except (ValueError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{model}: not a readable COLMAP model ({reason}); mend it or export it again"
-        ) from error
-    registered = sorted(
-        (image for image in reconstruction.images.values() if image.has_pose),
-        key=lambda image: image.name,
-    )
-    if not registered:
-        raise UsageError(f"{model}: no image has a pose; run COLMAP's mapper first")
+    model = find_model(project)
+    reconstruction, registered = _read_model(model)
     names = [image.name for image in registered]
     folder = pathlib.Path(images) if images else _find_images(project, model, names)
     unposed = {image.name for image in reconstruction.images.values()} - set(names)
@@ -84,13 +74,22 @@ def read_colmap(
     )
     for image in registered:
         with collector.bad.guard():
-            source = f"{model}: {image.name}"
-            cam_from_world = np.eye(4)
-            cam_from_world[:3] = image.cam_from_world().matrix()
-            camera = _camera(reconstruction.cameras[image.camera_id], source)
-            world_from_cam = inverse(rigid(cam_from_world, source))
-            collector.add(image.name, folder / image.name, world_from_cam, camera)
+            pose = _named_pose(reconstruction, image, model)
+            picture = folder / image.name
+            collector.add(image.name, picture, pose.world_from_cam, pose.camera(picture))
     return collector.finish()
+
+
+def named_poses(model: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
+    """The registered images of the model in the folder `model`, wherever the images are.
+
+    Raises:
+      UsageError: the model cannot be read. Bad frames are `bad`'s.
+    """
+    reconstruction, registered = _read_model(model)
+    for image in registered:
+        with bad.guard():
+            yield _named_pose(reconstruction, image, model)
 
 
 def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool = False) -> None:
@@ -133,7 +132,12 @@ def _import_pycolmap() -> types.ModuleType:
     return pycolmap
 
 
-def _find_model(project: pathlib.Path) -> pathlib.Path:
+def find_model(project: pathlib.Path) -> pathlib.Path:
+    """The folder of the model in a project folder.
+
+    Raises:
+      UsageError: there is none.
+    """
     for folder in MODEL_FOLDERS:
         if any((project / folder / name).is_file() for name in MODEL_FILES):
             return project / folder
@@ -141,6 +145,36 @@ def _find_model(project: pathlib.Path) -> pathlib.Path:
         f"{project}: no COLMAP model; looked for {' or '.join(MODEL_FILES)} in "
         f"{', '.join(MODEL_FOLDERS)}"
     )
+
+
+def _read_model(
+    model: pathlib.Path,
+) -> tuple["pycolmap.Reconstruction", list["pycolmap.Image"]]:
+    """A model and its registered images by name."""
+    try:
+        reconstruction = _import_pycolmap().Reconstruction(model)
+    except (ValueError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{model}: not a readable COLMAP model ({reason}); mend it or export it again"
+        ) from error
+    registered = sorted(
+        (image for image in reconstruction.images.values() if image.has_pose),
+        key=lambda image: image.name,
+    )
+    if not registered:
+        raise UsageError(f"{model}: no image has a pose; run COLMAP's mapper first")
+    return reconstruction, registered
+
+
+def _named_pose(
+    reconstruction: "pycolmap.Reconstruction", image: "pycolmap.Image", model: pathlib.Path
+) -> NamedPose:
+    source = f"{model}: {image.name}"
+    cam_from_world = np.eye(4)
+    cam_from_world[:3] = image.cam_from_world().matrix()
+    camera = _camera(reconstruction.cameras[image.camera_id], source)
+    return NamedPose(image.name, inverse(rigid(cam_from_world, source)), lambda picture: camera)
 
 
 def _find_images(

@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxreloc.usage import UsageError
 
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
 
 def read_image(path: str | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
     """An RGB image.

@@ -25,6 +25,7 @@ class LocalizedPose:
     name: str
     success: bool
     world_from_cam: Float64[np.ndarray, "4 4"]
+    confidence: float  # from 0 to 1: the share of the related images that agree on the pose
     num_inliers: int  # of the related database images, for the location
     num_neighbors: int
     position_covariance: Float64[np.ndarray, "3 3"]  # world axes, square metres
@@ -55,6 +56,7 @@ def json_line(pose: LocalizedPose) -> str:
     if pose.success:
         fields |= {
             "world_from_cam": pose.world_from_cam.tolist(),
+            "confidence": pose.confidence,
             "num_inliers": pose.num_inliers,
             "num_neighbors": pose.num_neighbors,
             "position_covariance_m2": pose.position_covariance.tolist(),

@@ -14,7 +14,7 @@ import csv
 import dataclasses
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -95,6 +95,43 @@ def write_evaluation_poses(path: str | pathlib.Path, poses: EvaluationPoses) -> 
     write_text(path, "".join(lines))
 
 
+@dataclasses.dataclass(frozen=True)
+class ListedPose:
+    """A row of a list."""
+
+    name: str
+    world_from_cam: Float64[np.ndarray, "4 4"]
+    pinhole: tuple[float, ...] | None  # fx fy cx cy, if the list has them
+    source: str  # "file:line"
+
+
+def csv_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[ListedPose]:
+    """The rows of a CSV with the columns of `poses.csv`; bad rows are `bad`'s.
+
+    Raises:
+      UsageError: a column is missing.
+    """
+    table = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
+    columns = tuple(name.strip() for name in table.fieldnames or ())
+    table.fieldnames = list(columns)
+    if missing := {"image", *_POSE_COLUMNS} - set(columns):
+        raise UsageError(f"{path}: has no column {', '.join(sorted(missing))}; add it to line 1")
+    for number, row in enumerate(table, start=2):
+        with bad.guard():
+            yield _csv_pose(row, columns, f"{path}:{number}")
+
+
+def tum_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[ListedPose]:
+    """The rows `name tx ty tz qx qy qz qw` of a file; bad rows are `bad`'s."""
+    for row in read_rows(path):
+        with bad.guard():
+            if len(row.fields) != 8:
+                raise UsageError(f"{row.source}: not a row 'name tx ty tz qx qy qz qw'; mend it")
+            tx, ty, tz, qx, qy, qz, qw = numbers(row.fields[1:], row.source, "a pose value")
+            pose = rigid_from_quaternion((qw, qx, qy, qz), (tx, ty, tz), row.source)
+            yield ListedPose(row.fields[0], pose, None, row.source)
+
+
 def read_csv(
     path: str | pathlib.Path, *, scene: str | None = None, skip_bad_frames: bool = False
 ) -> PosedFrames:
@@ -104,26 +141,8 @@ def read_csv(
       UsageError: a column is missing, no intrinsics are known, or a frame is bad; an image in the
         folders of the listed ones that has no row counts as one.
     """
-    path = pathlib.Path(path) / CSV_NAME
-    table = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
-    columns = tuple(name.strip() for name in table.fieldnames or ())
-    table.fieldnames = list(columns)
-    if missing := {"image", *_POSE_COLUMNS} - set(columns):
-        raise UsageError(f"{path}: has no column {', '.join(sorted(missing))}; add it to line 1")
-    reader = _ListReader(path, scene, skip_bad_frames)
-    for number, row in enumerate(table, start=2):
-        with reader.bad.guard():
-            source = f"{path}:{number}"
-            if None in row.values() or None in row:
-                raise UsageError(f"{source}: not {len(columns)} fields as in line 1; mend it")
-            tx, ty, tz, *q_wxyz = numbers(
-                [row[name] for name in _POSE_COLUMNS], source, "a pose value"
-            )
-            pinhole = None
-            if set(_CAMERA_COLUMNS) <= set(columns):
-                pinhole = numbers([row[name] for name in _CAMERA_COLUMNS], source, "a camera value")
-            reader.add(row["image"], q_wxyz, (tx, ty, tz), source, pinhole)
-    return reader.finish()
+    reader = _ListReader(pathlib.Path(path) / CSV_NAME, scene, skip_bad_frames)
+    return reader.read(csv_poses)
 
 
 def read_tum_list(
@@ -136,14 +155,18 @@ def read_tum_list(
     """
     folder = pathlib.Path(path)
     path = next((folder / name for name in TUM_NAMES if (folder / name).is_file()), folder)
-    reader = _ListReader(path, scene, skip_bad_frames)
-    for row in read_rows(path):
-        with reader.bad.guard():
-            if len(row.fields) != 8:
-                raise UsageError(f"{row.source}: not a row 'name tx ty tz qx qy qz qw'; mend it")
-            tx, ty, tz, qx, qy, qz, qw = numbers(row.fields[1:], row.source, "a pose value")
-            reader.add(row.fields[0], (qw, qx, qy, qz), (tx, ty, tz), row.source)
-    return reader.finish()
+    return _ListReader(path, scene, skip_bad_frames).read(tum_poses)
+
+
+def _csv_pose(row: Mapping[str, str], columns: Sequence[str], source: str) -> ListedPose:
+    if None in row.values() or None in row:
+        raise UsageError(f"{source}: not {len(columns)} fields as in line 1; mend it")
+    values = numbers([row[name] for name in _POSE_COLUMNS], source, "a pose value")
+    pinhole = None
+    if set(_CAMERA_COLUMNS) <= set(columns):
+        pinhole = tuple(numbers([row[name] for name in _CAMERA_COLUMNS], source, "a camera value"))
+    pose = rigid_from_quaternion(values[3:], values[:3], source)
+    return ListedPose(row["image"], pose, pinhole, source)
 
 
 class _ListReader:
@@ -157,41 +180,36 @@ class _ListReader:
         )
         self._listed: set[pathlib.Path] = set()
 
-    @property
-    def bad(self) -> BadFrames:
-        return self._collector.bad
-
-    def add(
-        self,
-        name: str,
-        q_wxyz: Sequence[float],
-        translation: Sequence[float],
-        source: str,
-        pinhole: Sequence[float] | None = None,
-    ) -> None:
-        image = self._find_image(name)
-        if image is None:
-            raise UsageError(
-                f"{source}: pose without image: {name!r} is not in {self._folder} nor in its "
-                f"{' or '.join(IMAGE_FOLDERS[1:])}; add the image or remove the line"
-            )
-        self._listed.add(image)
-        world_from_cam = rigid_from_quaternion(q_wxyz, translation, source)
-        width, height = image_size(image)
-        if pinhole is not None:
-            camera = Camera(*pinhole, width, height).check(source)
-        else:
-            camera = self._common_camera(width, height)
-        self._collector.add(relative_name(image, self._folder), image, world_from_cam, camera)
-
-    def finish(self) -> PosedFrames:
+    def read(
+        self, poses: Callable[[pathlib.Path, BadFrames], Iterator[ListedPose]]
+    ) -> PosedFrames:
+        bad = self._collector.bad
+        for pose in poses(self._path, bad):
+            with bad.guard():
+                self._add(pose)
         for image in unlisted_images(self._listed):
-            with self.bad.guard():
+            with bad.guard():
                 raise UsageError(
                     f"{image}: image without pose: {self._path.name} does not list it; "
                     "add its pose or move the image away"
                 )
         return self._collector.finish()
+
+    def _add(self, pose: ListedPose) -> None:
+        image = self._find_image(pose.name)
+        if image is None:
+            raise UsageError(
+                f"{pose.source}: pose without image: {pose.name!r} is not in {self._folder} nor in "
+                f"its {' or '.join(IMAGE_FOLDERS[1:])}; add the image or remove the line"
+            )
+        self._listed.add(image)
+        width, height = image_size(image)
+        if pose.pinhole is not None:
+            camera = Camera(*pose.pinhole, width, height).check(pose.source)
+        else:
+            camera = self._common_camera(width, height)
+        name = relative_name(image, self._folder)
+        self._collector.add(name, image, pose.world_from_cam, camera)
 
     def _find_image(self, name: str) -> pathlib.Path | None:
         candidates = (

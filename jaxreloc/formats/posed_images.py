@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from jaxreloc.formats import colmap, pose_list, seven_scenes, transforms_json, tum
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.separate_poses import read_separate_poses
 from jaxreloc.usage import UsageError
 
 
@@ -42,12 +43,18 @@ FORMATS = (
 
 
 def read_posed_images(
-    path: str | pathlib.Path, *, scene: str | None = None, skip_bad_frames: bool = False
+    path: str | pathlib.Path,
+    *,
+    images: str | pathlib.Path | None = None,
+    scene: str | None = None,
+    skip_bad_frames: bool = False,
 ) -> PosedFrames:
     """The posed frames of a folder in any of `FORMATS`; the first whose marker file is there.
 
     Args:
       path: the folder (a transforms.json itself will do).
+      images: the folder of the images, where the poses in `path` lie apart from them; see
+        `separate_poses.read_separate_poses`.
       scene: the scene's name; by default the folder's.
       skip_bad_frames: lists bad frames in one warning instead of raising at the first.
 
@@ -55,6 +62,8 @@ def read_posed_images(
       UsageError: no format fits, or a frame is bad.
     """
     path = pathlib.Path(path).expanduser()
+    if images is not None:
+        return read_separate_poses(path, images, scene=scene, skip_bad_frames=skip_bad_frames)
     if path.name == transforms_json.FILE_NAME and path.is_file():
         path = path.parent
     if not path.is_dir():

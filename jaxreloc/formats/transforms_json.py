@@ -4,9 +4,10 @@
 counts from the corner of the top-left pixel.
 """
 
+import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from absl import logging
 
 from jaxreloc.formats.cameras import Camera, from_corner_convention
 from jaxreloc.formats.collector import (
+    BadFrames,
     FrameCollector,
+    NamedPose,
     note_unposed,
     relative_name,
     unlisted_images,
@@ -77,6 +80,23 @@ def read_transforms_json(
         )
     note_unposed(path, (relative_name(image, path.parent) for image in unlisted_images(found)))
     return collector.finish()
+
+
+def named_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
+    """The frames of a transforms.json, whether or not their images lie beside it.
+
+    Raises:
+      UsageError: the file is not such a file. Bad frames are `bad`'s.
+    """
+    content = _parse(path)
+    for index, frame in enumerate(content["frames"]):
+        source = f"{path}: frames[{index}]"
+        with bad.guard():
+            yield NamedPose(
+                str(_field(frame, "file_path", source)),
+                _matrix(frame, source) @ CV_FROM_GL,
+                functools.partial(_camera, {**content, **frame}, source=source),
+            )
 
 
 def _parse(path: pathlib.Path) -> dict[str, Any]:

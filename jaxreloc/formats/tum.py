@@ -102,11 +102,11 @@ def read_tum(
         depth_per_metre=DEPTH_PER_METRE,
     )
     times, images = _read_pictures(path / "rgb.txt", collector.bad)
-    pose_index = _nearest(times, trajectory.timestamps)
+    pose_index = nearest(times, trajectory.timestamps)
     has_depth = (path / "depth.txt").is_file()
     if has_depth:
         depth_times, depths = _read_pictures(path / "depth.txt", collector.bad)
-        depth_index = _nearest(times, depth_times)
+        depth_index = nearest(times, depth_times)
     unposed = 0
     for i, image in enumerate(images):
         if pose_index[i] < 0 or (has_depth and depth_index[i] < 0):
@@ -149,7 +149,7 @@ def _read_pictures(
     return np.array(times), [pictures[time] for time in times]
 
 
-def _nearest(
+def nearest(
     times: Float64[np.ndarray, " n"], others: Float64[np.ndarray, " m"]
 ) -> Int64[np.ndarray, " n"]:
     """The index in `others` (increasing) nearest to each time, -1 if it is too far away."""

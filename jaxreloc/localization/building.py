@@ -25,14 +25,16 @@ def build_map(
     out: str | pathlib.Path,
     network_path: str | pathlib.Path | None = None,
     *,
+    poses: str | pathlib.Path | None = None,
     skip_bad_frames: bool = False,
 ) -> str:
     """Encodes posed images into a new map; returns a line that says what it holds.
 
     Args:
-      images: the folder, in any of `posed_images.FORMATS`.
+      images: the folder, in any of `posed_images.FORMATS` unless the poses lie apart.
       network_path: a workdir or the folder of a saved network; None takes the network that needs
         no training (`pretrained_network`).
+      poses: a file or model of poses apart from the images (`separate_poses`).
       skip_bad_frames: leaves bad frames out with one warning, instead of raising at the first.
 
     Raises:
@@ -40,7 +42,7 @@ def build_map(
     """
     out = pathlib.Path(out).expanduser()
     map_files.check_new(out)
-    frames = read_posed_images(images, skip_bad_frames=skip_bad_frames)
+    frames = _read(images, poses, skip_bad_frames)
     if network_path is None:
         network = pretrained_network(frames.image_sizes)
     else:
@@ -52,12 +54,16 @@ def build_map(
 
 
 def add_to_map(
-    map_path: str | pathlib.Path, images: str | pathlib.Path, *, skip_bad_frames: bool = False
+    map_path: str | pathlib.Path,
+    images: str | pathlib.Path,
+    *,
+    poses: str | pathlib.Path | None = None,
+    skip_bad_frames: bool = False,
 ) -> str:
     """Encodes more posed images with the map's own network and adds them."""
     folder = pathlib.Path(map_path).expanduser()
     network = load_inference_network(map_files.network_file(folder, read_manifest(folder)))
-    frames = read_posed_images(images, skip_bad_frames=skip_bad_frames)
+    frames = _read(images, poses, skip_bad_frames)
     map_files.check_new_names(folder, frames.names)
     start = time.perf_counter()
     map_files.add(folder, _encode(frames, network))
@@ -85,6 +91,14 @@ def describe_map(folder: pathlib.Path) -> str:
         f"{folder}: {stored - removed} images of {size / stored / 1e3:.0f} kB each, "
         f"and {network_size / 1e6:.1f} MB of network"
     )
+
+
+def _read(
+    images: str | pathlib.Path, poses: str | pathlib.Path | None, skip_bad_frames: bool
+) -> PosedFrames:
+    if poses is None:
+        return read_posed_images(images, skip_bad_frames=skip_bad_frames)
+    return read_posed_images(poses, images=images, skip_bad_frames=skip_bad_frames)
 
 
 def _encode(

@@ -11,10 +11,9 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from jaxreloc.formats.images import read_image
+from jaxreloc.formats.images import PICTURE_SUFFIXES, read_image
 from jaxreloc.usage import UsageError
 
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 CAMERA = re.compile(r"camera:([0-9]+)")
 URL = re.compile(r"(rtsp|rtmp|http|https|udp|tcp)://.+")

@@ -201,11 +201,12 @@ class _Intrinsics:
 def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
     if found is None:
         nothing = np.full((4, 4), np.nan)
-        return LocalizedPose(name, False, nothing, 0, 0, nothing[:3, :3], np.nan, 0.0)
+        return LocalizedPose(name, False, nothing, 0.0, 0, 0, nothing[:3, :3], np.nan, 0.0)
     return LocalizedPose(
         name=name,
         success=found.success,
         world_from_cam=found.world_from_query,
+        confidence=found.confidence,
         num_inliers=int(found.location_inliers.sum()),
         num_neighbors=len(found.neighbors),
         position_covariance=found.position_covariance,

@@ -15,7 +15,7 @@ def pose(rng):
     world_from_cam[:3, :3] = Rotation.random(rng=rng).as_matrix()
     world_from_cam[:3, 3] = rng.normal(size=3)
     covariance = np.diag(rng.random(3))
-    return LocalizedPose("a/1.png", True, world_from_cam, 4, 5, covariance, 1.5, 20.0)
+    return LocalizedPose("a/1.png", True, world_from_cam, 0.75, 4, 5, covariance, 1.5, 20.0)
 
 
 def test_tum_is_world_from_cam_with_the_scalar_last(pose):
@@ -38,6 +38,7 @@ def test_colmap_and_7scenes_are_read_back_by_the_evaluation_reader(pose, name, t
 def test_json_holds_the_uncertainty(pose):
     fields = json.loads(LINE_FORMATS["jsonl"](pose))
     np.testing.assert_array_equal(fields["world_from_cam"], pose.world_from_cam)
+    assert fields["confidence"] == 0.75
     np.testing.assert_array_equal(fields["position_covariance_m2"], pose.position_covariance)
     assert (fields["num_inliers"], fields["num_neighbors"], fields["success"]) == (4, 5, True)
 
