@@ -9,28 +9,22 @@ that are refused count as infinitely wrong. With --images, a folder of posed pho
 fifth is a query.
 """
 
-import functools
 import os
 import pathlib
 
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
-import jax
-import jax.numpy as jnp
-import jaxlie
 import numpy as np
 import tabulate
 from absl import app, flags
 
 from benchmarks import held_out
-from benchmarks.held_out import Queries
+from benchmarks.held_out import Queries, fused_errors, pair_errors, relate_all
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.geometry.fusion import fuse
-from jaxreloc.localization import match_network, pretrained_network
+from jaxreloc.localization import pretrained_network
 from jaxreloc.localization.match_network import ESTIMATORS, PairRelations
 from jaxreloc.models import saved_network
-from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import encode_scene
 
@@ -43,62 +37,6 @@ _CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' matches are
 
 CANVASES = ((192, 256), (288, 384), (384, 512))
 LONG_SIDES = (256, 384, 512)
-
-
-def relate_all(
-    loaded: LoadedNetwork, estimator: str, queries: Queries, *, refuse: bool = True
-) -> PairRelations:
-    """Relations of every query to its neighbours, as NumPy arrays with leading axis Q."""
-    function = match_network.relate_matches if refuse else match_network.related
-    relate = jax.jit(functools.partial(function, loaded.network, estimator=estimator))
-    variables = jax.device_put(loaded.variables)
-    rows = [
-        jax.device_get(
-            relate(
-                variables, queries.matches(q), queries.db_intrinsics[q], queries.query_intrinsics[[q]]
-            )
-        )
-        for q in range(len(queries))
-    ]
-    return jax.tree.map(lambda *x: np.stack(x), *rows)
-
-
-def pair_errors(queries: Queries, relations: PairRelations) -> dict[str, np.ndarray]:
-    """Errors of each pair [Q, N]: rotation and direction in degrees, position in metres."""
-    true = queries.db_from_query()
-    found = matrices(relations.db_from_query.wxyz_xyz)
-    chord = np.linalg.norm(found[..., :3, :3] - true[..., :3, :3], axis=(-2, -1))
-    t, t_true = found[..., :3, 3], true[..., :3, 3]
-    across = np.linalg.norm(np.cross(t, t_true), axis=-1)
-    return {
-        "rotation": np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8)))),
-        "direction": np.rad2deg(np.arctan2(across, np.sum(t * t_true, axis=-1))),
-        "position": np.linalg.norm(t - t_true, axis=-1),
-        "baseline": np.linalg.norm(t_true, axis=-1),
-    }
-
-
-def fused_errors(queries: Queries, relations: PairRelations) -> tuple[np.ndarray, np.ndarray]:
-    """Position (metres) and rotation (degrees) errors [Q]; infinite where refused."""
-    world_from_db = se3(queries.world_from_db)
-    fused = fuse(world_from_db, relations.db_from_query, valid=relations.valid)
-    found = np.asarray(fused.world_from_query.as_matrix(), np.float64)
-    position = np.linalg.norm(found[:, :3, 3] - queries.world_from_query[:, :3, 3], axis=-1)
-    chord = np.linalg.norm(found[:, :3, :3] - queries.world_from_query[:, :3, :3], axis=(-2, -1))
-    rotation = np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8))))
-    success = np.asarray(fused.success)
-    return np.where(success, position, np.inf), np.where(success, rotation, np.inf)
-
-
-def se3(poses: np.ndarray) -> jaxlie.SE3:
-    """Poses [..., 4, 4]."""
-    flat = jnp.asarray(poses.reshape(-1, 4, 4), jnp.float32)
-    wxyz_xyz = jax.vmap(lambda m: jaxlie.SE3.from_matrix(m).wxyz_xyz)(flat)
-    return jaxlie.SE3(wxyz_xyz.reshape(*poses.shape[:-2], 7))
-
-
-def matrices(wxyz_xyz: np.ndarray) -> np.ndarray:
-    return np.asarray(jaxlie.SE3(jnp.asarray(wxyz_xyz)).as_matrix(), np.float64)
 
 
 def table_row(queries: Queries, relations: PairRelations) -> dict[str, str]:

@@ -11,12 +11,16 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import jaxlie
 import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.geometry.fusion import fuse
+from jaxreloc.localization import match_network
+from jaxreloc.localization.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.imagenet_matcher import imagenet_matcher
 from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.training.match_making import EncodedScene, encode_scene
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
@@ -151,3 +155,59 @@ def match_queries(
             }
         )
     return Queries(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def relate_all(
+    loaded: LoadedNetwork, estimator: str, queries: Queries, *, refuse: bool = True
+) -> PairRelations:
+    """Relations of every query to its neighbours, as NumPy arrays with leading axis Q."""
+    function = match_network.relate_matches if refuse else match_network.related
+    relate = jax.jit(functools.partial(function, loaded.network, estimator=estimator))
+    variables = jax.device_put(loaded.variables)
+    rows = [
+        jax.device_get(
+            relate(
+                variables, queries.matches(q), queries.db_intrinsics[q], queries.query_intrinsics[[q]]
+            )
+        )
+        for q in range(len(queries))
+    ]
+    return jax.tree.map(lambda *x: np.stack(x), *rows)
+
+
+def pair_errors(queries: Queries, relations: PairRelations) -> dict[str, np.ndarray]:
+    """Errors of each pair [Q, N]: rotation and direction in degrees, position in metres."""
+    true = queries.db_from_query()
+    found = matrices(relations.db_from_query.wxyz_xyz)
+    chord = np.linalg.norm(found[..., :3, :3] - true[..., :3, :3], axis=(-2, -1))
+    t, t_true = found[..., :3, 3], true[..., :3, 3]
+    across = np.linalg.norm(np.cross(t, t_true), axis=-1)
+    return {
+        "rotation": np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8)))),
+        "direction": np.rad2deg(np.arctan2(across, np.sum(t * t_true, axis=-1))),
+        "position": np.linalg.norm(t - t_true, axis=-1),
+        "baseline": np.linalg.norm(t_true, axis=-1),
+    }
+
+
+def fused_errors(queries: Queries, relations: PairRelations) -> tuple[np.ndarray, np.ndarray]:
+    """Position (metres) and rotation (degrees) errors [Q]; infinite where refused."""
+    world_from_db = se3(queries.world_from_db)
+    fused = fuse(world_from_db, relations.db_from_query, valid=relations.valid)
+    found = np.asarray(fused.world_from_query.as_matrix(), np.float64)
+    position = np.linalg.norm(found[:, :3, 3] - queries.world_from_query[:, :3, 3], axis=-1)
+    chord = np.linalg.norm(found[:, :3, :3] - queries.world_from_query[:, :3, :3], axis=(-2, -1))
+    rotation = np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8))))
+    success = np.asarray(fused.success)
+    return np.where(success, position, np.inf), np.where(success, rotation, np.inf)
+
+
+def se3(poses: np.ndarray) -> jaxlie.SE3:
+    """Poses [..., 4, 4]."""
+    flat = jnp.asarray(poses.reshape(-1, 4, 4), jnp.float32)
+    wxyz_xyz = jax.vmap(lambda m: jaxlie.SE3.from_matrix(m).wxyz_xyz)(flat)
+    return jaxlie.SE3(wxyz_xyz.reshape(*poses.shape[:-2], 7))
+
+
+def matrices(wxyz_xyz: np.ndarray) -> np.ndarray:
+    return np.asarray(jaxlie.SE3(jnp.asarray(wxyz_xyz)).as_matrix(), np.float64)

@@ -22,8 +22,7 @@ import tabulate
 from absl import app, flags
 
 from benchmarks import held_out
-from benchmarks.ablation import fused_errors, relate_all
-from benchmarks.held_out import Queries
+from benchmarks.held_out import Queries, fused_errors, relate_all
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization import match_network

@@ -37,7 +37,7 @@ SAMPLING_SEED = 0
 # A pair is left out below this.
 MIN_OVERLAP_PROBABILITY = 0.5
 # A query is refused below this `query_confidence`: benchmarks/refusal.py prints what that costs.
-MIN_CONFIDENCE = {"network": 0.9, "matches": 0.15, "refined": 0.15}
+MIN_CONFIDENCE = {"network": 0.9, "matches": 0.15, "refined": 0.12}
 
 
 @struct.dataclass
