@@ -99,9 +99,11 @@ def evaluate_poses() -> str:
 
 def evaluate_network() -> None:
     """Prints the tables of a network beside the baselines, for each ground truth."""
+    from jaxreloc.compilation_cache import use_compilation_cache
     from jaxreloc.evaluation import run
     from jaxreloc.evaluation.report.views import Views
 
+    use_compilation_cache()
     if not FLAGS.scene:
         raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
     if FLAGS.workdir and FLAGS.checkpoint:

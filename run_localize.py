@@ -11,6 +11,7 @@ import pathlib
 
 from absl import flags
 
+from jaxreloc.compilation_cache import use_compilation_cache
 from jaxreloc.formats.localized_poses import LINE_FORMATS
 from jaxreloc.usage import UsageError, check_choice, run_script
 
@@ -23,7 +24,7 @@ OWN_FLAGS = (
     flags.DEFINE_string("map", None, "Folder of the map."),
     flags.DEFINE_string("out", None, "The new map, or the file of the queries' poses."),
     flags.DEFINE_string(
-        "workdir", None, "Folder that run_train.py trained in; without it, no training."
+        "workdir", None, "Folder that run_train.py trained in; without it, the network that ships."
     ),
     flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir."),
     flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them."),
@@ -52,6 +53,7 @@ def main(argv: list[str]) -> None:
     check_choice("command", command, COMMANDS)
     run, needed, optional = COMMANDS[command]
     check_flags(command, needed, optional)
+    use_compilation_cache()
     print(run())
 
 

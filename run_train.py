@@ -4,17 +4,12 @@
   python run_train.py --config=configs/pairs.py:quick --workdir=DIR --config.num_steps=100
 """
 
-import pathlib
-
-import jax
 from absl import flags
 
+from jaxreloc.compilation_cache import use_compilation_cache
 from jaxreloc.config_flag import define_config
 from jaxreloc.training import distributed, train_and_evaluate
 from jaxreloc.usage import UsageError, run_script
-
-# JAX_COMPILATION_CACHE_DIR chooses another.
-COMPILATION_CACHE = pathlib.Path("~/.cache/jaxreloc/compiled")
 
 FLAGS = flags.FLAGS
 define_config()
@@ -34,8 +29,7 @@ def main(argv: list[str]) -> None:
     distributed.initialize(
         FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, cluster=FLAGS.cluster
     )
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(COMPILATION_CACHE.expanduser()))
+    use_compilation_cache()
     train_and_evaluate(FLAGS.config, FLAGS.workdir)
 
 
