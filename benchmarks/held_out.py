@@ -193,7 +193,12 @@ def pair_errors(queries: Queries, relations: PairRelations) -> dict[str, np.ndar
 def fused_errors(queries: Queries, relations: PairRelations) -> tuple[np.ndarray, np.ndarray]:
     """Position (metres) and rotation (degrees) errors [Q]; infinite where refused."""
     world_from_db = se3(queries.world_from_db)
-    fused = fuse(world_from_db, relations.db_from_query, valid=relations.valid)
+    fused = fuse(
+        world_from_db,
+        relations.db_from_query,
+        valid=relations.valid,
+        config=MatchNetwork.fusion_config,
+    )
     found = np.asarray(fused.world_from_query.as_matrix(), np.float64)
     position = np.linalg.norm(found[:, :3, 3] - queries.world_from_query[:, :3, 3], axis=-1)
     chord = np.linalg.norm(found[:, :3, :3] - queries.world_from_query[:, :3, :3], axis=(-2, -1))

@@ -211,6 +211,11 @@ def test_a_query_is_refused_as_a_whole_by_its_best_pair(margin, estimates, monke
     np.testing.assert_array_equal(relations.valid, [margin < 0, margin < 0, False])
 
 
+def test_pairs_far_weaker_than_the_best_are_left_out(estimates, monkeypatch):
+    monkeypatch.setattr(match_network, "MIN_RELATIVE_SUPPORT", 0.75)  # of 0.6; the others 0.4, 0.5
+    np.testing.assert_array_equal(relate("matches", monkeypatch).valid, [True, False, True])
+
+
 def test_an_unknown_estimator_is_named():
     with pytest.raises(UsageError, match="unknown estimator 'best'; known: matches, network, refined"):
         MatchNetwork(imagenet_matcher(CANVAS), estimator="best")
