@@ -5,8 +5,9 @@
 
 For three input sizes and each estimator: medians over the queries' five retrieved neighbours
 (rotation, direction and length of the relative pose), then the fused pose of each query. Queries
-that are refused count as infinitely wrong. With --images, a folder of posed photographs of which every
-fifth is a query.
+that are refused count as infinitely far off in medians and recalls; "wrong" are answers that are
+off by a metre or 20 deg. With --images, a folder of posed photographs of which every fifth is a
+query.
 """
 
 import os
@@ -29,13 +30,14 @@ from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import encode_scene
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A trained network instead of the shipped one.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A trained network, not the shipped one.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.")
 _ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs, instead of rooms.")
 _CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' matches are kept.")
 
 CANVASES = ((192, 256), (288, 384), (384, 512))
+WRONG_M, WRONG_DEG = 1.0, 20.0
 LONG_SIDES = (256, 384, 512)
 
 
@@ -44,6 +46,7 @@ def table_row(queries: Queries, relations: PairRelations) -> dict[str, str]:
     errors = pair_errors(queries, relations)
     moved = errors["baseline"] > 0.03
     position, rotation = fused_errors(queries, relations)
+    wrong = (position > WRONG_M) | (rotation > WRONG_DEG)
     return {
         "pair: rotation, deg": f"{np.median(errors['rotation']):.2f}",
         "direction, deg": f"{np.median(errors['direction'][moved]):.1f}",
@@ -52,6 +55,7 @@ def table_row(queries: Queries, relations: PairRelations) -> dict[str, str]:
         "deg": f"{np.median(rotation):.2f}",
         "within 10 cm, 5 deg": f"{np.mean((position < 0.1) & (rotation < 5)):.0%}",
         "within 50 cm, 5 deg": f"{np.mean((position < 0.5) & (rotation < 5)):.0%}",
+        "wrong": f"{np.mean(np.isfinite(position) & wrong):.0%}",
         "refused": f"{np.mean(np.isinf(position)):.0%}",
     }
 

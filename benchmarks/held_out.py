@@ -1,7 +1,7 @@
 """Queries of held-out rooms with the matches to their neighbours, for benchmarks of what follows.
 
-Rooms are those of `synthetic_rooms/furnished_large`, splits `validation` and `test`, whose furniture
-and surfaces no training room has. Each query keeps the five images of
+Rooms are those of `synthetic_rooms/furnished_large`, splits `validation` and `test`, whose
+furniture and surfaces no training room has. Each query keeps the five images of
 its own room that retrieval finds, and five of the room after, where it is not.
 """
 
@@ -64,9 +64,8 @@ class Queries:
 
 
 def concatenate(parts: list[Queries]) -> Queries:
-    return Queries(
-        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Queries)}
-    )
+    names = (field.name for field in dataclasses.fields(Queries))
+    return Queries(**{k: np.concatenate([getattr(part, k) for part in parts]) for k in names})
 
 
 @functools.cache
@@ -167,7 +166,10 @@ def relate_all(
     rows = [
         jax.device_get(
             relate(
-                variables, queries.matches(q), queries.db_intrinsics[q], queries.query_intrinsics[[q]]
+                variables,
+                queries.matches(q),
+                queries.db_intrinsics[q],
+                queries.query_intrinsics[[q]],
             )
         )
         for q in range(len(queries))

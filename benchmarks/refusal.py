@@ -2,8 +2,8 @@
 
   python -m benchmarks.refusal --library=FOLDER [--rooms=6] [--cache=FOLDER] [--images=PHOTOS]
 
-Every query of the held-out rooms is related to its neighbours in its own room and in another. A query
-is good if its pose, were none refused, is right to 50 cm and 10 deg. For thresholds of
+Every query of the held-out rooms is related to its neighbours in its own room and in another. A
+query is good if its pose, were none refused, is right to 50 cm and 10 deg. For thresholds of
 `query_confidence` the curve says what share of the good ones is kept, and of the strangers refused;
 the line marked * is the threshold in use. With --images, a folder of posed photographs, the same of
 these: every fifth is a query, the others are its map, and a rendered room is the other one.

@@ -37,7 +37,8 @@ def _furnished() -> ml_collections.ConfigDict:
     config.data.train_pairs_per_scene = 300
     config.data.validation_pairs_per_scene = 300
     config.data.unrelated_share = 0.2  # pairs beside these that share nothing
-    config.data.loaded_matches = 120  # of each pair, the surest; augmentation leaves the 96 that the head takes
+    # Of each pair, the surest; augmentation leaves the 96 that the head takes.
+    config.data.loaded_matches = 120
 
     config.data.augmentation = ml_collections.ConfigDict()
     config.data.augmentation.turn_std_deg = (4.0, 4.0, 8.0)

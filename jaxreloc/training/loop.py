@@ -99,12 +99,15 @@ class _Run:
         transformation, self._schedule = optimizer.build_optimizer(
             config.optimizer, config.num_steps
         )
+        augmentation = (
+            MatchAugmentation(**config.data.augmentation) if trains_on_matches else None
+        )
         self._train_step = step.make_train_step(
             network,
             loss,
             transformation,
             accumulation=config.accumulation,
-            augmentation=MatchAugmentation(**config.data.augmentation) if trains_on_matches else None,
+            augmentation=augmentation,
         )
         self._validation_step = step.make_validation_step(network, loss)
 

@@ -1,10 +1,10 @@
 """The training and validation steps, under `jax.pmap` over every device of every process.
 
 A batch is one of image pairs (`data.loader`) or, where only the head is trained, of matched pairs
-(`training.match_loader`). It has leaves `[devices, examples of the device, ...]`. The loss is the mean over the examples
-of the global batch for which `mask` is True, and the gradient its derivative, so neither depends on
-the number of devices; batch statistics are those of the global batch where the network was built
-with `axis_name=AXIS`.
+(`training.match_loader`). It has leaves `[devices, examples of the device, ...]`. The loss is the
+mean over the examples of the global batch for which `mask` is True, and the gradient its
+derivative, so neither depends on the number of devices; batch statistics are those of the global
+batch where the network was built with `axis_name=AXIS`.
 """
 
 import functools

@@ -131,7 +131,7 @@ INTRINSICS_OF_PAIRS = np.tile(INTRINSICS.astype(np.float32), (PAIRS, 1, 1))
 
 
 class Head:
-    """A network whose head says LENGTHS along one direction, and that the last pair shares nothing."""
+    """A network whose head says LENGTHS along one axis, and that the last pair shares nothing."""
 
     def apply(self, variables, matches, method):
         del variables, matches, method
@@ -217,5 +217,5 @@ def test_pairs_far_weaker_than_the_best_are_left_out(estimates, monkeypatch):
 
 
 def test_an_unknown_estimator_is_named():
-    with pytest.raises(UsageError, match="unknown estimator 'best'; known: matches, network, refined"):
+    with pytest.raises(UsageError, match="unknown estimator 'best'; known: matches, network"):
         MatchNetwork(imagenet_matcher(CANVAS), estimator="best")

@@ -17,7 +17,7 @@ from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.training import inputs, step
 from jaxreloc.training.correlation_losses import CorrelationLoss
 from jaxreloc.training.match_augmentation import MatchAugmentation
-from jaxreloc.training.match_loader import MatchLoader
+from jaxreloc.training.match_loader import MATCH_FIELDS, MatchLoader
 from jaxreloc.training.matched_inputs import MatchedSet
 from jaxreloc.training.state import create_state
 from jaxreloc.training.validation import area_under_curve, validate
@@ -32,7 +32,8 @@ class MeanHead(nn.Module):
     @nn.compact
     def regress(self, matches: RayMatches) -> RelativePose:
         flow = matches.x_db - matches.x_query
-        means = [jnp.mean(x, axis=1) for x in (flow, matches.x_query, matches.confidence[..., None])]
+        inputs = flow, matches.x_query, matches.confidence[..., None]
+        means = [jnp.mean(x, axis=1) for x in inputs]
         out = nn.Dense(10, name="linear")(jnp.concatenate(means, axis=-1))
         return RelativePose(
             t=out[:, :3],
@@ -89,7 +90,8 @@ def test_a_step_descends_the_loss_of_the_augmented_matches(augmentation, rng):
     assert parts == set(CorrelationLoss().part_names)
     after = jax_utils.unreplicate(after).params["network"]
     expected = jax.tree.map(lambda x, g: x - 0.1 * g, params, gradient)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), after, expected)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    jax.tree.map(close, after, expected)
 
 
 def test_validation_is_of_overlapping_pairs_and_ranks_overlap(rng):
@@ -98,9 +100,7 @@ def test_validation_is_of_overlapping_pairs_and_ranks_overlap(rng):
     held_out = MatchedSet(["hall"], pairs, MatchLoader(pairs, batch_size=8, train=False))
     validation_step = step.make_validation_step(network, CorrelationLoss())
     result = validate(validation_step, replicated_state(), held_out, world_axes=False)
-    matches = RayMatches(
-        *(jnp.asarray(getattr(pairs, k)) for k in ("x_query", "x_db", "confidence", "mass", "reverse"))
-    )
+    matches = RayMatches(*(jnp.asarray(getattr(pairs, k)) for k in MATCH_FIELDS))
     predicted = network.apply(state.network_variables(), matches)
     overlaps = pairs.overlap > 0
     error = np.linalg.norm(predicted.t - pairs.db_from_query[:, 4:], axis=1)

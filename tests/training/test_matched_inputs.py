@@ -23,10 +23,13 @@ def read(monkeypatch):
         scenes.append((dataset, scene, split))
         return room_frames(np.random.default_rng(len(split)), scene=scene)
 
-    monkeypatch.setattr(datasets, "scene_names", lambda dataset, split, **_: [f"{split}-{k}" for k in "ab"])
+    def scene_names(dataset, split, **where):
+        return [f"{split}-{k}" for k in "ab"]
+
+    monkeypatch.setattr(datasets, "scene_names", scene_names)
     monkeypatch.setattr(datasets, "load_frames", load_frames)
     monkeypatch.setattr(
-        matched_inputs, "matchers", lambda settings: [NumberMatcher(s) for s in settings.image_sizes]
+        matched_inputs, "matchers", lambda settings: list(map(NumberMatcher, settings.image_sizes))
     )
     return scenes
 
@@ -61,7 +64,7 @@ def test_other_settings_are_refused(read, tmp_path):
     load(config(tmp_path))
     other = config(tmp_path)
     other.data.unrelated_share = 0.5
-    with pytest.raises(UsageError, match="made with .*unrelated_share.* give another data.matches_dir"):
+    with pytest.raises(UsageError, match="made with .*unrelated_share.* another data.matches_dir"):
         load(other)
 
 

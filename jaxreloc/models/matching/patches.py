@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 def cell_patches(
     grid: Float[Array, "h w C"], corners: Int[Array, "M 2"], size: int
 ) -> Float[Array, "M size*size C"]:
-    """The squares of `size` x `size` cells at `corners` (row, column), inside the grid, row by row."""
+    """The squares of `size` x `size` cells at `corners` (row, column), inside the grid, by rows."""
     height, width, channels = grid.shape
     rows, columns = np.divmod(np.arange(size * size), size)
     index = (corners[:, :1] + rows[None]) * width + corners[:, 1:] + columns[None]
@@ -21,8 +21,9 @@ def cell_patches(
 def over_pairs(function: Callable, query: PyTree, db: PyTree) -> PyTree:
     """`function(query, db)` for each of the B pairs, results with the leading axis B.
 
-    A query whose leading axis is 1 is shared by all pairs. CPUs take one pair after the other, which
-    keeps it in the cache and leaves small matrix products their fast shape; the others all at once.
+    A query whose leading axis is 1 is shared by all pairs. CPUs take one pair after the other,
+    which keeps it in the cache and leaves small matrix products their fast shape; other devices
+    take all at once.
     """
     shared = jax.tree.leaves(query)[0].shape[0] == 1
     if shared:

@@ -57,7 +57,7 @@ def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, 
 
 @functools.cache
 def _mean_by_displacement() -> Float[np.ndarray, "PATCH^2*SEARCHED^2 D"]:
-    """A matrix that takes the cosines of all cells of two patches to their mean at each displacement."""
+    """The matrix from the cosines of all cells of two patches to their mean a displacement."""
     mean = np.zeros((PATCH, PATCH, SEARCHED, SEARCHED, len(DISPLACEMENTS)), np.float32)
     for k, (down, right) in enumerate(DISPLACEMENTS):
         for row in range(PATCH):
