@@ -43,7 +43,7 @@ def restore(quantised: CellDescriptors) -> CellDescriptors:
 
 
 def fine_grid(descriptors: CellDescriptors) -> Float[Array, "B 2*h 2*w C+D"]:
-    """One unit vector for each fine cell: its own, and the coarse map interpolated to its centre."""
+    """One unit vector a fine cell: its own, and the coarse map interpolated to its centre."""
     coarse = layers.l2_normalise(upsample(descriptors.coarse))
     return _joined(descriptors.fine, coarse)
 
