@@ -104,10 +104,10 @@ class MatchNetwork:
         self.canvas = tuple(loaded.config["data"]["image_size"])
         variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)
-        encode = functools.partial(
-            convolution.map_images, functools.partial(_encode, apply), cpu_batch=inference.CPU_BATCH
+        encode = jax.jit(
+            functools.partial(_encode, apply), compiler_options=convolution.compiler_options()
         )
-        self._encode = jax.jit(encode, compiler_options=convolution.compiler_options())
+        self._encode = convolution.image_by_image(encode)
         match = functools.partial(_match_one_to_many, apply)
         self._match = jax.jit(match)
         relate = functools.partial(
@@ -119,7 +119,7 @@ class MatchNetwork:
             )
         )
         probe = jax.ShapeDtypeStruct((1, *self.canvas, 3), np.uint8)
-        self.feature_structure = jax.tree.structure(jax.eval_shape(self._encode, probe))
+        self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]

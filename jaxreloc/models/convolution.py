@@ -6,11 +6,14 @@ of more channels, for inference a 3x3 one by Winograd's method, and a maximum ov
 comparisons. All of them equal XLA's up to rounding and can be differentiated.
 """
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
@@ -91,15 +94,25 @@ def compiler_options() -> dict[str, str]:
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if _on_cpu() else {}
 
 
-def map_images(
-    function: Callable[[Array], PyTree], images: Float[Array, "B H W C"], cpu_batch: int
-) -> PyTree:
-    """`function(images)`; on CPUs, for `cpu_batch` images at a time, whose activations the caches
-    hold and whose memory is used again."""
-    if _on_cpu() and images.shape[0] > cpu_batch:
-        one_by_one = functools.partial(jax.lax.map, batch_size=cpu_batch)
-        return one_by_one(lambda image: jax.tree.map(lambda y: y[0], function(image[None])), images)
-    return function(images)
+def image_by_image(
+    compiled: Callable[[Array], PyTree],
+) -> Callable[[Float[Array, "B H W C"]], PyTree]:
+    """`compiled`, a jitted function of a batch of images; on CPUs called for each image by itself.
+
+    There, as many threads as there are cores take an image each: one image's activations stay in a
+    core's cache, and its convolutions are too small to occupy several. One shape is compiled,
+    whatever the batch.
+    """
+
+    def apply(images: Float[Array, "B H W C"]) -> PyTree:
+        if not _on_cpu() or len(images) == 1:
+            return compiled(images)
+        one = lambda i: jax.block_until_ready(compiled(images[i : i + 1]))  # noqa: E731
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            parts = list(threads.map(one, range(len(images))))
+        return jax.tree.map(lambda *each: np.concatenate(each), *parts)
+
+    return apply
 
 
 def _plain(

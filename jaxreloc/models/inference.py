@@ -12,9 +12,6 @@ from jaxreloc.models import build, convolution, layers, variables
 from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.models.siamese import SiameseNetwork
 
-# Images that a CPU encodes at a time; see `convolution.map_images`.
-CPU_BATCH = 1
-
 
 @dataclasses.dataclass(frozen=True)
 class InferenceFunctions:
@@ -61,16 +58,12 @@ def inference_functions(loaded: LoadedNetwork) -> InferenceFunctions:
     def method(name: str) -> Callable:
         return lambda given, *arguments: loaded.network.apply(given, *arguments, method=name)
 
-    def encode(given, images):
-        one = functools.partial(method("encode"), given)
-        return convolution.map_images(one, images, CPU_BATCH)
-
     def compiled(function: Callable) -> Callable:
         options = convolution.compiler_options()
         return functools.partial(jax.jit(function, compiler_options=options), folded)
 
     return InferenceFunctions(
-        encode=compiled(encode),
+        encode=convolution.image_by_image(compiled(method("encode"))),
         descriptor=compiled(method("descriptor")),
         relate=compiled(method("relate")),
     )

@@ -84,12 +84,18 @@ def test_winograd_is_chosen_for_inference_on_cpus():
     assert strided.shape == kernel.shape
 
 
-def test_images_are_mapped_one_by_one_or_together(rng):
+def test_image_by_image_keeps_order_and_structure(rng):
     images = rng.normal(size=(5, 3, 2, 1)).astype(np.float32)
-    halve = lambda x: {"half": x / 2}  # noqa: E731
-    for cpu_batch in (1, 2, 9):
-        mapped = convolution.map_images(halve, images, cpu_batch)
-        np.testing.assert_array_equal(mapped["half"], images / 2)
+    sizes = []
+
+    def halve(batch):
+        sizes.append(len(batch))
+        return {"half": batch / 2}
+
+    np.testing.assert_array_equal(
+        convolution.image_by_image(halve)(images)["half"], images / 2
+    )
+    assert sizes == [1] * 5 or jax.default_backend() != "cpu"
 
 
 def test_compiler_options_are_accepted():
