@@ -12,8 +12,8 @@ $(VENV)/installed: requirements.txt
 	touch $@
 
 demo: $(VENV)/installed
-	@echo "A rendered room that no network has seen, localized without training (ImageNet features, matched)."
-	$(RUN) run_eval.py --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/eval/untrained
+	@echo "Rendering 15 rooms; then two that no network has seen, localized by the network that ships."
+	$(RUN) run_eval.py --dataset=synthetic_rooms --scene=test-000,test-001 --out=$(DEMO)/eval/shipped
 	@echo
 	@echo "The paper's network, trained on pairs of images of other rooms ($(DEMO))."
 	$(RUN) run_train.py --config=configs/pairs.py:quick --workdir=$(DEMO)
@@ -21,7 +21,7 @@ demo: $(VENV)/installed
 	@echo "New camera paths through rooms that it was trained in (the paper's 7-Scenes protocol)."
 	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=train-000,train-001,train-002 --out=$(DEMO)/eval/seen
 	@echo
-	@echo "The room that it never saw."
+	@echo "A room that it never saw."
 	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/eval/unseen
 	@echo
 	@echo "What to expect: the paper's head after minutes of training is far behind SIFT, and needs days of it;"
