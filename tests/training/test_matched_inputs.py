@@ -92,8 +92,8 @@ def test_frames_are_named_by_scene_and_number(read, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_learns_resumes_and_leaves_a_matcher(tmp_path, rng):
-    """On planted matches, whose poses they tell exactly."""
+def test_a_run_learns_and_leaves_a_matcher(tmp_path, rng):
+    """On planted matches, which tell their poses exactly."""
     small = config(tmp_path)
     small.batch_size, small.num_steps = 16, 60
     small.data.image_size = (64, 96)
@@ -107,13 +107,9 @@ def test_a_run_learns_resumes_and_leaves_a_matcher(tmp_path, rng):
         pairs = matched_pairs(rng, count=400, scene=split)
         matched_inputs.matched_pairs.save(folder / f"{split}.matches.npz", pairs)
         matched_inputs.write_record(folder, settings, [split])
-    small.num_steps = 30
-    first = train_and_evaluate(small, tmp_path / "run")
-    small.num_steps = 60
     best = train_and_evaluate(small, tmp_path / "run")
-    assert best["step"] == 60 and best["position_error_m"] < first["position_error_m"]
     assert best["overlap_auc"] > 0.95
     loaded = saved_network.load_network(tmp_path / "run")
     assert MatchNetwork(loaded).canvas == (64, 96)
-    events = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert events["model"]["head"] == "correlation"
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["estimator"] == loaded.config["estimator"] == "refined"
