@@ -32,6 +32,12 @@ flags.DEFINE_string(
     "workdir", None, "Folder that run_train.py trained in; without it, the network that ships."
 )
 flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir.")
+flags.DEFINE_integer(
+    "long_side", 512, "Of images in the network that ships; 256 is fast.", lower_bound=64
+)
+flags.DEFINE_enum(
+    "estimator", None, ["network", "matches", "refined"], "Its relative poses (refined)."
+)
 config_flag.define_config()
 flags.DEFINE_string("out", None, "Folder for the results (WORKDIR/eval/DATASET).")
 flags.DEFINE_integer(
@@ -111,6 +117,10 @@ def evaluate_network() -> None:
     if FLAGS.rerun and len(FLAGS.ground_truth) > 1:
         raise UsageError("--rerun is one recording; give one --ground_truth with it")
     named = FLAGS.workdir or FLAGS.checkpoint
+    if named and (FLAGS.estimator or FLAGS["long_side"].present):
+        raise UsageError(
+            "--estimator and --long_side are of the network that ships; leave them out, or --workdir"
+        )
     source = pathlib.Path(named) if named else None
     settings = run.Settings(
         dataset=FLAGS.dataset,
@@ -122,6 +132,8 @@ def evaluate_network() -> None:
         fusion_method=FLAGS.method,
         min_baseline=FLAGS.min_baseline,
         methods=("network", *FLAGS.baseline),
+        long_side=FLAGS.long_side,
+        estimator=FLAGS.estimator,
     )
     recording = pathlib.Path(FLAGS.rerun) if FLAGS.rerun else None
     model = FLAGS.config.model if FLAGS.config else None

@@ -27,6 +27,9 @@ OWN_FLAGS = (
         "workdir", None, "Folder that run_train.py trained in; without it, the network that ships."
     ),
     flags.DEFINE_string("checkpoint", None, "Folder of one saved network, instead of --workdir."),
+    flags.DEFINE_integer(
+        "long_side", 512, "Of images in the network that ships; 256 is fast.", lower_bound=64
+    ),
     flags.DEFINE_bool("skip_bad_frames", False, "Leave bad frames out, and list them."),
     flags.DEFINE_list("names", [], "Images to remove."),
     flags.DEFINE_string("format", "tum", f"Of the poses: {', '.join(LINE_FORMATS)}."),
@@ -72,12 +75,15 @@ def build_map() -> str:
 
     if FLAGS.workdir and FLAGS.checkpoint:
         raise UsageError("--workdir and --checkpoint both name a network; give one of them")
+    if (FLAGS.workdir or FLAGS.checkpoint) and FLAGS["long_side"].present:
+        raise UsageError("--long_side is of the network that ships, not of a trained one")
     return building.build_map(
         FLAGS.images,
         FLAGS.out,
         FLAGS.workdir or FLAGS.checkpoint,
         poses=FLAGS.poses,
         skip_bad_frames=FLAGS.skip_bad_frames,
+        long_side=FLAGS.long_side,
     )
 
 
@@ -130,7 +136,11 @@ def query() -> str:
 
 # Each command's function, and the flags that it needs and that it may be given.
 COMMANDS = {
-    "map": (build_map, ("images", "out"), ("poses", "workdir", "checkpoint", "skip_bad_frames")),
+    "map": (
+        build_map,
+        ("images", "out"),
+        ("poses", "workdir", "checkpoint", "skip_bad_frames", "long_side"),
+    ),
     "map add": (add_to_map, ("map", "images"), ("poses", "skip_bad_frames")),
     "map remove": (remove_from_map, ("map", "names"), ()),
     "query": (

@@ -21,7 +21,7 @@ from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
-from jaxreloc.localization.pretrained_network import pretrained_network
+from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
 from jaxreloc.usage import UsageError, check_choice
 
@@ -42,6 +42,8 @@ class Settings:
     fusion_method: str = "robust"
     min_baseline: float | None = None  # between neighbours; None: as the map suggests
     methods: tuple[str, ...] = tuple(evaluate.METHODS)
+    long_side: int = LONG_SIDE  # pixels of the canvas of the network that ships
+    estimator: str | None = None  # of its relative poses, in ESTIMATORS; None: its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,11 @@ def evaluate_network(
     trained = None if network_path is None else load_inference_network(network_path, model)
     by_scene, contents = {}, []
     for scene in scenes:
-        network = trained or pretrained_network(scene.database.image_sizes)
+        network = trained or pretrained_network(
+            scene.database.image_sizes,
+            long_side=settings.long_side,
+            estimator=settings.estimator,
+        )
         evaluated = _evaluate_scene(network, settings, scene, out, max_pictured)
         by_scene[scene.name], content = evaluated
         contents += [content] if content else []

@@ -14,7 +14,7 @@ from jaxreloc.localization.encoding import EncodedImages, encode_frames
 from jaxreloc.localization.map_manifest import read_manifest
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
-from jaxreloc.localization.pretrained_network import pretrained_network
+from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
 
 SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
@@ -27,6 +27,7 @@ def build_map(
     *,
     poses: str | pathlib.Path | None = None,
     skip_bad_frames: bool = False,
+    long_side: int = LONG_SIDE,
 ) -> str:
     """Encodes posed images into a new map; returns a line that says what it holds.
 
@@ -36,6 +37,7 @@ def build_map(
         no training (`pretrained_network`).
       poses: a file or model of poses apart from the images (`separate_poses`).
       skip_bad_frames: leaves bad frames out with one warning, instead of raising at the first.
+      long_side: of the images (pixels) in the network that needs no training.
 
     Raises:
       UsageError: a file is not what it should be, or the map exists.
@@ -44,7 +46,7 @@ def build_map(
     map_files.check_new(out)
     frames = _read(images, poses, skip_bad_frames)
     if network_path is None:
-        network = pretrained_network(frames.image_sizes)
+        network = pretrained_network(frames.image_sizes, long_side=long_side)
     else:
         network = load_inference_network(network_path)
     start = time.perf_counter()

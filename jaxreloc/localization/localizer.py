@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from jaxreloc.formats.images import decode_image, read_image
-from jaxreloc.geometry.fusion import FusedPose, fuse
+from jaxreloc.geometry.fusion import FusedPose, FusionConfig, fuse
 from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.retrieval import (
@@ -109,7 +109,9 @@ class Localizer:
             default_baseline(self._centres) if min_baseline is None else min_baseline
         )
         self.assumed_camera = AssumedCamera(scene_map)
-        self._fuse = functools.partial(_fuse_neighbors, method=fusion_method)
+        self._fuse = functools.partial(
+            _fuse_neighbors, method=fusion_method, config=self.network.fusion_config
+        )
 
     def __call__(
         self,
@@ -358,14 +360,17 @@ def _unstack(tree: PyTree, count: int) -> list[PyTree]:
     return [jax.tree.map(lambda x: x[i : i + 1], tree) for i in range(count)]
 
 
-@functools.partial(jax.jit, static_argnames="method")
+@functools.partial(jax.jit, static_argnames=("method", "config"))
 def _fuse_neighbors(
     world_from_db: jaxlie.SE3,
     neighbors: Int[Array, "*batch N"],
     db_from_query: jaxlie.SE3,
     valid: Bool[Array, "*batch N"],
     method: str,
+    config: FusionConfig,
 ) -> tuple[Float[Array, "*batch 4 4"], FusedPose]:
     world_from_neighbors = jax.tree.map(lambda x: x[neighbors], world_from_db)
-    fused = fuse(world_from_neighbors, db_from_query, valid=valid, method=method)
+    fused = fuse(
+        world_from_neighbors, db_from_query, valid=valid, method=method, config=config
+    )
     return fused.world_from_query.as_matrix(), fused

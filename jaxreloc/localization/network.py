@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from jaxreloc.data import transforms
+from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.models import saved_network
 from jaxreloc.models.heads.relative_pose import RelativePose
@@ -24,7 +25,12 @@ class InferenceNetwork:
     Args:
       loaded: the network with its variables and config; `config["data"]` says which input it was
         trained on (`short_side`, then a centre crop of `crop` x `crop` pixels).
+
+    Attributes:
+      fusion_config: what suits the poses that `relate` gives.
     """
+
+    fusion_config = FusionConfig()
 
     def __init__(self, loaded: saved_network.LoadedNetwork):
         self.loaded = loaded

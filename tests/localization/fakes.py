@@ -6,6 +6,7 @@ import jaxlie
 import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.geometry.fusion import FusionConfig
 
 
 class OracleNetwork:
@@ -16,6 +17,7 @@ class OracleNetwork:
     """
 
     feature_structure = jax.tree.structure({"pose": 0})
+    fusion_config = FusionConfig()
 
     def prepare(self, image, intrinsics):
         return image, intrinsics
