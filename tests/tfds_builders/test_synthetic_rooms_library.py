@@ -209,7 +209,7 @@ def test_pieces_come_in_about_their_true_size(library, rng):
     palette = random_palette(rng, PhotographicTextures(part))
     catalogue = LibraryFurniture(part, palette)
     extents = []
-    while len(extents) < 10:
+    while len(extents) < 80:
         mesh = catalogue.furniture(rng)
         if len(mesh.materials) == 2:  # the chest
             extents.append(np.ptp(mesh.bounds, axis=0))
