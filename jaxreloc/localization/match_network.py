@@ -166,17 +166,6 @@ class MatchNetwork:
         """`relate`, with what it decides by."""
         return self._relate(db_features, db_intrinsics, query_features, query_intrinsics)
 
-    def estimate(
-        self,
-        db_features: MatchFeatures,
-        db_intrinsics: Float[np.ndarray, "N 3 3"],
-        query_features: MatchFeatures,
-        query_intrinsics: Float[np.ndarray, "1 3 3"],
-    ) -> RelativePoseEstimate:
-        """The relative poses that the matches give without training: |t| = 1."""
-        matches = self.match(db_features, db_intrinsics, query_features, query_intrinsics)
-        return pose_of_matches(matches, db_intrinsics, query_intrinsics)
-
 
 def relate_matches(
     network: SiameseNetwork,

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxreloc.evaluation import sift
 from jaxreloc.evaluation.report.content import PairMatches
-from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.match_network import MatchNetwork, pose_of_matches
 from jaxreloc.localization.scene_map import SceneMap
 
 
@@ -42,12 +42,12 @@ class NetworkMatcher:
     ) -> tuple[PairMatches, ...]:
         network = self._scene_map.network
         network_image, network_intrinsics = network.prepare(image, intrinsics)
-        pairs = (
-            *self._scene_map.neighbor_features(neighbors),
-            network.encode(network_image[None]),
-            network_intrinsics[None].astype(np.float32),
-        )
-        matches, estimate = jax.device_get((network.match(*pairs), network.estimate(*pairs)))
+        db_features, db_intrinsics = self._scene_map.neighbor_features(neighbors)
+        query_features = network.encode(network_image[None])
+        query_intrinsics = network_intrinsics[None].astype(np.float32)
+        matches = network.match(db_features, db_intrinsics, query_features, query_intrinsics)
+        estimate = pose_of_matches(matches, db_intrinsics, query_intrinsics)
+        matches, estimate = jax.device_get((matches, estimate))
         return tuple(
             PairMatches(
                 query_px=to_pixels(matches.x_query[i], intrinsics),
