@@ -1,8 +1,8 @@
-"""Queries of held-out rooms with the matches to their neighbours, for benchmarks of what follows.
+"""Held-out rooms, and their queries with the matches to their neighbours, for benchmarks.
 
 Rooms are those of `synthetic_rooms/furnished_large`, splits `validation` and `test`, whose
-furniture and surfaces no training room has. Each query keeps the five images of
-its own room that retrieval finds, and five of the room after, where it is not.
+furniture and surfaces no training room has. A query's neighbours are the five images that
+retrieval finds: of its own room and, to be told apart, of the room after, where it is not.
 """
 
 import dataclasses
@@ -14,15 +14,17 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 
+from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.geometry.fusion import fuse
+from jaxreloc.geometry.fusion import FusedPose, FusionConfig, fuse
 from jaxreloc.localization import match_network
 from jaxreloc.localization.match_network import MatchNetwork, PairRelations
-from jaxreloc.models.imagenet_matcher import imagenet_matcher
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import EncodedScene, encode_scene
-from tfds_builders.synthetic_rooms.generation import render_room
+from jaxreloc.usage import UsageError
+from tfds_builders.synthetic_rooms.generation import RenderedRoom, render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
 
 NEIGHBOURS = 5
@@ -30,12 +32,26 @@ RAY_FIELDS = ("x_query", "x_db", "confidence", "mass", "reverse")
 
 
 @dataclasses.dataclass(frozen=True)
-class Queries:
-    """Q queries with N neighbours each and K matches with each of those.
+class QueryPoses:
+    """The true poses of Q queries and of N neighbours each.
 
-    `world_from_db` is [Q, N, 4, 4], `world_from_query` [Q, 4, 4], `is_own` [Q] whether the
-    neighbours are of the query's room.
+    `world_from_db` is [Q, N, 4, 4], `world_from_query` [Q, 4, 4].
     """
+
+    world_from_db: np.ndarray
+    world_from_query: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.world_from_query)
+
+    def db_from_query(self) -> np.ndarray:
+        """The true relative poses, [Q, N, 4, 4]; of a query in another room's axes nonsense."""
+        return np.linalg.inv(self.world_from_db) @ self.world_from_query[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries(QueryPoses):
+    """With K matches for each of the neighbours, and `is_own` [Q]: these are of its own room."""
 
     x_query: np.ndarray
     x_db: np.ndarray
@@ -44,73 +60,92 @@ class Queries:
     reverse: np.ndarray
     db_intrinsics: np.ndarray
     query_intrinsics: np.ndarray
-    world_from_db: np.ndarray
-    world_from_query: np.ndarray
     is_own: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.is_own)
 
     def matches(self, q: int) -> RayMatches:
         """Of query q with its neighbours."""
         return RayMatches(**{name: jnp.asarray(getattr(self, name)[q]) for name in RAY_FIELDS})
 
-    def select(self, index) -> "Queries":
-        return Queries(**{name: x[index] for name, x in vars(self).items()})
 
-    def db_from_query(self) -> np.ndarray:
-        """The true relative poses, [Q, N, 4, 4]; of a query in another room's axes nonsense."""
-        return np.linalg.inv(self.world_from_db) @ self.world_from_query[:, None]
-
-
-def concatenate(parts: list[Queries]) -> Queries:
-    names = (field.name for field in dataclasses.fields(Queries))
-    return Queries(**{k: np.concatenate([getattr(part, k) for part in parts]) for k in names})
+def concatenate(parts: list):
+    """Several QueryPoses, or several Queries, as one."""
+    kind = type(parts[0])
+    names = (field.name for field in dataclasses.fields(kind))
+    return kind(**{k: np.concatenate([getattr(part, k) for part in parts]) for k in names})
 
 
 @functools.cache
 def matcher(canvas: tuple[int, int]) -> MatchNetwork:
-    """The frozen matcher."""
-    return MatchNetwork(imagenet_matcher(canvas))
+    """The network that ships."""
+    return MatchNetwork(shipped_matcher(canvas))
+
+
+def load_room(
+    split: str, index: int, library: str | None, cache: pathlib.Path | None
+) -> RenderedRoom:
+    """A room's pictures, without depth; read from `cache`, or rendered and kept there.
+
+    Raises:
+      UsageError: there is no library to render the room with.
+    """
+    path = cache and cache / f"{split}-{index:03d}-pictures.npz"
+    if path and path.exists():
+        with np.load(path, allow_pickle=False) as archive:
+            return RenderedRoom(*(_unpack(archive, part) for part in ("database", "query")))
+    if library is None:
+        raise UsageError(f"room {split}-{index:03d} is to be rendered: give --library=FOLDER")
+    room = render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **_pack(room.database, "database"), **_pack(room.query, "query"))
+    return room
+
+
+def _pack(frames: PosedFrames, part: str) -> dict[str, np.ndarray]:
+    """Pictures are of two shapes, portrait and landscape, and so kept as a line of bytes each."""
+    arrays = {
+        "scene": np.array(frames.scene),
+        "names": np.array(frames.names),
+        "world_from_cam": frames.world_from_cam,
+        "intrinsics": frames.intrinsics,
+        "image_sizes": frames.image_sizes,
+        "pixels": np.stack([frames.images[i].ravel() for i in range(len(frames))]),
+    }
+    return {f"{part}_{name}": array for name, array in arrays.items()}
+
+
+def _unpack(archive, part: str) -> PosedFrames:
+    names = ("scene", "names", "world_from_cam", "intrinsics", "image_sizes", "pixels")
+    arrays = {name: archive[f"{part}_{name}"] for name in names}
+    pixels, sizes = arrays.pop("pixels"), arrays["image_sizes"]
+    images = [row.reshape(height, width, 3) for row, (width, height) in zip(pixels, sizes)]
+    texts = {"scene": str(arrays["scene"]), "names": tuple(map(str, arrays["names"]))}
+    return PosedFrames(**arrays | texts, images=images)
 
 
 def room_queries(
-    split: str, rooms: range, canvases: tuple, library: str, cache: pathlib.Path | None
+    split: str, rooms: range, canvases: tuple, library: str | None, cache: pathlib.Path | None
 ) -> dict[tuple[int, int], Queries]:
-    """The queries of some rooms by canvas; read from `cache` or written there, room by room."""
+    """The queries of some rooms by canvas, matched by the network that ships; see `load_room`."""
     parts = {canvas: [] for canvas in canvases}
-    encoded = {}
 
     def encode(index: int):
-        if index not in encoded:
-            encoded.clear() if len(encoded) > 1 else None
-            settings = dataclasses.replace(FURNISHED_LARGE, library=library)
-            room = render_room(settings, split, index)
-            encoded[index] = {
-                canvas: [
-                    (encode_scene(frames, matcher(canvas)), frames)
-                    for frames in (room.database, room.query)
-                ]
-                for canvas in canvases
-            }
-        return encoded[index]
-
-    for index in rooms:
-        paths = {
-            c: cache and cache / f"{split}-{index:03d}-{c[0]}x{c[1]}.npz" for c in canvases
+        room = load_room(split, index, library, cache)
+        return {
+            canvas: [
+                (encode_scene(frames, matcher(canvas)), frames)
+                for frames in (room.database, room.query)
+            ]
+            for canvas in canvases
         }
-        if not all(path and path.exists() for path in paths.values()):
-            here, there = encode(index), encode(index + 1)
-            for canvas, path in paths.items():
-                queries = _match_room(here[canvas], there[canvas], matcher(canvas))
-                if path:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    np.savez(path, **vars(queries))
-                parts[canvas].append(queries)
-        else:
-            for canvas, path in paths.items():
-                with np.load(path, allow_pickle=False) as archive:
-                    parts[canvas].append(Queries(**archive))
+
+    here = encode(rooms[0])
+    for index in rooms:
+        there = encode(index + 1)
+        for canvas in canvases:
+            parts[canvas].append(_match_room(here[canvas], there[canvas], matcher(canvas)))
+        here = there
     return {canvas: concatenate(part) for canvas, part in parts.items()}
 
 
@@ -125,6 +160,12 @@ def _match_room(here, there, network: MatchNetwork) -> Queries:
     )
 
 
+def nearest_images(queries: EncodedScene, database: EncodedScene) -> np.ndarray:
+    """The database images [Q, N] that are most similar to each query, the most similar first."""
+    similarity = queries.features.descriptor @ database.features.descriptor.T
+    return np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
+
+
 def match_queries(
     network: MatchNetwork,
     database: EncodedScene,
@@ -135,10 +176,8 @@ def match_queries(
     own: bool,
 ) -> Queries:
     """Retrieves and matches every query."""
-    similarity = queries.features.descriptor @ database.features.descriptor.T
     rows = []
-    for q in range(len(queries)):
-        nearest = np.argsort(-similarity[q])[:NEIGHBOURS]
+    for q, nearest in enumerate(nearest_images(queries, database)):
         db, query = database.select(nearest), queries.select(np.array([q]))
         matches = jax.device_get(
             network.match(db.features, db.intrinsics, query.features, query.intrinsics)
@@ -177,36 +216,49 @@ def relate_all(
     return jax.tree.map(lambda *x: np.stack(x), *rows)
 
 
-def pair_errors(queries: Queries, relations: PairRelations) -> dict[str, np.ndarray]:
-    """Errors of each pair [Q, N]: rotation and direction in degrees, position in metres."""
-    true = queries.db_from_query()
+def pair_errors(poses: QueryPoses, relations: PairRelations) -> dict[str, np.ndarray]:
+    """Errors of each pair [Q, N]: rotation and direction in degrees, position in metres.
+
+    A pair without a pose, which is NaN, is infinitely far off.
+    """
+    true = poses.db_from_query()
     found = matrices(relations.db_from_query.wxyz_xyz)
     chord = np.linalg.norm(found[..., :3, :3] - true[..., :3, :3], axis=(-2, -1))
     t, t_true = found[..., :3, 3], true[..., :3, 3]
     across = np.linalg.norm(np.cross(t, t_true), axis=-1)
-    return {
+    errors = {
         "rotation": np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8)))),
         "direction": np.rad2deg(np.arctan2(across, np.sum(t * t_true, axis=-1))),
         "position": np.linalg.norm(t - t_true, axis=-1),
-        "baseline": np.linalg.norm(t_true, axis=-1),
     }
+    errors = {name: np.where(np.isnan(x), np.inf, x) for name, x in errors.items()}
+    return errors | {"baseline": np.linalg.norm(t_true, axis=-1)}
 
 
-def fused_errors(queries: Queries, relations: PairRelations) -> tuple[np.ndarray, np.ndarray]:
+def fused_errors(
+    poses: QueryPoses,
+    relations: PairRelations,
+    config: FusionConfig = MatchNetwork.fusion_config,
+) -> tuple[np.ndarray, np.ndarray]:
     """Position (metres) and rotation (degrees) errors [Q]; infinite where refused."""
-    world_from_db = se3(queries.world_from_db)
-    fused = fuse(
-        world_from_db,
-        relations.db_from_query,
-        valid=relations.valid,
-        config=MatchNetwork.fusion_config,
-    )
+    fused = fuse_relations(poses, relations, config)
     found = np.asarray(fused.world_from_query.as_matrix(), np.float64)
-    position = np.linalg.norm(found[:, :3, 3] - queries.world_from_query[:, :3, 3], axis=-1)
-    chord = np.linalg.norm(found[:, :3, :3] - queries.world_from_query[:, :3, :3], axis=(-2, -1))
+    position = np.linalg.norm(found[:, :3, 3] - poses.world_from_query[:, :3, 3], axis=-1)
+    chord = np.linalg.norm(found[:, :3, :3] - poses.world_from_query[:, :3, :3], axis=(-2, -1))
     rotation = np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8))))
     success = np.asarray(fused.success)
     return np.where(success, position, np.inf), np.where(success, rotation, np.inf)
+
+
+def fuse_relations(
+    poses: QueryPoses, relations: PairRelations, config: FusionConfig
+) -> FusedPose:
+    return fuse(
+        se3(poses.world_from_db),
+        relations.db_from_query,
+        valid=relations.valid,
+        config=config,
+    )
 
 
 def se3(poses: np.ndarray) -> jaxlie.SE3:

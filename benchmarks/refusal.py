@@ -33,7 +33,7 @@ from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
 _ROOMS = flags.DEFINE_integer("rooms", 6, "How many test rooms.")
-_CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' matches are kept.")
+_CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' pictures are kept.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs.")
 _ESTIMATOR = flags.DEFINE_string("estimator", None, "Instead of the default.")
 

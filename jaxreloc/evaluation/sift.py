@@ -108,9 +108,18 @@ class SiftRelator:
 
     def __call__(self, query: Query) -> tuple[jaxlie.SE3, Bool[np.ndarray, "N"]]:
         """`db_from_query` of each neighbour; those without enough inliers are not valid."""
-        self.prefetch(query.neighbors)
-        features = extract(query.image, query.intrinsics)
-        relations = [relate(self._features[int(i)], features) for i in query.neighbors]
+        return self.relate(query.image, query.intrinsics, query.neighbors)
+
+    def relate(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"],
+        neighbors: Sequence[int],
+    ) -> tuple[jaxlie.SE3, Bool[np.ndarray, "N"]]:
+        """The same of an image and the database images `neighbors`."""
+        self.prefetch(neighbors)
+        features = extract(image, intrinsics)
+        relations = [relate(self._features[int(i)], features) for i in neighbors]
         poses = [relation.db_from_query for relation in relations]
         valid = np.array([pose is not None for pose in poses])
         matrices = np.stack([np.eye(4) if pose is None else pose for pose in poses])
