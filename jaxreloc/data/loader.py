@@ -39,6 +39,9 @@ class PairLoader:
       mask: bool [B], False on what is no pair: padding of the last evaluation batch, and in
         evaluation unreadable pairs that are skipped.
       pair_index: int64 [B], into the pairs; -1 on padding.
+    With `depth_stride` also
+      db_depth, query_depth: float32 [B, h / stride, w / stride], `transforms.sample_depth`.
+      draw: uint32 [B], random numbers that seed what the loss draws.
 
     In training the epochs follow each other without end, each in its own random order; each pair is
     seen in a random order of its two images, cropped at random and jittered. In evaluation the
@@ -64,6 +67,7 @@ class PairLoader:
         cache_dir: str | os.PathLike | None = None,
         memory_bytes: int = MEMORY_BYTES,
         skip_bad_frames: bool = False,
+        depth_stride: int | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ):
@@ -80,9 +84,11 @@ class PairLoader:
           memory_bytes: memory for resized frames, shared out among the workers.
           skip_bad_frames: pairs with an unreadable picture are listed in `bad_frames` instead of
             ending the iteration; training takes the next pair in their place.
+          depth_stride: side of the cells, in pixels, at whose centres depth is given; None for no
+            depth. Depth maps are read anew each time.
 
         Raises:
-          UsageError: no pairs, an unknown translation frame, sizes that do not fit together, or a
+          UsageError: no pairs, frames without the depth that is asked for, an unknown translation frame, sizes that do not fit together, or a
             cache directory that cannot be written.
         """
         if not isinstance(image_size, int):
@@ -94,6 +100,11 @@ class PairLoader:
         if batch_size % process_count:
             raise UsageError(
                 f"batch_size={batch_size} does not divide over {process_count} processes"
+            )
+        if depth_stride and any(frames.depths is None for frames in scenes):
+            raise UsageError(
+                "true matches need depth, which these frames lack; train on synthetic_rooms or "
+                "seven_scenes"
             )
         self._num_pairs = len(pairs)
         self._train = train
@@ -114,6 +125,8 @@ class PairLoader:
             jitter=jitter if train else 0.0,
             train=train,
             skip_bad_frames=skip_bad_frames,
+            scenes=tuple(scenes) if depth_stride else (),
+            depth_stride=depth_stride,
         )
         self.bad_frames: set[str] = set()
 
@@ -175,6 +188,8 @@ class _Examples:
     jitter: float
     train: bool
     skip_bad_frames: bool
+    scenes: tuple[PosedFrames, ...]  # with their depth, where it is asked for
+    depth_stride: int | None
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         if index >= len(self.pairs):
@@ -208,7 +223,7 @@ class _Examples:
         first = int(rng.integers(2)) if self.train else 0
         db_image, db_intrinsics = self._augmented(*both[first], rng)
         query_image, query_intrinsics = self._augmented(*both[1 - first], rng)
-        return {
+        example = {
             "db_image": db_image,
             "query_image": query_image,
             "db_from_query": self.labels[index, first],
@@ -218,6 +233,20 @@ class _Examples:
             "pair_index": np.int64(index),
             _BAD_FRAMES: _two(bad),
         }
+        if self.depth_stride:
+            scene = int(self.pairs.scene[index])
+            frames = [int(self.pairs.db[index]), int(self.pairs.query[index])]
+            example["db_depth"] = self._depth(scene, frames[first], db_intrinsics)
+            example["query_depth"] = self._depth(scene, frames[1 - first], query_intrinsics)
+            example["draw"] = rng.integers(1 << 32, dtype=np.uint32)
+        return example
+
+    def _depth(self, scene: int, frame: int, intrinsics: np.ndarray) -> np.ndarray:
+        frames = self.scenes[scene]
+        matrices = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
+        return transforms.sample_depth(
+            frames.depths[frame], matrices[frame], intrinsics, self.shape, self.depth_stride
+        )
 
     def _augmented(self, image: np.ndarray, intrinsics: np.ndarray, rng: np.random.Generator):
         if self.crop and self.train:
@@ -230,7 +259,7 @@ class _Examples:
 
     def _blank(self, index: int, bad: list[int]) -> dict:
         image = np.zeros((*self.shape, 3), np.uint8)
-        return {
+        blank = {
             "db_image": image,
             "query_image": image,
             "db_from_query": np.float32([1, 0, 0, 0, 0, 0, 0]),
@@ -240,6 +269,10 @@ class _Examples:
             "pair_index": np.int64(index),
             _BAD_FRAMES: _two(bad),
         }
+        if self.depth_stride:
+            depth = np.zeros([side // self.depth_stride for side in self.shape], np.float32)
+            blank |= {"db_depth": depth, "query_depth": depth, "draw": np.uint32(0)}
+        return blank
 
 
 def _two(frames: list[int]) -> np.ndarray:

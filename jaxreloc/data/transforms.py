@@ -125,6 +125,35 @@ def adjust_saturation(image: Image, factor: float) -> Image:
     return cv2.transform(image, factor * np.eye(3) + (1 - factor) * LUMA_RGB[None, :])
 
 
+def sample_depth(
+    depth: Float[np.ndarray, "h w"],
+    depth_intrinsics: Float[np.ndarray, "3 3"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    shape: tuple[int, int],
+    stride: int,
+) -> Float[np.ndarray, "rows columns"]:
+    """Depth at the centres of the cells of an image resized or cropped from the depth's view.
+
+    Args:
+      depth: metres along z, 0 where not known.
+      depth_intrinsics: of the depth map.
+      intrinsics: of the image, whose camera and axes are the same.
+      shape: height and width of the image.
+      stride: side of its cells, pixels.
+
+    Returns:
+      float32; of the nearest pixel, 0 outside the map.
+    """
+    rows, columns = (np.arange(side // stride) * stride + (stride - 1) / 2 for side in shape)
+    mapping = depth_intrinsics @ np.linalg.inv(intrinsics)
+    x = np.rint(mapping[0, 0] * columns + mapping[0, 2]).astype(np.int64)
+    y = np.rint(mapping[1, 1] * rows + mapping[1, 2]).astype(np.int64)
+    height, width = depth.shape
+    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
+    sampled = depth[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)[None, :]]
+    return np.where(inside, sampled, 0.0).astype(np.float32)
+
+
 def _scaled_intrinsics(intrinsics: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
     scaling = np.array(
         [

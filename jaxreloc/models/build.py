@@ -1,4 +1,4 @@
-"""From a configuration to a network and its first variables."""
+"""From a configuration to a network."""
 
 import dataclasses
 import functools
@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxreloc.models import layers, pretrained
+from jaxreloc.models import layers
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
 from jaxreloc.models.heads.correlation import CorrelationHead
-from jaxreloc.models.matching import description
+from jaxreloc.models.matching.description import TAPS, CellDescription
+from jaxreloc.models.matching.learned_description import LEARNED_TAPS, LearnedDescription
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.usage import check_choice
 
@@ -22,6 +23,7 @@ BACKBONES = {
     "efficientnet_lite0": efficientnet_lite.EfficientNetLite0,
 }
 HEADS = ("concat", "correlation")
+DESCRIPTIONS = ("imagenet", "learned")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Variables do not depend on the image size; a small image makes initialisation cheap.
@@ -39,6 +41,10 @@ class NetworkConfig:
       remat: recompute activations in the backward pass: less memory, more time.
       pretrained: the backbone's first weights: None (random), "default" (ImageNet's), or the path
         of a `.pth` or `.safetensors` file.
+      description: of the correlation head, a name in DESCRIPTIONS: the backbone's maps as they
+        are, or descriptors trained on true matches.
+      pretrained_description: the first weights of a learned one: None (random), "shipped" (those
+        that come with the package), or the path of a network with the same backbone.
     """
 
     backbone: str = "resnet34"
@@ -46,6 +52,8 @@ class NetworkConfig:
     dtype: str = "float32"
     remat: bool = False
     pretrained: str | None = None
+    description: str = "imagenet"
+    pretrained_description: str | None = None
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> "NetworkConfig":
@@ -61,6 +69,9 @@ class NetworkConfig:
         check_choice("backbone", parsed.backbone, BACKBONES)
         check_choice("head", parsed.head, HEADS)
         check_choice("dtype", parsed.dtype, DTYPES)
+        check_choice("description", parsed.description, DESCRIPTIONS)
+        if parsed.head == "correlation" and parsed.description == "learned":
+            check_choice("backbone of a learned description", parsed.backbone, LEARNED_TAPS)
         return parsed
 
 
@@ -73,12 +84,21 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
     parsed = NetworkConfig.parse(config)
     compute = layers.Compute(DTYPES[parsed.dtype], axis_name, parsed.remat)
     if parsed.head == "correlation":
-        taps = description.TAPS[parsed.backbone]
-        head = CorrelationHead(compute=compute, taps=taps)
+        described, taps = _description(parsed)
+        head = CorrelationHead(compute=compute, description=described)
     else:
         taps, head = (), ConcatHead(compute=compute)
     backbone = BACKBONES[parsed.backbone](compute=compute, taps=taps)
     return SiameseNetwork(backbone=backbone, head=head)
+
+
+def _description(config: NetworkConfig):
+    """The module that describes cells, and the names of the maps that it sees."""
+    if config.description == "learned":
+        taps = LEARNED_TAPS[config.backbone]
+        return LearnedDescription(taps), taps
+    taps = TAPS[config.backbone]
+    return CellDescription(taps), taps
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -87,27 +107,3 @@ def init_variables(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
     images = jnp.zeros((1, INIT_IMAGE_SIZE, INIT_IMAGE_SIZE, 3))
     intrinsics = jnp.eye(3).reshape(1, 3, 3)
     return network.init(key, images, images, intrinsics, intrinsics, train=False)
-
-
-def first_variables(
-    config: Mapping[str, Any], network: SiameseNetwork, key: jax.Array
-) -> dict[str, Any]:
-    """What training starts from: random variables, the backbone's from `config.pretrained`.
-
-    Raises:
-      UsageError: the pretrained weights cannot be had or do not fit the backbone.
-    """
-    parsed = NetworkConfig.parse(config)
-    variables = init_variables(network, key)
-    if parsed.pretrained is None:
-        return variables
-    backbone = {collection: tree["backbone"] for collection, tree in variables.items()}
-    loaded = pretrained.load_backbone(parsed.backbone, parsed.pretrained, backbone)
-    variables = {
-        collection: {**tree, "backbone": loaded[collection]}
-        for collection, tree in variables.items()
-    }
-    if parsed.head == "correlation":
-        statistics = description.imagenet_statistics(parsed.backbone, loaded["params"])
-        variables["batch_stats"]["head"]["description"].update(statistics)
-    return variables

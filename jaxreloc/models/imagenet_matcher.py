@@ -3,6 +3,7 @@
 import jax
 
 from jaxreloc.models import build
+from jaxreloc.models.initial import first_variables
 from jaxreloc.models.saved_network import LoadedNetwork
 
 MODEL = {"backbone": "efficientnet_lite0", "head": "correlation", "pretrained": "default"}
@@ -18,9 +19,18 @@ def imagenet_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
     Raises:
       ValueError: a side is no multiple of 32.
     """
-    if any(side <= 0 or side % SIZE_MULTIPLE for side in image_size):
-        raise ValueError(f"canvas {image_size}: sides are to be multiples of {SIZE_MULTIPLE}")
+    check_canvas(image_size)
     network = build.build_network(MODEL)
-    variables = build.first_variables(MODEL, network, jax.random.key(0))
+    variables = first_variables(MODEL, network, jax.random.key(0))
     config = {"model": MODEL, "data": {"image_size": tuple(image_size)}}
     return LoadedNetwork(network, variables, config)
+
+
+def check_canvas(image_size: tuple[int, int]) -> None:
+    """Checks that the backbone can halve both sides.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    if any(side <= 0 or side % SIZE_MULTIPLE for side in image_size):
+        raise ValueError(f"canvas {image_size}: sides are to be multiples of {SIZE_MULTIPLE}")

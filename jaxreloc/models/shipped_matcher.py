@@ -6,18 +6,18 @@ Its file has the head alone. The backbone's weights are those of its pip package
 import json
 import pathlib
 
+import jax
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from jaxreloc import files
-from jaxreloc.models import variables
-from jaxreloc.models.imagenet_matcher import MODEL, imagenet_matcher
+from jaxreloc.models import build, shipped_weights, variables
+from jaxreloc.models.imagenet_matcher import MODEL, check_canvas
+from jaxreloc.models.initial import first_variables
 from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.usage import UsageError
 
-WEIGHTS = pathlib.Path(__file__).parent / "weights" / "correlation_head.safetensors"
-_HEAD = "params/head/"
+_HEAD = "head/"
 
 
 def shipped_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
@@ -30,34 +30,39 @@ def shipped_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
       ValueError: a side is no multiple of 32.
       UsageError: the weights are not there, or of another version of the network.
     """
-    untrained = imagenet_matcher(image_size)
-    named = variables.flatten(untrained.variables)
-    expected = {name: x for name, x in named.items() if name.startswith(_HEAD)}
-    try:
-        with safetensors.safe_open(WEIGHTS, framework="numpy") as file:
-            head = {name: file.get_tensor(name) for name in file.keys()}
-            config = json.loads((file.metadata() or {})["config"])
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        message = f"{WEIGHTS}: cannot be read ({error}); check the repository out again"
-        raise UsageError(message) from error
-    variables.check_match(expected, head, str(WEIGHTS), "check the repository out again")
-    trained = variables.unflatten(named | {k: x.astype(np.float32) for k, x in head.items()})
-    return LoadedNetwork(untrained.network, trained, untrained.config | config)
+    check_canvas(image_size)
+    head, config = shipped_weights.read()
+    model = MODEL | {"description": config["description"]}
+    network = build.build_network(model)
+    named = variables.flatten(first_variables(model, network, jax.random.key(0)))
+    expected = {name: x for name, x in named.items() if _is_of_head(name)}
+    path = str(shipped_weights.PATH)
+    variables.check_match(expected, head, path, "check the repository out again")
+    config = {"model": model, "data": {"image_size": tuple(image_size)}} | config
+    return LoadedNetwork(network, variables.unflatten(named | head), config)
 
 
-def write_head(loaded: LoadedNetwork, path: pathlib.Path = WEIGHTS) -> None:
+def write_head(loaded: LoadedNetwork, path: pathlib.Path = shipped_weights.PATH) -> None:
     """Writes the head of a trained network for `shipped_matcher`, in half precision.
 
     Raises:
       UsageError: its backbone is another, or the file cannot be written.
     """
-    if loaded.config["model"]["backbone"] != MODEL["backbone"]:
+    model = loaded.config["model"]
+    if model["backbone"] != MODEL["backbone"]:
         raise UsageError(f"the network's backbone is not {MODEL['backbone']}; train that one")
     head = {
         name: np.asarray(x, np.float16)
         for name, x in variables.flatten(loaded.variables).items()
-        if name.startswith(_HEAD)
+        if _is_of_head(name)
     }
-    config = {"estimator": loaded.config.get("estimator", "matches")}
+    config = {
+        "description": model.get("description", "imagenet"),
+        "estimator": loaded.config.get("estimator", "matches"),
+    }
     with files.replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(head, {"config": json.dumps(config)}))
+
+
+def _is_of_head(name: str) -> bool:
+    return name.partition("/")[2].startswith(_HEAD)

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from flax import jax_utils
 from jaxreloc.models import build_network, first_variables, saved_network
 from jaxreloc.training import (
     correlation_losses,
+    depth_inputs,
+    descriptor_losses,
     distributed,
     inputs,
     losses,
@@ -41,12 +43,12 @@ def train_and_evaluate(
     """Trains as `config` says, from the newest checkpoint in `workdir` if it has one.
 
     Leaves there `last/` and `best/` (the networks of the last validation and of the one with the
-    lowest median position error), `checkpoints/`, `tensorboard/`, `config.json` and
+    lowest median position error; of descriptors, the lowest loss), `checkpoints/`, `tensorboard/`, `config.json` and
     `environment.json`. SIGTERM and SIGINT end it early, saved; the same call resumes it.
 
     Returns:
-      The best validation: `step`, `loss`, `position_error_m`, `rotation_error_deg`; empty where
-      none has been made yet.
+      The best validation: `step` and the figures of `validation`; empty where none has been made
+      yet.
 
     Raises:
       UsageError: the config, the data or the workdir is wrong, or the loss is no longer finite.
@@ -72,6 +74,31 @@ def _is_due(number: int, every: int) -> bool:
     return number % every == 0
 
 
+def _trains_on_matches(config: ml_collections.ConfigDict) -> bool:
+    return "sources" in config.data
+
+
+def _trains_descriptors(config: ml_collections.ConfigDict) -> bool:
+    return config.model.head == "correlation" and not _trains_on_matches(config)
+
+
+def _load_sets(config: ml_collections.ConfigDict, say: Callable[[str], None]):
+    """Training and validation pairs of what is to be trained."""
+    if _trains_on_matches(config):
+        return matched_inputs.load_matched_pairs(config, say)
+    if _trains_descriptors(config):
+        return depth_inputs.load_depth_pairs(config)
+    return inputs.load_pairs(config)
+
+
+def _build_loss(config: ml_collections.ConfigDict) -> losses.Loss:
+    if _trains_on_matches(config):
+        return correlation_losses.build_loss(config.loss)
+    if _trains_descriptors(config):
+        return descriptor_losses.build_loss(config.loss)
+    return losses.build_loss(config.loss)
+
+
 class _Run:
     """A run between two steps: everything that `train_and_evaluate` acts on."""
 
@@ -83,24 +110,19 @@ class _Run:
             record.write_environment(workdir)
         self._progress = Progress(config.num_steps, config.batch_size, shown=self._is_first)
 
-        trains_on_matches = "sources" in config.data
-        if trains_on_matches:
-            sets = matched_inputs.load_matched_pairs(config, self._progress.say)
-        else:
-            sets = inputs.load_pairs(config)
-        self._train, self._validation = sets
+        self._train, self._validation = _load_sets(config, self._progress.say)
         self._progress.say(
             f"{len(self._train.pairs)} training pairs of {len(self._train.scenes)} scenes, "
             f"{len(self._validation.pairs)} validation pairs of {len(self._validation.scenes)}"
         )
 
         network = build_network(config.model, axis_name=step.AXIS)
-        loss = (correlation_losses if trains_on_matches else losses).build_loss(config.loss)
+        loss = _build_loss(config)
         transformation, self._schedule = optimizer.build_optimizer(
             config.optimizer, config.num_steps
         )
         augmentation = (
-            MatchAugmentation(**config.data.augmentation) if trains_on_matches else None
+            MatchAugmentation(**config.data.augmentation) if _trains_on_matches(config) else None
         )
         self._train_step = step.make_train_step(
             network,
@@ -173,7 +195,7 @@ class _Run:
         if result.pictures is not None:
             self._summaries.image(self.number, "validation/epipolar_lines", result.pictures)
         folders = ["last"]
-        if not self.best or figures["position_error_m"] < self.best["position_error_m"]:
+        if not self.best or figures[result.selected_by] < self.best[result.selected_by]:
             self.best = {"step": self.number} | figures
             folders.append("best")
         if self._is_first:

@@ -7,6 +7,7 @@ import jax
 import ml_collections
 import optax
 
+from jaxreloc.models import variables
 from jaxreloc.usage import UsageError, check_choice
 
 SCHEDULES = ("constant", "steps", "cosine")
@@ -26,7 +27,8 @@ class OptimizerConfig:
       weight_decay: decoupled, times the learning rate (Loshchilov and Hutter, ICLR 2019); of
         kernels only.
       max_gradient_norm: gradients are scaled down to this global norm; None leaves them.
-      frozen: parts of the network, such as "backbone", whose parameters stay as they are.
+      frozen: parts of the network, such as "backbone" or "head/regression", whose parameters stay
+        as they are.
     """
 
     learning_rate: float
@@ -85,13 +87,17 @@ def _kernels(params):
 
 
 def _labels(params, frozen: tuple[str, ...]):
-    """"frozen" or "trained" for each of the network's parts, "trained" for the loss's parameters."""
-    network = params["network"]
-    unknown = sorted(set(frozen) - set(network))
-    if unknown:
-        raise UsageError(
-            f"optimizer.frozen: the network has no part {unknown[0]!r}; known: "
-            f"{', '.join(sorted(network))}"
-        )
-    labels = {name: "frozen" if name in frozen else "trained" for name in network}
-    return {name: "trained" for name in params} | {"network": labels}
+    """"frozen" or "trained" for each of the network's parameters, "trained" for the loss's."""
+    network = variables.flatten(params["network"])
+    within = lambda name, part: f"{name}/".startswith(f"{part}/")  # noqa: E731
+    for part in frozen:
+        if not any(within(name, part) for name in network):
+            raise UsageError(
+                f"optimizer.frozen: the network has no part {part!r}; its parts are "
+                f"{', '.join(sorted(params['network']))}"
+            )
+    labels = {
+        name: "frozen" if any(within(name, part) for part in frozen) else "trained"
+        for name in network
+    }
+    return {name: "trained" for name in params} | {"network": variables.unflatten(labels)}

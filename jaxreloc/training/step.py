@@ -1,7 +1,7 @@
 """The training and validation steps, under `jax.pmap` over every device of every process.
 
-A batch is one of image pairs (`data.loader`) or, where only the head is trained, of matched pairs
-(`training.match_loader`). It has leaves `[devices, examples of the device, ...]`. The loss is the
+A batch is one of image pairs (`data.loader`), with depth where descriptors are trained, or, where
+only the metric head is trained, of matched pairs (`training.match_loader`). It has leaves `[devices, examples of the device, ...]`. The loss is the
 mean over the examples of the global batch for which `mask` is True, and the gradient its
 derivative, so neither depends on the number of devices; batch statistics are those of the global
 batch where the network was built with `axis_name=AXIS`.
@@ -14,13 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jaxlie
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from jaxreloc.geometry import errors
 from jaxreloc.models import RelativePose, SiameseNetwork, convolution
+from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.training import losses
+from jaxreloc.training import descriptor_losses, losses
 from jaxreloc.training.match_augmentation import MatchAugmentation
 from jaxreloc.training.state import TrainState
 
@@ -103,32 +105,39 @@ def make_validation_step(
 ) -> Callable[[TrainState, Batch], dict[str, Float[Array, "devices B"]]]:
     """The pmapped `(state, batch) -> per-example errors` with the running batch statistics.
 
-    The result has every example of the global batch, on every device: `loss`, `position_error`
-    (metres), `rotation_error` (radians), `predicted_wxyz_xyz`, and the batch's `mask` and
-    `pair_index`; of matched pairs also `overlaps` and `overlap_logit`.
+    The result has every example of the global batch, on every device: `loss`, the batch's `mask`
+    and `pair_index`, and what measures the prediction. Of poses that is `position_error` (metres),
+    `rotation_error` (radians) and `predicted_wxyz_xyz`, of matched pairs also `overlaps` and
+    `overlap_logit`; of descriptors it is `matched_cells` of `visible_cells`.
     """
 
     def validation_step(state: TrainState, batch: Batch) -> dict[str, Array]:
         predicted, _ = _apply(network, state.network_variables(), batch, train=False)
-        target = batch["db_from_query"]
         per_example, _ = loss.of_batch(state.params["loss"], predicted, batch)
-        q_wxyz = predicted.q_wxyz / losses.norm(predicted.q_wxyz)[..., None]
-        pose = jaxlie.SE3(jnp.concatenate([q_wxyz, predicted.t], axis=-1))
-        true_pose = jaxlie.SE3(target)
-        result = {
-            "loss": per_example,
-            "position_error": errors.position_error(pose, true_pose),
-            "rotation_error": errors.rotation_error(pose.rotation(), true_pose.rotation()),
-            "mask": batch["mask"],
-            "pair_index": batch["pair_index"],
-            "predicted_wxyz_xyz": pose.wxyz_xyz,
-        }
-        if "overlaps" in batch:
-            logit = predicted.reliability.overlap_logit
-            result |= {"overlaps": batch["overlaps"], "overlap_logit": logit}
+        result = {name: batch[name] for name in ("mask", "pair_index")} | {"loss": per_example}
+        if _is_of_descriptors(batch):
+            counts = descriptor_losses.coarse_matches(predicted, batch)
+            result |= dict(zip(("matched_cells", "visible_cells"), counts, strict=True))
+        else:
+            result |= _pose_errors(predicted, batch)
         return jax.lax.all_gather(result, AXIS, tiled=True)
 
     return _compiled(jax.pmap(validation_step, axis_name=AXIS))
+
+
+def _pose_errors(predicted: RelativePose, batch: Batch) -> dict[str, Array]:
+    q_wxyz = predicted.q_wxyz / losses.norm(predicted.q_wxyz)[..., None]
+    pose = jaxlie.SE3(jnp.concatenate([q_wxyz, predicted.t], axis=-1))
+    true_pose = jaxlie.SE3(batch["db_from_query"])
+    result = {
+        "position_error": errors.position_error(pose, true_pose),
+        "rotation_error": errors.rotation_error(pose.rotation(), true_pose.rotation()),
+        "predicted_wxyz_xyz": pose.wxyz_xyz,
+    }
+    if "overlaps" in batch:
+        logit = predicted.reliability.overlap_logit
+        result |= {"overlaps": batch["overlaps"], "overlap_logit": logit}
+    return result
 
 
 def _compiled(pmapped: Callable) -> Callable:
@@ -161,19 +170,33 @@ def _augmented(batch: Batch, augmentation: MatchAugmentation) -> Batch:
     return {**batch, "matches": fields, "db_from_query": pose.wxyz_xyz}
 
 
-def _apply(
-    network: SiameseNetwork, variables: dict[str, Any], batch: Batch, train: bool
-) -> tuple[RelativePose, dict[str, Any]]:
+def _is_of_descriptors(batch: Batch) -> bool:
+    return "query_depth" in batch
+
+
+def _apply(network: SiameseNetwork, variables: dict[str, Any], batch: Batch, train: bool):
+    """What the network predicts: poses, or the descriptors of both images; and updated variables."""
     if "matches" in batch:
         matches = RayMatches(**batch["matches"])
         regress = functools.partial(network.apply, method=lambda net, x: net.head.regress(x))
         return regress(variables, matches), {}
+    images = batch["db_image"], batch["query_image"]
+    if _is_of_descriptors(batch):
+        return network.apply(variables, *images, method=_describe_both), {}
     return network.apply(
         variables,
-        batch["db_image"],
-        batch["query_image"],
+        *images,
         batch["db_intrinsics"],
         batch["query_intrinsics"],
         train,
         mutable=["batch_stats"] if train else [],
     )
+
+
+def _describe_both(network: SiameseNetwork, db_images: Array, query_images: Array):
+    """The descriptors of both images; the backbone is left as it is."""
+    images = jnp.concatenate([db_images, query_images])
+    features = jax.lax.stop_gradient(network.encode(images, False))
+    cells = descriptors.without_canvas(network.head.describe(features), images)
+    count = len(db_images)
+    return tuple(jax.tree.map(lambda x: x[half], cells) for half in (np.s_[:count], np.s_[count:]))

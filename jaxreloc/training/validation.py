@@ -1,4 +1,7 @@
-"""Errors on the validation pairs, and pictures of a few of them."""
+"""Errors on the validation pairs, and pictures of a few of them.
+
+What is measured goes by what is trained: poses by their errors, descriptors by their matches.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,10 +23,32 @@ NUM_PICTURES = 4
 
 
 @dataclasses.dataclass(frozen=True)
+class MatchValidation:
+    """The mean loss over all validation pairs, and how many cells find their match.
+
+    Attributes:
+      coarse_accuracy: of the coarse cells that both images show, the share matched right.
+    """
+
+    loss: float
+    coarse_accuracy: float
+    pictures: None = None
+    selected_by = "loss"
+
+    def figures(self) -> dict[str, float]:
+        """The numbers alone."""
+        return {"loss": self.loss, "coarse_accuracy": self.coarse_accuracy}
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4g}, {self.coarse_accuracy:.1%} of coarse cells matched right"
+
+
+@dataclasses.dataclass(frozen=True)
 class Validation:
     """The mean loss and the median errors over all validation pairs.
 
     Attributes:
+      selected_by: the figure that the best network has least of.
       overlap_auc: of matched pairs, how often a pair that overlaps is given the higher probability
         of it than one that does not.
       pictures: of image pairs, a few with their epipolar lines, one below the other.
@@ -34,6 +59,7 @@ class Validation:
     rotation_error_deg: float
     overlap_auc: float | None = None
     pictures: UInt8[np.ndarray, "h w 3"] | None = None
+    selected_by = "position_error_m"
 
     def figures(self) -> dict[str, float]:
         """The numbers alone."""
@@ -48,7 +74,7 @@ class Validation:
 
 def validate(
     step: Callable, state: TrainState, pairs: PairSet | MatchedSet, world_axes: bool
-) -> Validation:
+) -> Validation | MatchValidation:
     """Runs a validation step over the pairs; every one counts once.
 
     The errors are of the pairs that overlap, as all image pairs do.
@@ -65,6 +91,11 @@ def validate(
             first = batch, result
         results.append({name: x[result["mask"]] for name, x in result.items()})
     merged = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+    if "visible_cells" in merged:
+        return MatchValidation(
+            loss=float(np.mean(merged["loss"])),
+            coarse_accuracy=float(merged["matched_cells"].sum() / merged["visible_cells"].sum()),
+        )
     overlaps = merged.get("overlaps", merged["mask"])
     is_matched = "overlaps" in merged
     return Validation(

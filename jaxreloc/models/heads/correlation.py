@@ -11,6 +11,7 @@ from jaxreloc.models.matching import correlation, rays, refinement
 from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.descriptors import CellDescriptors
+from jaxreloc.models.matching.learned_description import LearnedDescription
 from jaxreloc.models.matching.rays import RayMatches
 
 
@@ -21,16 +22,15 @@ class CorrelationHead(nn.Module):
     the matches serve geometric estimators as well.
 
     Attributes:
-      taps: names of the backbone's maps of strides 4, 8 and 16.
+      description: from the backbone's maps to the descriptors of cells.
       settings: of the matching.
     """
 
     compute: layers.Compute
-    taps: tuple[str, str, str]
+    description: CellDescription | LearnedDescription
     settings: MatchSettings = MatchSettings()
 
     def setup(self):
-        self.description = CellDescription(self.taps)
         self.regression = PoseTransformer(self.compute)
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Cell descriptors from a backbone's feature maps."""
+"""Cell descriptors from a backbone's feature maps, with nothing to learn."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,18 +34,21 @@ class CellDescription(nn.Module):
     """
 
     taps: tuple[str, str, str]
+    grids = GRIDS
 
     @nn.compact
     def __call__(self, features: Features) -> CellDescriptors:
         return CellDescriptors(
             **{
-                grid: layers.l2_normalise(_Standardisation(name=grid)(features.maps[tap]))
+                grid: layers.l2_normalise(Standardisation(name=grid)(features.maps[tap]))
                 for grid, tap in zip(GRIDS, self.taps, strict=True)
             }
         )
 
 
-class _Standardisation(nn.Module):
+class Standardisation(nn.Module):
+    """`(x - mean) / sqrt(var + EPSILON)` of each channel, with fixed means and variances."""
+
     @nn.compact
     def __call__(self, x: Float[Array, "B h w C"]) -> Float[Array, "B h w C"]:
         shape = (x.shape[-1],)
@@ -56,18 +59,21 @@ class _Standardisation(nn.Module):
 
 
 def imagenet_statistics(
-    backbone: str, backbone_params: Mapping[str, Any]
+    description: nn.Module, backbone_params: Mapping[str, Any]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """`batch_stats` of a CellDescription whose backbone has ImageNet weights.
+    """`batch_stats` of a description, by grid, whose backbone has ImageNet weights.
 
     A tapped map of EfficientNet is the sum of the outputs of its stage's blocks, each of which ends
     in a batch normalisation. Its mean is the sum of their biases and its variance, their
     correlation neglected, the sum of their squared scales. For the other backbones, whose maps end
     in a ReLU, nothing is known and the channels stay as they are: an empty dict.
+
+    Args:
+      description: has `grids`, the names of its statistics, and `taps`, those of the maps.
     """
-    if backbone != "efficientnet_lite0":
+    if "block0" not in backbone_params:
         return {}
-    taps = zip(GRIDS, TAPS[backbone], strict=True)
+    taps = zip(description.grids, description.taps, strict=True)
     return {grid: _residual_statistics(backbone_params, tap) for grid, tap in taps}
 
 

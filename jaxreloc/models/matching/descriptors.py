@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from jaxreloc.models import layers
 
@@ -23,11 +23,16 @@ class CellDescriptors:
     """Descriptors of B images: unit vectors for the cells of each stride.
 
     The cell (r, c) of one grid covers the cells (2r, 2c) to (2r + 1, 2c + 1) of the grid before.
+
+    Attributes:
+      is_joined: the fine and the coarse descriptors have seen each other and are compared as they
+        are; otherwise each is joined with the other's first.
     """
 
     detail: Float[Array, "B 4*h 4*w E"]
     fine: Float[Array, "B 2*h 2*w C"]
     coarse: Float[Array, "B h w D"]
+    is_joined: bool = struct.field(pytree_node=False, default=False)
 
 
 def quantise(descriptors: CellDescriptors) -> CellDescriptors:
@@ -42,14 +47,32 @@ def restore(quantised: CellDescriptors) -> CellDescriptors:
     return jax.tree.map(lambda x: layers.l2_normalise(x.astype(jnp.float32)), quantised)
 
 
+def without_canvas(
+    descriptors: CellDescriptors, images: UInt8[Array, "B H W 3"]
+) -> CellDescriptors:
+    """Zeros in the cells that are black all over, as the canvas around an image is."""
+
+    def masked(grid: Array) -> Array:
+        batch, height, width, _ = images.shape
+        rows, columns = grid.shape[1:3]
+        cells = images.reshape(batch, rows, height // rows, columns, width // columns * 3)
+        return grid * jnp.any(cells > 0, axis=(2, 4))[..., None]
+
+    return jax.tree.map(masked, descriptors)
+
+
 def fine_grid(descriptors: CellDescriptors) -> Float[Array, "B 2*h 2*w C+D"]:
     """One unit vector a fine cell: its own, and the coarse map interpolated to its centre."""
+    if descriptors.is_joined:
+        return descriptors.fine
     coarse = layers.l2_normalise(upsample(descriptors.coarse))
     return _joined(descriptors.fine, coarse)
 
 
 def coarse_grid(descriptors: CellDescriptors) -> Float[Array, "B h w C+D"]:
     """One unit vector for each coarse cell: the mean of its four fine cells, and its own."""
+    if descriptors.is_joined:
+        return descriptors.coarse
     batch, height, width, channels = descriptors.fine.shape
     blocks = descriptors.fine.reshape(batch, height // 2, 2, width // 2, 2, channels)
     fine = layers.l2_normalise(jnp.mean(blocks, axis=(2, 4)))

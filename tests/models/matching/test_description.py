@@ -34,7 +34,7 @@ def test_statistics_are_those_of_the_sum_of_normalised_blocks(rng):
     network = build.build_network(config)
     shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
     params = jax.tree.map(lambda x: rng.normal(size=x.shape), shapes["params"]["backbone"])
-    statistics = imagenet_statistics("efficientnet_lite0", params)
+    statistics = imagenet_statistics(network.head.description, params)
 
     def channels(blocks):
         outputs = [
