@@ -57,10 +57,9 @@ class ConvNorm(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         x = x.astype(self.compute.dtype)
         geometry = {"strides": self.strides, "depthwise": self.depthwise}
-        if self.has_variable(FOLDED, "kernel") and not train:
-            kernel = self.get_variable(FOLDED, "kernel").astype(x.dtype)
-            bias = self.get_variable(FOLDED, "bias").astype(x.dtype).reshape(1, 1, 1, -1)
-            return convolution.conv2d_prepared(x, kernel, padding=self.padding, **geometry) + bias
+        if not train and (folded := self.folded()):
+            x = convolution.conv2d_prepared(x, folded[0], padding=self.padding, **geometry)
+            return x + folded[1].reshape(1, 1, 1, -1)
         size = self.kernel_size
         channels, fan = (1, "fan_in") if self.depthwise else (x.shape[-1], "fan_out")
         initial = nn.initializers.variance_scaling(2.0, fan, "normal")
@@ -73,6 +72,13 @@ class ConvNorm(nn.Module):
             self.put_variable(FOLDED, "kernel", convolution.prepare_kernel(scaled, **geometry))
             self.put_variable(FOLDED, "bias", bias)
         return x
+
+    def folded(self) -> tuple[Array, Float[Array, "D"]] | None:
+        """Prepared kernel and bias that inference uses, where normalisation has been folded."""
+        if not self.has_variable(FOLDED, "kernel"):
+            return None
+        kernel, bias = (self.get_variable(FOLDED, name) for name in ("kernel", "bias"))
+        return kernel.astype(self.compute.dtype), bias.astype(self.compute.dtype)
 
 
 class DenseNorm(nn.Module):

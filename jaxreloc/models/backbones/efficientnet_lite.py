@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models import layers
+from jaxreloc.models import convolution, layers
 from jaxreloc.models.backbones.features import Features
 
 PIXEL_MEAN = (127.0, 127.0, 127.0)
@@ -41,13 +41,20 @@ class InvertedResidual(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         shortcut, hidden = x, x.shape[-1] * self.expansion
-        if self.expansion != 1:
-            x = nn.relu6(self._conv("expand", hidden, 1)(x, train))
         depthwise = self._conv(
             "depthwise", hidden, self.kernel_size, strides=self.strides, depthwise=True
         )
-        x = nn.relu6(depthwise(x, train))
-        x = self._conv("project", self.features, 1)(x, train)
+        project = self._conv("project", self.features, 1)
+        if self.expansion == 1:
+            x = project(nn.relu6(depthwise(x, train)), train)
+        else:
+            expand = self._conv("expand", hidden, 1)
+            folded = [layer.folded() for layer in (expand, depthwise, project)]
+            if all(folded) and not train:
+                x = convolution.inverted_residual(x, *folded, strides=self.strides)
+            else:
+                x = nn.relu6(expand(x, train))
+                x = project(nn.relu6(depthwise(x, train)), train)
         return shortcut + x if x.shape == shortcut.shape else x
 
     def _conv(self, name: str, features: int, kernel_size: int, **options) -> layers.ConvNorm:
