@@ -76,3 +76,13 @@ def total(x: Lane, axis: int = 0) -> Lane:
 def take(xs: Vector, index: jax.Array) -> Vector:
     """One row of the first axis for each element of the batch: [H, B] at [B] is [B]."""
     return tuple(jnp.take_along_axis(x, index[None], axis=0)[0] for x in xs)
+
+
+def times(x: Lane, factor: Lane | None) -> Lane:
+    """`x * factor`; no factor is 1, and costs nothing."""
+    return x if factor is None else x * factor
+
+
+def over(x: Lane, divisor: Lane | None) -> Lane:
+    """`x / divisor`; no divisor is 1, and costs nothing."""
+    return x if divisor is None else x / divisor

@@ -24,6 +24,17 @@ Predicted lengths are not used.
      lengths that do not fit the directions are noticed. Lengths that are equal to four digits
      are those of normalised translations and are not used at all.
   5. A neighbour whose rotation disagrees is trusted less for the position as well.
+
+What is known of each relative pose beforehand can be given as a `Reliability`. With the stated
+standard deviation `s_i` of neighbour i and the model's `s_0` (`RotationConfig.std_rad`,
+`LocationConfig.direction_std`, `LocationConfig.length_std`), its residuals have the variance
+
+    V (s_i / s_0)^2,
+
+where V is what the query's residuals show, as before, from the prior `s_0^2`: statements that are
+too bold or too timid as a whole are corrected by the data, and only their ratios are believed. A
+stated probability `p_i` of being right replaces `inlier_prior` p_0 for the rotation, and moves the
+log odds of step 5 by `logit p_i - logit p_0` for the bearing.
 """
 
 import dataclasses
@@ -34,7 +45,7 @@ import jax
 import jax.numpy as jnp
 import jax_dataclasses as jdc
 from jaxlie import SE3
-from jaxtyping import Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray, PyTree
 
 from jaxreloc.geometry import columns, lanes, location, ransac, rotation
 from jaxreloc.geometry.location import LocationConfig
@@ -44,6 +55,8 @@ from jaxreloc.geometry.rotation import RotationConfig
 Method = Literal["robust", "paper"]
 MAX_COORDINATE = 1e12  # metres; a neighbour beyond it counts as not valid
 MAX_LOCAL = 1e6  # units of local coordinates
+STD_RATIOS = (1e-2, 1e3)  # of stated standard deviations to the model's, at most
+MAX_INLIER_PRIOR = 0.999
 CPU_BLOCK = 512  # queries at a time, so that what a block computes stays in the cache
 
 
@@ -63,6 +76,19 @@ class FusionConfig:
 
 
 @jdc.pytree_dataclass
+class Reliability:
+    """How far each relative pose can be trusted, before the others are seen; see the module.
+
+    What is None is taken from the model. Standard deviations may be infinite.
+    """
+
+    inlier_prior: Float[jax.Array, "*batch N"] | None = None  # probability that it is right
+    rotation_std: Float[jax.Array, "*batch N"] | None = None  # about each axis, radians
+    direction_std: Float[jax.Array, "*batch N"] | None = None  # of each tangent component, radians
+    length_std: Float[jax.Array, "*batch N"] | None = None  # of the logarithm
+
+
+@jdc.pytree_dataclass
 class FusedPose:
     """The pose of each query, and how far to trust it."""
 
@@ -79,6 +105,7 @@ def fuse(
     db_from_query: SE3,
     *,
     valid: Bool[jax.Array, "*batch N"] | None = None,
+    reliability: Reliability | None = None,
     method: Method = "robust",
     config: FusionConfig = FusionConfig(),
     key: PRNGKeyArray | None = None,
@@ -95,6 +122,8 @@ def fuse(
         camera's axes, metres (`poses.to_camera_axes` converts from world axes).
       valid: which neighbours exist; all by default. A neighbour with a number that is not finite,
         a zero quaternion or a coordinate beyond 1e12 m counts as not valid.
+      reliability: what is known of each neighbour's errors, for `robust`; by default they are
+        equally reliable. NaN counts as not valid.
       method: "robust" or "paper", see the module.
       config: of the method.
       key: draws the hypotheses where N exceeds `config.sampling.max_exhaustive`; a fixed key by
@@ -109,9 +138,12 @@ def fuse(
       `position_covariance` and `rotation_std` are of the estimate's error.
 
     Raises:
-      ValueError: at trace time, for an unknown method or shapes that do not fit.
+      ValueError: at trace time, for an unknown method, shapes that do not fit, or a reliability
+        given to the method that has no use for it.
     """
-    return _fuse(world_from_db, db_from_query, valid, key, method=method, config=config)
+    return _fuse(
+        world_from_db, db_from_query, valid, reliability, key, method=method, config=config
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("method", "config"))
@@ -119,19 +151,25 @@ def _fuse(
     world_from_db: SE3,
     db_from_query: SE3,
     valid: jax.Array | None,
+    reliability: Reliability | None,
     key: jax.Array | None,
     *,
     method: str,
     config: FusionConfig,
 ) -> FusedPose:
     db, relative = world_from_db.wxyz_xyz, db_from_query.wxyz_xyz
-    _check(db.shape, relative.shape, valid, method)
+    reliability = Reliability() if reliability is None else reliability
+    _check(db.shape, relative.shape, valid, reliability, method)
     *batch, count, _ = db.shape
     valid = jnp.ones(db.shape[:-1], bool) if valid is None else valid
     key = jax.random.key(0) if key is None else key
     kernel = functools.partial(_fuse_block, key=key, method=method, config=config)
     fused = _map_blocks(
-        kernel, db.reshape(-1, count, 7), relative.reshape(-1, count, 7), valid.reshape(-1, count)
+        kernel,
+        db.reshape(-1, count, 7),
+        relative.reshape(-1, count, 7),
+        valid.reshape(-1, count),
+        jax.tree.map(lambda x: x.reshape(-1, count), reliability),
     )
     pose, location_inliers, rotation_inliers, covariance, std, success = (
         x.reshape(*batch, *x.shape[1:]) for x in fused
@@ -139,7 +177,7 @@ def _fuse(
     return FusedPose(SE3(pose), location_inliers, rotation_inliers, covariance, std, success)
 
 
-def _check(db_shape, relative_shape, valid, method) -> None:
+def _check(db_shape, relative_shape, valid, reliability, method) -> None:
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
     if db_shape != relative_shape:
@@ -151,9 +189,14 @@ def _check(db_shape, relative_shape, valid, method) -> None:
         raise ValueError(f"world_from_db has batch axes {db_shape[:-1]}; the last must be N >= 1")
     if valid is not None and valid.shape != db_shape[:-1]:
         raise ValueError(f"valid has shape {valid.shape}, the poses {db_shape[:-1]}")
+    for name, stated in vars(reliability).items():
+        if stated is not None and method == "paper":
+            raise ValueError(f"method 'paper' knows no reliability, but {name} is given")
+        if stated is not None and stated.shape != db_shape[:-1]:
+            raise ValueError(f"{name} has shape {stated.shape}, the poses {db_shape[:-1]}")
 
 
-def _map_blocks(kernel, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+def _map_blocks(kernel, *arrays: PyTree) -> tuple[jax.Array, ...]:
     """`kernel` over the leading axis of the arrays; on CPUs in blocks that fit the cache."""
     size = arrays[0].shape[0]
     num_blocks = -(-size // CPU_BLOCK)
@@ -161,16 +204,22 @@ def _map_blocks(kernel, *arrays: jax.Array) -> tuple[jax.Array, ...]:
         return kernel(*arrays)
     block = -(-size // num_blocks)
     padding = num_blocks * block - size
-    blocks = (jnp.pad(x, ((0, padding),) + ((0, 0),) * (x.ndim - 1)) for x in arrays)
-    blocks = tuple(x.reshape(num_blocks, block, *x.shape[1:]) for x in blocks)
-    results = jax.lax.map(lambda xs: kernel(*xs), blocks)
+
+    def split(x):
+        x = jnp.pad(x, ((0, padding),) + ((0, 0),) * (x.ndim - 1))
+        return x.reshape(num_blocks, block, *x.shape[1:])
+
+    results = jax.lax.map(lambda xs: kernel(*xs), jax.tree.map(split, arrays))
     return tuple(x.reshape(num_blocks * block, *x.shape[2:])[:size] for x in results)
 
 
-def _fuse_block(db, relative, valid, *, key, method, config):
+def _fuse_block(db, relative, valid, reliability, *, key, method, config):
     """Fuses poses [B, N, 7] under a mask [B, N]; everything it returns has the batch first."""
     db, relative = jnp.transpose(db, (2, 1, 0)), jnp.transpose(relative, (2, 1, 0))
+    reliability = jax.tree.map(jnp.transpose, reliability)
     valid = jnp.transpose(valid) & _usable(db) & _usable(relative)
+    for stated in jax.tree.leaves(reliability):
+        valid = valid & ~jnp.isnan(stated)
     identity = jnp.zeros((7, 1, 1), db.dtype).at[0].set(1.0)
     db, relative = (tuple(jnp.where(valid[None], x, identity)) for x in (db, relative))
     q_db, _ = columns.normalize(db[:4], 0.0)
@@ -183,9 +232,13 @@ def _fuse_block(db, relative, valid, *, key, method, config):
         located = location.paper_location(bearings, pairs)
         success = located.success
     else:
-        rotated = rotation.robust_rotation(q_query, valid, config.rotation)
-        prior = _location_prior(rotated.inlier_weight, valid, config)
-        located = location.robust_location(bearings, pairs, prior, config.location)
+        stated = _stated_prior(reliability.inlier_prior, valid)
+        turning = _relative_variance(reliability.rotation_std, config.rotation.std_rad, valid)
+        rotated = rotation.robust_rotation(q_query, valid, config.rotation, stated, turning)
+        prior = _location_prior(rotated.inlier_weight, stated, valid, config)
+        located = location.robust_location(
+            bearings, pairs, prior, config.location, _bearing_variances(reliability, valid, config)
+        )
         success = located.success & _agree(rotated.inlier_weight, valid, config)
     position = columns.add(origin, columns.scale(located.position, unit))
     covariance = jnp.stack([x * unit * unit for row in located.covariance for x in row], axis=-1)
@@ -196,6 +249,33 @@ def _fuse_block(db, relative, valid, *, key, method, config):
         covariance.reshape(-1, 3, 3),
         rotated.std,
         success,
+    )
+
+
+def _stated_prior(inlier_prior: jax.Array | None, valid: jax.Array) -> jax.Array | None:
+    """Within bounds, and a number where the neighbour does not count: [N, B]."""
+    if inlier_prior is None:
+        return None
+    return jnp.where(valid, jnp.clip(inlier_prior, 0.0, MAX_INLIER_PRIOR), 0.0)
+
+
+def _relative_variance(
+    std: jax.Array | None, model_std: float, valid: jax.Array, largest: float = STD_RATIOS[1]
+) -> jax.Array | None:
+    """`(s_i / s_0)^2`, [N, B]."""
+    if std is None:
+        return None
+    return jnp.square(jnp.where(valid, jnp.clip(std / model_std, STD_RATIOS[0], largest), 1.0))
+
+
+def _bearing_variances(
+    reliability: Reliability, valid: jax.Array, config: FusionConfig
+) -> location.RelativeVariances:
+    model = config.location
+    useless = model.useless_length_std / model.length_std
+    return location.RelativeVariances(
+        _relative_variance(reliability.direction_std, model.direction_std, valid),
+        _relative_variance(reliability.length_std, model.length_std, valid, useless),
     )
 
 
@@ -265,7 +345,10 @@ def _agree(weight: jax.Array, valid: jax.Array, config: FusionConfig) -> jax.Arr
 
 
 def _location_prior(
-    rotation_weight: jax.Array, valid: jax.Array, config: FusionConfig
+    rotation_weight: jax.Array,
+    stated_prior: jax.Array | None,
+    valid: jax.Array,
+    config: FusionConfig,
 ) -> jax.Array:
     """The probability of being a bearing's inlier, given the rotations' consensus: [N, B].
 
@@ -275,4 +358,9 @@ def _location_prior(
     informed = low + (high - low) * rotation_weight
     several = columns.total(valid.astype(jnp.int32)) > 1
     consensus = several & _agree(rotation_weight, valid, config)
-    return jnp.where(consensus[None], informed, config.location.inlier_prior)
+    prior = jnp.where(consensus[None], informed, config.location.inlier_prior)
+    if stated_prior is None:
+        return prior
+    usual = config.location.inlier_prior
+    right = prior * stated_prior * (1.0 - usual)
+    return right / (right + (1.0 - prior) * (1.0 - stated_prior) * usual)

@@ -7,6 +7,9 @@ Neighbour i stands at `centre_i` and its relative pose says that the query lies 
   direction: |u_i - direction_i|^2 = 2 - 2 u_i . direction_i   (the squared angle, first order)
   length:    s_i = log(rho_i / length_i)
 
+Their variances are `V_d a_i` and `V_s b_i`: the query's, which its residuals show, times the
+neighbour's own `RelativeVariances`, which are given.
+
 Arrays are tuples of [N, B] (see `columns`), in local coordinates: the origin at a neighbour, one
 unit about a typical predicted length, so that nothing here depends on the scene's size.
 """
@@ -36,6 +39,13 @@ class Bearings(NamedTuple):
     length: jax.Array  # [N, B], at least MIN_DISTANCE
     valid: jax.Array  # [N, B]
     normalized: jax.Array  # [N, B]: the length is a normalised translation's, not a distance
+
+
+class RelativeVariances(NamedTuple):
+    """Of each neighbour's residuals, as multiples of the query's variances, [N, B]; None is 1."""
+
+    direction: jax.Array | None = None
+    length: jax.Array | None = None
 
 
 class LocationEstimate(NamedTuple):
@@ -103,7 +113,11 @@ def paper_location(bearings: Bearings, pairs: ransac.Pairs) -> LocationEstimate:
 
 
 def robust_location(
-    bearings: Bearings, pairs: ransac.Pairs, inlier_prior: jax.Array, config: LocationConfig
+    bearings: Bearings,
+    pairs: ransac.Pairs,
+    inlier_prior: jax.Array,
+    config: LocationConfig,
+    relative: RelativeVariances = RelativeVariances(),
 ) -> LocationEstimate:
     """The best hypothesis under each of the two length models, refined; the likelier model wins.
 
@@ -112,8 +126,9 @@ def robust_location(
 
     Args:
       inlier_prior: [N, B], the probability of being an inlier before any bearing is seen.
+      relative: what is known of each neighbour's accuracy beside the others'.
     """
-    problem = _problem(bearings, inlier_prior)
+    problem = _problem(bearings, inlier_prior, relative)
     state = _search(bearings, pairs, problem, config)
 
     def step(state, _):
@@ -151,6 +166,7 @@ class _Problem(NamedTuple):
     prior: jax.Array  # [1, N, B]: of being an inlier; 0 where not valid
     valid: jax.Array  # [1, N, B]: 0 or 1
     length_used: jax.Array  # [2, N, B]: 0 or 1
+    relative: RelativeVariances  # [1, N, B]
 
 
 class _State(NamedTuple):
@@ -177,7 +193,11 @@ class _Expectation(NamedTuple):
     log_likelihood: jax.Array  # [2, B]
 
 
-def _problem(bearings: Bearings, inlier_prior: jax.Array) -> _Problem:
+def _problem(
+    bearings: Bearings,
+    inlier_prior: jax.Array,
+    relative: RelativeVariances = RelativeVariances(),
+) -> _Problem:
     dtype = bearings.length.dtype
     valid = bearings.valid.astype(dtype)
     useful = (bearings.valid & ~bearings.normalized).astype(dtype)
@@ -190,6 +210,7 @@ def _problem(bearings: Bearings, inlier_prior: jax.Array) -> _Problem:
         prior=(valid * inlier_prior)[None],
         valid=valid[None],
         length_used=jnp.stack([useful, jnp.zeros_like(useful)]),
+        relative=jax.tree.map(lambda x: x[None], relative),
     )
 
 
@@ -213,7 +234,7 @@ def _search(
     starts = []
     for used in problem.length_used:
         residuals = _residuals(tuple(x[:, None] for x in hypotheses), problem)
-        inlier, outlier = _densities(residuals, *variances, used[None], problem.prior, config)
+        inlier, outlier = _densities(residuals, *variances, used[None], problem, config)
         faint = config.faint_length_weight * problem.valid * _broad_penalty(residuals, config)
         score = columns.total(jnp.log(inlier + outlier) - faint, axis=1)
         starts.append(columns.take(hypotheses, ransac.best(score, usable)[0]))
@@ -254,7 +275,7 @@ def _densities(
     direction_variance: jax.Array | float,
     length_variance: jax.Array | float,
     length_used: jax.Array,
-    prior: jax.Array,
+    problem: _Problem,
     config: LocationConfig,
 ) -> tuple[jax.Array, jax.Array]:
     """Prior times density of an inlier, and of an outlier.
@@ -262,11 +283,14 @@ def _densities(
     Both are relative to a direction uniform over the sphere and a useless length.
     """
     useless_variance = config.useless_length_std**2
+    direction_variance = columns.times(direction_variance, problem.relative.direction)
+    length_variance = columns.times(length_variance, problem.relative.length)
     length_gain = 0.5 * jnp.log(useless_variance / length_variance) - 0.5 * jnp.square(
         residuals.log_ratio
     ) * (1.0 / length_variance - 1.0 / useless_variance)
     exponent = length_used * length_gain - 0.5 * residuals.direction_squared / direction_variance
-    return prior * (2.0 / direction_variance) * jnp.exp(exponent), 1.0 - prior
+    inlier = problem.prior * (2.0 / direction_variance) * jnp.exp(exponent)
+    return inlier, 1.0 - problem.prior
 
 
 def _broad_penalty(residuals: _Residuals, config: LocationConfig) -> jax.Array:
@@ -283,13 +307,13 @@ def _expect(state: _State, problem: _Problem, config: LocationConfig) -> _Expect
         direction_variance,
         state.length_variance[:, None],
         problem.length_used,
-        problem.prior,
+        problem,
         config,
     )
     weight = inlier / (inlier + outlier)
     inverse_squared = jnp.square(residuals.inverse_distance)
     log_density = jnp.log(inlier + outlier) - problem.valid * _broad_penalty(residuals, config)
-    direction_precision = weight / direction_variance
+    direction_precision = weight / columns.times(direction_variance, problem.relative.direction)
     length_precision = _length_precision(weight, state.length_variance, problem, config)
     information = _information(
         direction_precision, length_precision, inverse_squared, residuals.unit, DAMPING
@@ -329,7 +353,8 @@ def _length_precision(
     used = weight * problem.length_used
     shared = config.shared_length_error * columns.total(used, axis=1) * jnp.square(length_variance)
     faint = config.faint_length_weight / config.useless_length_std**2
-    return used / (length_variance + shared)[:, None] + faint * weight
+    own = columns.times(length_variance[:, None], problem.relative.length)
+    return used / (own + shared[:, None]) + faint * weight
 
 
 def _information(
@@ -377,8 +402,9 @@ def _variances(
 
     A prior is a standard deviation and the number of residuals that it counts as.
 
-    The freedom that the fit has taken from the residuals is their leverage, the trace of the
-    covariance through the rows of the Jacobian.
+    Squares count relative to each neighbour's own variance. The freedom that the fit has taken
+    from the residuals is their leverage, the trace of the covariance through the rows of the
+    Jacobian.
     """
     rows = lanes.expand(covariance, 1)
     along = expected.inverse_squared * lanes.dot(expected.unit, lanes.transform(rows, expected.unit))
@@ -389,8 +415,8 @@ def _variances(
         used - problem.length_used * expected.length_precision * along,
     )
     squares = (
-        expected.weight * expected.direction_squared,
-        used * jnp.square(expected.log_ratio),
+        columns.over(expected.weight * expected.direction_squared, problem.relative.direction),
+        columns.over(used * jnp.square(expected.log_ratio), problem.relative.length),
     )
     return tuple(
         (worth * std**2 + columns.total(square, axis=1))
@@ -454,7 +480,7 @@ def _stated_covariance(
         ((config.stated_direction_std, worth), (config.stated_length_std, worth)),
     )
     information = _information(
-        expected.weight / direction_variance[:, None],
+        expected.weight / columns.times(direction_variance[:, None], problem.relative.direction),
         _length_precision(expected.weight, length_variance, problem, config),
         expected.inverse_squared,
         expected.unit,

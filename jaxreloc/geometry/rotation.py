@@ -59,7 +59,7 @@ def paper_rotation(q_wxyz: lanes.Vector, valid: jax.Array) -> RotationEstimate:
     inlier = _agreement(tuple(x[None] for x in mean), q_wxyz)[0] & valid
     weight = inlier.astype(mean[0].dtype)
     residual_squared = _chord_squared(mean, q_wxyz)
-    return RotationEstimate(mean, weight, _std(residual_squared, weight, RotationConfig()))
+    return RotationEstimate(mean, weight, _std(residual_squared, weight, None, RotationConfig()))
 
 
 def l1_mean(q_wxyz: lanes.Vector, member: jax.Array) -> lanes.Vector:
@@ -170,7 +170,11 @@ def _newton_step(at: lanes.Vector, q_wxyz: lanes.Vector, member: jax.Array) -> l
 
 
 def robust_rotation(
-    q_wxyz: lanes.Vector, valid: jax.Array, config: RotationConfig
+    q_wxyz: lanes.Vector,
+    valid: jax.Array,
+    config: RotationConfig,
+    inlier_prior: jax.Array | None = None,
+    relative: jax.Array | None = None,
 ) -> RotationEstimate:
     """Starts at the hypothesis of least truncated cost, then refines by expectation maximisation.
 
@@ -180,12 +184,19 @@ def robust_rotation(
     Args:
       q_wxyz: [N, B], unit.
       valid: [N, B].
+      inlier_prior: [N, B], the probability of being an inlier before any rotation is seen;
+        `config.inlier_prior` if None.
+      relative: [N, B], the variance of each neighbour as a multiple of the query's, which its
+        residuals show; 1 if None.
     """
+    prior = config.inlier_prior if inlier_prior is None else inlier_prior
+    prior = jnp.where(valid, prior, 0.0)
     cosine = lanes.dot(tuple(x[:, None] for x in q_wxyz), tuple(x[None] for x in q_wxyz))
     limit = 4.0 * np.sin(config.truncation_rad / 2) ** 2
-    cost = jnp.minimum(4.0 * (1.0 - cosine * cosine), limit)
-    cost = columns.total(jnp.where(valid[None], cost, limit), axis=1)
-    start, exists = ransac.best(-cost, valid)
+    cost = columns.over(4.0 * (1.0 - cosine * cosine), lanes.expand(relative, 0))
+    cost = jnp.minimum(cost, limit)
+    cost = columns.times(jnp.where(valid[None], cost, limit), lanes.expand(inlier_prior, 0))
+    start, exists = ransac.best(-columns.total(cost, axis=1), valid)
     mean = columns.take(q_wxyz, start)
     mean = (jnp.where(exists, mean[0], 1.0), *(jnp.where(exists, x, 0.0) for x in mean[1:]))
     mean = jax.lax.stop_gradient(mean)
@@ -193,26 +204,28 @@ def robust_rotation(
 
     def step(state, _):
         mean, variance = state
-        weight = _inlier_weight(_chord_squared(mean, q_wxyz), variance, valid, config)
-        moved = tuple(columns.total(weight * x) for x in _offset(lanes.expand(mean, 0), q_wxyz))
-        mean = _turn(mean, columns.scale(moved, 1.0 / jnp.maximum(columns.total(weight), 1e-6)))
-        variance = _variance(_chord_squared(mean, q_wxyz), weight, config)
+        own = columns.times(variance[None], relative)
+        weight = _inlier_weight(_chord_squared(mean, q_wxyz), own, prior)
+        share = columns.over(weight, relative)
+        moved = tuple(columns.total(share * x) for x in _offset(lanes.expand(mean, 0), q_wxyz))
+        mean = _turn(mean, columns.scale(moved, 1.0 / jnp.maximum(columns.total(share), 1e-6)))
+        variance = _variance(columns.over(_chord_squared(mean, q_wxyz), relative), weight, config)
         return (mean, variance), None
 
     (mean, variance), _ = jax.lax.scan(step, (mean, variance), None, length=config.iterations)
     residual_squared = _chord_squared(mean, q_wxyz)
-    weight = _inlier_weight(residual_squared, variance, valid, config)
-    return RotationEstimate(mean, weight, _std(residual_squared, weight, config))
+    own = columns.times(variance[None], relative)
+    weight = _inlier_weight(residual_squared, own, prior)
+    return RotationEstimate(mean, weight, _std(residual_squared, weight, relative, config))
 
 
 def _inlier_weight(
-    residual_squared: jax.Array, variance: jax.Array, valid: jax.Array, config: RotationConfig
+    residual_squared: jax.Array, variance: jax.Array, prior: jax.Array
 ) -> jax.Array:
     """The probability of being an inlier: Gaussian in 3 dimensions against 1 / (8 pi^2)."""
     uniform_volume = 8.0 * np.pi**2 / (2.0 * np.pi) ** 1.5
-    prior = jnp.where(valid, config.inlier_prior, 0.0)
     density = uniform_volume * variance ** (-1.5)
-    inlier = prior * density[None] * jnp.exp(-0.5 * residual_squared / variance[None])
+    inlier = prior * density * jnp.exp(-0.5 * residual_squared / variance)
     return inlier / (inlier + 1.0 - prior)
 
 
@@ -223,10 +236,19 @@ def _variance(residual_squared: jax.Array, weight: jax.Array, config: RotationCo
     return evidence / (config.std_weight + freedom)
 
 
-def _std(residual_squared: jax.Array, weight: jax.Array, config: RotationConfig) -> jax.Array:
-    """Standard deviation of the mean of the inliers."""
-    variance = _variance(residual_squared, weight, config)
-    return jnp.sqrt(variance / jnp.maximum(columns.total(weight), 1.0))
+def _std(
+    residual_squared: jax.Array,
+    weight: jax.Array,
+    relative: jax.Array | None,
+    config: RotationConfig,
+) -> jax.Array:
+    """Standard deviation of the mean of the inliers; of less than one, that of one."""
+    variance = _variance(columns.over(residual_squared, relative), weight, config)
+    total = columns.total(weight)
+    if relative is None:
+        return jnp.sqrt(variance / jnp.maximum(total, 1.0))
+    precision = columns.total(weight / relative) / jnp.clip(total, 1e-12, 1.0)
+    return jnp.sqrt(variance / jnp.where(total > 0, precision, 1.0))
 
 
 def _agreement(a: lanes.Vector, b: lanes.Vector) -> jax.Array:

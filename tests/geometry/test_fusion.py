@@ -1,5 +1,7 @@
 """Properties of `fuse`, the paper's method against its reference, and real cameras."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks import fusion_accuracy
 from benchmarks.simulated_pairs import Noise, predict, random_poses, rooms, rotation_of
-from jaxreloc.geometry.fusion import FusionConfig, fuse
+from jaxreloc.geometry.fusion import FusionConfig, Reliability, fuse
+from jaxreloc.geometry.location import LocationConfig
 from jaxreloc.geometry.ransac import Sampling
+from jaxreloc.geometry.rotation import RotationConfig
 from tests.geometry.paper_reference import fuse_paper, l1_cost
 
 BATCH, COUNT = 64, 6  # one shape, so that most tests share the compiled function
@@ -300,6 +304,117 @@ def test_wrong_arguments_are_named(rng):
         fuse(db, db, method="mean")
     with pytest.raises(ValueError, match="N >= 1"):
         fuse(se3(np.zeros(7)), se3(np.zeros(7)))
+
+
+MODEL = FusionConfig()
+NOISY = Noise(direction_deg=15.0, rotation_deg=15.0, length=0.6, outliers=0.0)
+CLEAN = Noise(direction_deg=2.0, rotation_deg=2.0, length=0.1, outliers=0.0)
+
+
+def reliability(factor=1.0, prior=MODEL.rotation.inlier_prior) -> Reliability:
+    """The model's own standard deviations times `factor`, of all neighbours or of each."""
+    factor, prior = (jnp.broadcast_to(jnp.float32(x), (BATCH, COUNT)) for x in (factor, prior))
+    model = MODEL.location
+    stds = (MODEL.rotation.std_rad, model.direction_std, model.length_std)
+    return Reliability(prior, *(std * factor for std in stds))
+
+
+def unequal(rng):
+    """Every other neighbour is seven times as noisy as the rest, and is said to be."""
+    query, db = rooms(rng, BATCH, COUNT)
+    noisy = np.arange(COUNT) % 2 == 1
+    relative = np.where(
+        noisy[None, :, None], predict(rng, db, query, NOISY)[0], predict(rng, db, query, CLEAN)[0]
+    )
+    return query, db, relative, reliability(np.where(noisy, 5.0, 0.7))
+
+
+def test_the_models_own_reliability_changes_nothing(rng):
+    _, db, relative, _ = cameras(rng)
+    metres, degrees = deviation(run(db, relative), run(db, relative, reliability=reliability()))
+    assert np.quantile(metres, 0.95) < 1e-3 and np.quantile(degrees, 0.95) < 0.01
+
+
+@pytest.mark.slow
+def test_equal_reliabilities_are_another_model(rng):
+    """Stating twice the standard deviations is a model of twice the standard deviations."""
+    _, db, relative, _ = cameras(rng, Noise(outliers=0.0))
+    stated = reliability(2.0)
+    stated = dataclasses.replace(stated, length_std=0.5 * stated.length_std)
+    location, rotation = MODEL.location, MODEL.rotation
+    wider = FusionConfig(
+        location=LocationConfig(
+            direction_std=2 * location.direction_std,
+            search_direction_std=2 * location.search_direction_std,
+            stated_direction_std=2 * location.stated_direction_std,
+        ),
+        rotation=RotationConfig(
+            std_rad=2 * rotation.std_rad,
+            start_std_rad=2 * rotation.start_std_rad,
+            truncation_rad=2 * float(np.arcsin(2 * np.sin(rotation.truncation_rad / 2))),
+        ),
+    )
+    metres, degrees = deviation(
+        run(db, relative, reliability=stated), run(db, relative, config=wider)
+    )
+    assert np.quantile(metres, 0.95) < 1e-3 and np.quantile(degrees, 0.95) < 0.01
+
+
+@pytest.mark.parametrize("how", ["endless deviations", "no chance of being right"])
+def test_a_neighbour_that_is_said_to_know_nothing_does_not_count(rng, how):
+    _, db, relative, _ = cameras(rng)
+    relative[:, 2] = random_poses(rng, BATCH)
+    third = np.arange(COUNT) == 2
+    stated = (
+        reliability(np.where(third, np.inf, 1.0))
+        if how == "endless deviations"
+        else reliability(prior=np.where(third, 0.0, MODEL.rotation.inlier_prior))
+    )
+    fused = run(db, relative, reliability=stated)
+    without = run(db, relative, valid=jnp.broadcast_to(~third, (BATCH, COUNT)))
+    metres, degrees = deviation(fused, without)
+    assert np.quantile(metres, 0.8) < 0.01 and np.quantile(degrees, 0.8) < 0.05
+    assert not fused.location_inliers[:, 2].any() and not fused.rotation_inliers[:, 2].any()
+
+
+def test_a_reliability_that_is_no_number_counts_as_not_valid(rng):
+    _, db, relative, _ = cameras(rng)
+    third = np.arange(COUNT) == 2
+    a = run(db, relative, reliability=reliability(np.where(third, np.nan, 1.0)))
+    b = run(
+        db, relative, reliability=reliability(), valid=jnp.broadcast_to(~third, (BATCH, COUNT))
+    )
+    np.testing.assert_array_equal(a.world_from_query.wxyz_xyz, b.world_from_query.wxyz_xyz)
+
+
+def test_known_noise_lowers_the_error_and_is_stated(rng):
+    """Medians of chi of 3 degrees of freedom are 1.54."""
+    errors, plain, normalized = [], [], []
+    for _ in range(8):
+        query, db, relative, stated = unequal(rng)
+        fused = run(db, relative, reliability=stated)
+        errors.append(deviation(fused, query))
+        plain.append(deviation(run(db, relative), query))
+        offset = np.asarray(fused.world_from_query.translation()) - query[:, 4:]
+        covariance = np.asarray(fused.position_covariance, np.float64)
+        whitened = np.linalg.solve(covariance, offset[..., None])
+        normalized.append([
+            np.sqrt(np.sum(offset * whitened[..., 0], axis=-1)),
+            np.deg2rad(errors[-1][1]) / np.asarray(fused.rotation_std),
+        ])
+    errors, plain, normalized = (
+        np.median(np.concatenate(x, axis=1), axis=1) for x in (errors, plain, normalized)
+    )
+    assert (errors < 0.9 * plain).all()
+    assert (normalized > 0.5 * 1.54).all() and (normalized < 2.0 * 1.54).all()
+
+
+def test_a_reliability_that_does_not_fit_is_named():
+    db = se3(np.zeros((4, 5, 7)))
+    with pytest.raises(ValueError, match=r"length_std has shape \(5,\), the poses \(4, 5\)"):
+        fuse(db, db, reliability=Reliability(length_std=jnp.ones(5)))
+    with pytest.raises(ValueError, match="'paper' knows no reliability, but inlier_prior is given"):
+        fuse(db, db, reliability=Reliability(inlier_prior=jnp.ones((4, 5))), method="paper")
 
 
 def random_or_adversarial(rng, count):
