@@ -31,6 +31,7 @@ def _furnished() -> ml_collections.ConfigDict:
     config.data.sources = (_rooms("synthetic_rooms/furnished_large"),)  # drawn by their weights
     config.data.data_dir = placeholder(str)  # where prepared datasets lie; None: TFDS's default
     config.data.data_path = placeholder(str)  # your own photographs (posed_images)
+    config.data.skip_bad_frames = False  # True: leave out bad frames, and list them
     config.data.matches_dir = "~/.cache/jaxreloc/matches"
     config.data.image_sizes = ((384, 512), (288, 384), (192, 256))  # canvases, in turn
     config.data.image_size = (384, 512)  # the canvas of whoever uses the network

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import Float32, Int, PyTree
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.data.overlap import pair_overlap
@@ -55,6 +55,8 @@ def write_scenes(
 ) -> list[pathlib.Path]:
     """Writes the matched pairs of each scene into a file of its own, unless it is there already.
 
+    What is written does not depend on which files were there: an interrupted call can be repeated.
+
     Args:
       scenes: names, and what reads the frames of each, in one part or several, such as the
         database's and the queries'.
@@ -63,13 +65,16 @@ def write_scenes(
     Returns:
       The files, in the order of the scenes.
     """
-    paths, strangers = [], None
+    paths, strangers, read_before = [], None, None
     for name, read in scenes:
         path = folder / f"{name}{matched_pairs.SUFFIX}"
         paths.append(path)
         if path.exists():
+            strangers, read_before = None, read
             continue
         frames = joined(read())
+        if strangers is None and read_before is not None:
+            strangers = encode_strangers(joined(read_before()), networks, settings)
         pairs, strangers = match_scene(frames, networks, settings, strangers)
         matched_pairs.save(path, pairs)
         say(f"{path.name}: {len(pairs)} pairs of {len(frames)} frames")
@@ -80,16 +85,23 @@ def joined(parts: Sequence[PosedFrames]) -> PosedFrames:
     """The frames of several parts of one scene."""
     if len(parts) == 1:
         return parts[0]
+
+    def all_or_none(name: str, join: Callable):
+        values = [getattr(part, name) for part in parts]
+        return None if any(value is None for value in values) else join(values)
+
+    def chained(values: Sequence[Sequence]) -> list:
+        return [value for part in values for value in part]
+
     return PosedFrames(
         scene=parts[0].scene,
         names=sum((part.names for part in parts), ()),
         world_from_cam=np.concatenate([part.world_from_cam for part in parts]),
         intrinsics=np.concatenate([part.intrinsics for part in parts]),
         image_sizes=np.concatenate([part.image_sizes for part in parts]),
-        images=[image for part in parts for image in part.images],
-        depths=None
-        if any(part.depths is None for part in parts)
-        else [depth for part in parts for depth in part.depths],
+        images=chained([part.images for part in parts]),
+        depths=all_or_none("depths", chained),
+        depth_intrinsics=all_or_none("depth_intrinsics", np.concatenate),
     )
 
 
@@ -100,30 +112,48 @@ class EncodedScene:
     Attributes:
       features: leading axis n, on the host.
       intrinsics: of the canvas, float32 [n, 3, 3].
+      numbers: of the frames in their scene.
     """
 
     scene: str
     features: PyTree
-    intrinsics: np.ndarray
+    intrinsics: Float32[np.ndarray, "n 3 3"]
+    numbers: Int[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.intrinsics)
 
     def select(self, index: np.ndarray) -> "EncodedScene":
-        return EncodedScene(
-            self.scene, jax.tree.map(lambda x: x[index], self.features), self.intrinsics[index]
-        )
+        features = jax.tree.map(lambda x: x[index], self.features)
+        return EncodedScene(self.scene, features, self.intrinsics[index], self.numbers[index])
 
 
 def encode_scene(frames: PosedFrames, network: MatchNetwork) -> EncodedScene:
-    """Every frame, one at a time."""
+    """Every frame, one at a time; they are numbered from 0."""
     features, intrinsics = [], []
     for i in range(len(frames)):
         image, matrix = network.prepare(frames.images[i], frames.intrinsics[i])
         features.append(jax.device_get(network.encode(image[None])))
         intrinsics.append(matrix)
     features = jax.tree.map(lambda *x: np.concatenate(x), *features)
-    return EncodedScene(frames.scene, features, np.stack(intrinsics).astype(np.float32))
+    intrinsics = np.stack(intrinsics).astype(np.float32)
+    return EncodedScene(frames.scene, features, intrinsics, np.arange(len(frames)))
+
+
+def encode_strangers(
+    frames: PosedFrames, networks: Sequence[MatchNetwork], settings: MatchMaking
+) -> list[EncodedScene]:
+    """The images of a scene that `match_scene` keeps to be strangers to the next one."""
+    numbers = _stranger_numbers(frames, settings)
+    chosen = frames.select(numbers)
+    return [
+        dataclasses.replace(encode_scene(chosen, network), numbers=numbers) for network in networks
+    ]
+
+
+def _stranger_numbers(frames: PosedFrames, settings: MatchMaking) -> Int[np.ndarray, " n"]:
+    rng = np.random.default_rng([settings.seed, STRANGERS, *frames.scene.encode()])
+    return rng.choice(len(frames), min(STRANGERS, len(frames)), replace=False)
 
 
 def match_scene(
@@ -152,7 +182,7 @@ def match_scene(
             queries = rng.choice(len(encoded), max(1, num_unrelated // len(networks)))
             foreign = strangers[k], encoded.select(queries)
             parts.append(match_strangers(network, *foreign, settings.max_matches))
-        kept.append(encoded.select(rng.choice(len(encoded), min(STRANGERS, len(encoded)), False)))
+        kept.append(encoded.select(_stranger_numbers(frames, settings)))
     return matched_pairs.concatenate(parts), kept
 
 
@@ -220,7 +250,7 @@ def _matches(
     return fields | {
         "focal_px": np.sqrt(focal_px[0] * focal_px[1]),
         "height_px": np.full(len(results), network.canvas[0]),
-        "frames": np.stack([db_index, query_index], axis=1),
+        "frames": np.stack([db.numbers[db_index], query.numbers[query_index]], axis=1),
     }
 
 

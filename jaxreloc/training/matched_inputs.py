@@ -5,6 +5,7 @@ used as it is, without its dataset.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import zlib
@@ -105,6 +106,7 @@ def _made(
     if scenes is None:
         read = _scene_readers(data, source["dataset"], splits)
         say(f"matching {len(read)} scenes of {source['dataset']} into {folder}; done once")
+        write_record(folder, settings, None)
         write_scenes(read, matchers(settings), folder, settings, say)
         scenes = [name for name, _ in read]
         write_record(folder, settings, scenes)
@@ -120,7 +122,7 @@ def read_record(folder: pathlib.Path, settings: MatchMaking) -> list[str] | None
     """The scenes in a complete folder; None where it is not complete.
 
     Raises:
-      UsageError: it was made with other settings.
+      UsageError: it was made, or begun, with other settings.
     """
     path = folder / RECORD
     if not path.exists():
@@ -134,8 +136,8 @@ def read_record(folder: pathlib.Path, settings: MatchMaking) -> list[str] | None
     return record["scenes"]
 
 
-def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str]) -> None:
-    """Marks a folder as complete."""
+def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str] | None) -> None:
+    """Marks a folder as complete, or with None as begun."""
     record = {"settings": _plain(settings), "scenes": scenes}
     files.write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
@@ -157,6 +159,7 @@ def _scene_readers(data, dataset: str, splits: Sequence[str]) -> list[tuple[str,
     names = datasets.scene_names(dataset, split=splits[0], **where)
 
     def reader(scene: str) -> Callable:
-        return lambda: [datasets.load_frames(dataset, scene, split, **where) for split in splits]
+        load = functools.partial(datasets.load_frames, dataset, scene, **where)
+        return lambda: [load(split, skip_bad_frames=data.skip_bad_frames) for split in splits]
 
     return [(name, reader(name)) for name in names]

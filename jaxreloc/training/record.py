@@ -25,6 +25,7 @@ FREE_FIELDS = (
     "checkpoint_every",
     "data.data_dir",
     "data.data_path",
+    "data.pair_list",  # what it lists is compared by itself
     "data.num_workers",
     "data.cache_dir",
     "data.matches_dir",

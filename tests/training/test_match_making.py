@@ -1,5 +1,7 @@
 """From frames to matched pairs: which pairs, whose matches, and files made once."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -65,6 +67,9 @@ def test_strangers_are_the_most_similar_images_of_the_scene_before(rng, networks
     for row in np.flatnonzero(foreign):
         index = list(SIZES).index((int(pairs.height_px[row]), int(pairs.height_px[row]) * 4 // 3))
         numbers = kept[index].features.number
+        # Pictures are numbered from 1, and so are the matches.
+        seen = pairs.x_db[row, 0, 0], pairs.x_query[row, 0, 0]
+        np.testing.assert_array_equal(pairs.frames[row] + 1, seen)
         # The descriptor turns with the number.
         nearest = numbers[np.argmin(np.abs(numbers - pairs.x_query[row, 0, 0]))]
         assert abs(pairs.x_db[row, 0, 0] - pairs.x_query[row, 0, 0]) == abs(
@@ -101,3 +106,77 @@ def test_files_are_made_once(rng, networks, tmp_path):
     paths[0].unlink()
     match_making.write_scenes(scenes, networks, tmp_path, settings)
     assert read == ["a", "b", "a"]
+
+
+def scenes_of(rooms, read):
+    """What write_scenes takes; notes in `read` which scenes are read."""
+
+    def reader(name):
+        def frames():
+            read.append(name)
+            return [rooms[name]]
+
+        return frames
+
+    return [(name, reader(name)) for name in rooms]
+
+
+@pytest.mark.parametrize("cut", ["matching", "saving"])
+def test_what_an_interrupted_call_leaves_is_gone_on_with(rng, networks, tmp_path, monkeypatch, cut):
+    """Whole files only; finished scenes are kept; in the end all is as without interruption."""
+    rooms = {name: room_frames(rng, scene=name) for name in "abc"}
+    settings = MatchMaking(image_sizes=SIZES, num_pairs=10, unrelated_share=0.4)
+    straight = scenes_of(rooms, [])
+    expected = match_making.write_scenes(straight, networks, tmp_path / "straight", settings)
+
+    read, folder = [], tmp_path / "resumed"
+    with monkeypatch.context() as interrupted:
+        if cut == "matching":
+            matched = networks[1].match
+
+            def match(*arguments):
+                if read[-1] == "b":
+                    raise KeyboardInterrupt
+                return matched(*arguments)
+
+            interrupted.setattr(networks[1], "match", match)
+        else:
+
+            def savez(file, **arrays):
+                file.write(b"half a file")
+                if read[-1] == "b":
+                    raise KeyboardInterrupt
+                file.seek(0)
+                np.savez_compressed(file, **arrays)
+
+            interrupted.setattr(np, "savez", savez)
+        with pytest.raises(KeyboardInterrupt):
+            match_making.write_scenes(scenes_of(rooms, read), networks, folder, settings)
+    assert [path.name for path in folder.iterdir()] == ["a.matches.npz"]
+    assert read == ["a", "b"]
+
+    read.clear()
+    before = (folder / "a.matches.npz").read_bytes()
+    networks[0].encoded.clear()
+    paths = match_making.write_scenes(scenes_of(rooms, read), networks, folder, settings)
+    assert (folder / "a.matches.npz").read_bytes() == before
+    # Of the finished scene, only the strangers to the next one are seen again.
+    assert len(networks[0].encoded) == match_making.STRANGERS + len(rooms["b"]) + len(rooms["c"])
+    assert sorted(folder.iterdir()) == paths
+    for mine, theirs in zip(paths, expected, strict=True):
+        mine, theirs = matched_pairs.load(mine), matched_pairs.load(theirs)
+        for field in dataclasses.fields(mine):
+            np.testing.assert_array_equal(getattr(mine, field.name), getattr(theirs, field.name))
+    assert "a/b" in matched_pairs.load(paths[1]).names
+
+
+def test_parts_of_a_scene_are_joined_with_their_depth(rng):
+    whole = room_frames(rng)
+    whole = dataclasses.replace(whole, depth_intrinsics=whole.intrinsics / 2)
+    parts = [whole.select(range(5)), whole.select(range(5, 14))]
+    both = match_making.joined(parts)
+    assert both.names == whole.names
+    for name in ("world_from_cam", "intrinsics", "image_sizes", "depth_intrinsics", "depths"):
+        np.testing.assert_array_equal(getattr(both, name), getattr(whole, name), err_msg=name)
+    without = match_making.joined([parts[0], dataclasses.replace(parts[1], depths=None)])
+    assert without.depths is None and len(without.images) == 14
