@@ -4,10 +4,12 @@
   python -m benchmarks.localization --soak=10000
 
 Of a folder of posed photographs, or of a rendered room without one, every fifth picture is a query
-and the others are the map. The network is the one that needs no training. SIFT matches the same
-retrieved pictures at full size, its features of the map being known. `--soak` localizes that many
-queries instead, eight threads at a time and on a small canvas, so that it takes minutes, and
-prints the memory that the process takes.
+and the others are the map. The network is the one that ships, with its default canvas and with the
+one of the fast mode. Its `relate` is one program; the parts of it are differences between programs
+that end earlier. SIFT matches the pictures that the default retrieved at full size, its features of
+the map being known. `taskset -c 0` before the command gives the figures of one core. `--soak`
+localizes that many queries instead, eight threads at a time and on a small canvas, so that it takes
+minutes, and prints the memory that the process takes.
 """
 
 import concurrent.futures
@@ -15,6 +17,7 @@ import os
 import pathlib
 import time
 
+import jax
 import numpy as np
 import tabulate
 from absl import app, flags
@@ -25,9 +28,9 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.encoding import encode_frames
-from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.localizer import Localization, Localizer, Query
 from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.localization.pretrained_network import pretrained_network
+from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
 from jaxreloc.models.imagenet_matcher import imagenet_matcher
 
@@ -37,6 +40,7 @@ _SOAK = flags.DEFINE_integer("soak", 0, "queries to localize in a long run, inst
 BATCH_SIZE = 16
 THREADS = 8
 ROOM = 2  # of the test rooms
+LONG_SIDES = (LONG_SIDE, 256)  # the default, then the fast mode
 SOAK_CANVAS = (96, 128)
 
 
@@ -50,38 +54,64 @@ def load_frames() -> PosedFrames:
     return render_room(RoomSettings(width=512, height=384), "test", ROOM).database
 
 
+def localizer_of(network: MatchNetwork, database: PosedFrames) -> Localizer:
+    """A localizer in a map of these frames."""
+    return Localizer(SceneMap.from_images(network, encode_frames(database, network)))
+
+
 def stage_row(name: str, found: list[Localization]) -> dict[str, object]:
     """Medians over the queries."""
     row = {"": name}
     row |= {stage: np.median([x.stage_ms[stage] for x in found]) for stage in STAGES}
-    row["total ms"] = np.median([sum(x.stage_ms.values()) for x in found])
+    row["total"] = np.median([sum(x.stage_ms.values()) for x in found])
     return row | {"localized": np.mean([x.success for x in found])}
 
 
-def measure(localizer: Localizer, database: PosedFrames, queries: PosedFrames) -> None:
-    """Prints the table of stages, and how many queries a second there are."""
+def relating_parts(localizer: Localizer, queries: list[Query]) -> dict[str, float]:
+    """Medians of what the matching takes, what RANSAC adds, and what the head adds to both."""
+    without_head = MatchNetwork(localizer.network.loaded, "matches")
+    programs = (localizer.network.match, without_head.relate, localizer.network.relate)
+    medians = []
+    for program in programs:
+        times_ms = []
+        for query in (queries[0], *queries):  # the first one compiles
+            features = localizer.scene_map.neighbor_features(query.neighbors)
+            start = time.perf_counter()
+            related = program(*features, query.features, query.network_intrinsics)
+            jax.block_until_ready(related)
+            times_ms.append(1e3 * (time.perf_counter() - start))
+        medians.append(np.median(times_ms[1:]))
+    return dict(zip(("matching", "RANSAC", "head"), np.diff(medians, prepend=0), strict=True))
+
+
+def measure(localizers: dict[str, Localizer], database: PosedFrames, queries: PosedFrames) -> None:
+    """Prints the tables of stages, and how many queries a second there are."""
     images, cameras = [queries.images[i] for i in range(len(queries))], list(queries.intrinsics)
     sift = SiftRelator(database)
     sift.prefetch(range(len(database)))
-    localizer.warm_up()
-    localizer.warm_up(batch_size=BATCH_SIZE)
-    localizer.locate(localizer.retrieve(images[0], cameras[0]), sift)
-    network, classical = [], []
-    for image, camera in zip(images, cameras, strict=True):
-        query = localizer.retrieve(image, camera)
-        network.append(localizer.locate(query, localizer.relate))
-        classical.append(localizer.locate(query, sift))
-    rows = [stage_row("network", network), stage_row("SIFT + essential matrix", classical)]
-    print(tabulate.tabulate(rows, headers="keys", floatfmt=".3g"))
-    ratio = rows[1]["total ms"] / rows[0]["total ms"]
-    print(f"the network takes {1 / ratio:.2f} times SIFT's time")
+    rows, parts = [], []
+    for name, localizer in localizers.items():
+        localizer.warm_up()
+        retrieved = list(map(localizer.retrieve, images, cameras))
+        found = [localizer.locate(query, localizer.relate) for query in retrieved]
+        rows.append(stage_row(name, found))
+        parts.append({"": name} | relating_parts(localizer, retrieved))
+    default = next(iter(localizers.values()))
+    retrieved = list(map(default.retrieve, images, cameras))
+    default.locate(retrieved[0], sift)
+    rows.append(stage_row("SIFT", [default.locate(query, sift) for query in retrieved]))
+    print(f"{len(os.sched_getaffinity(0))} core(s), milliseconds a query")
+    for table in (rows, parts):
+        print(tabulate.tabulate(table, headers="keys", floatfmt=".3g"))
+    print(f"the default takes {rows[0]['total'] / rows[-1]['total']:.2f} times SIFT's time")
+    default.warm_up(batch_size=BATCH_SIZE)
     many = (images * BATCH_SIZE)[: 4 * BATCH_SIZE], (cameras * BATCH_SIZE)[: 4 * BATCH_SIZE]
     start = time.perf_counter()
-    localizer.localize_all(*many, batch_size=BATCH_SIZE)
+    default.localize_all(*many, batch_size=BATCH_SIZE)
     rate = len(many[0]) / (time.perf_counter() - start)
     start = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(localizer, *many))
+        list(threads.map(default, *many))
     threaded = len(many[0]) / (time.perf_counter() - start)
     print(f"batches of {BATCH_SIZE}: {rate:.1f} queries/s")
     print(f"{THREADS} threads: {threaded:.1f} queries/s")
@@ -116,16 +146,18 @@ def main(argv: list[str]) -> None:
     del argv
     frames = load_frames()
     database, queries = split_frames(frames, "database"), split_frames(frames, "query")
-    if _SOAK.value:
-        network = MatchNetwork(imagenet_matcher(SOAK_CANVAS))
-    else:
-        network = pretrained_network(database.image_sizes)
-    localizer = Localizer(SceneMap.from_images(network, encode_frames(database, network)))
     print(f"{frames.scene}: a map of {len(database)} images, {len(queries)} queries")
     if _SOAK.value:
-        soak(localizer, queries, _SOAK.value)
-    else:
-        measure(localizer, database, queries)
+        small = localizer_of(MatchNetwork(imagenet_matcher(SOAK_CANVAS)), database)
+        soak(small, queries, _SOAK.value)
+        return
+    localizers = {
+        f"{side} pixels": localizer_of(
+            pretrained_network(database.image_sizes, long_side=side), database
+        )
+        for side in LONG_SIDES
+    }
+    measure(localizers, database, queries)
 
 
 if __name__ == "__main__":

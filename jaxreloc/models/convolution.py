@@ -26,7 +26,7 @@ from jaxreloc.models.strips import KernelAndBias
 FEW_CHANNELS = 8
 # With more weights, reading the transformed kernel takes longer than Winograd's method saves.
 MOST_WINOGRAD_WEIGHTS = 512 * 256
-# A strided block with more expanded activations than these, which no cache holds, gains from strips.
+# With more expanded activations, which no cache holds, a strided block gains from strips.
 MOST_EXPANDED = 1 << 21
 
 Pads = tuple[tuple[int, int], tuple[int, int]]

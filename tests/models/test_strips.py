@@ -22,10 +22,8 @@ def plain_block(x, expand, filters, project, strides):
 
 def random_block(rng, channels=3, hidden=7, features=5, size=3):
     shapes = ((1, 1, channels, hidden), (size, size, 1, hidden), (1, 1, hidden, features))
-    return [
-        (rng.normal(0, 1, shape).astype(np.float32), rng.normal(0, 1, shape[-1:]).astype(np.float32))
-        for shape in shapes
-    ]
+    draw = lambda shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    return [(draw(shape), draw(shape[-1:])) for shape in shapes]
 
 
 # Heights of several strips: whole ones, with a rest, less than one.

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching import descriptors as descriptors_lib
 from jaxreloc.models.matching.descriptors import CellDescriptors
-from jaxreloc.models.matching.patches import cell_patches, over_pairs
+from jaxreloc.models.matching.patches import cell_patches, over_pairs, unit_vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class MatchSettings:
       candidates: coarse query cells that go on.
       window: side of the square of fine database cells that a candidate is compared with.
       max_matches: the most confident ones are returned.
+      detail_patch: side of the patches that they are refined by, cells.
     """
 
     coarse_temperature: float = 30.0
@@ -41,6 +42,7 @@ class MatchSettings:
     candidates: int = 300
     window: int = 6
     max_matches: int = 600
+    detail_patch: int = 4
 
 
 # Cells on each side of the best one that count as the same match.
@@ -72,12 +74,28 @@ def match(
     """The `max_matches` most confident matches of B pairs, fewer where the grids have no more.
 
     Args:
-      query, db: descriptors of B images; one query's (leading axis 1) may be given for all.
+      query, db: descriptors of B images, quantised or not; one query's (leading axis 1) may be
+        given for all.
     """
-    query_grids, db_grids = (
-        (descriptors_lib.coarse_grid(x), descriptors_lib.fine_grid(x)) for x in (query, db)
+    return over_pairs(
+        lambda q, d: _match_pair(*q, *_grids_of_one(d), settings), _grids(query), db
     )
-    return over_pairs(lambda q, d: _match_pair(*q, *d, settings), query_grids, db_grids)
+
+
+def _grids(descriptors: CellDescriptors) -> tuple[Array, Array]:
+    """Unit vectors of the coarse and the fine cells, as they are compared."""
+    descriptors = jax.tree.map(unit_vectors, descriptors)
+    return descriptors_lib.coarse_grid(descriptors), descriptors_lib.fine_grid(descriptors)
+
+
+def _grids_of_one(descriptors: CellDescriptors) -> tuple[Array, Array]:
+    """`_grids` of one image, without the axis of images.
+
+    Made where they are used, they take the memory of one image. Buffers of many megabytes are given
+    back to the system after each call and cost more to get again than to fill.
+    """
+    with_axis = jax.tree.map(lambda x: x[None], descriptors)
+    return jax.tree.map(lambda x: x[0], _grids(with_axis))
 
 
 def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):

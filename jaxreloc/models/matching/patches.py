@@ -1,4 +1,5 @@
-"""Squares of cells around many places, and how pairs of images are gone through."""
+"""What both stages of matching share: unit vectors, squares of cells around many places, and how
+pairs of images are gone through."""
 
 from collections.abc import Callable
 
@@ -6,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
+
+from jaxreloc.models import layers
 
 
 def cell_patches(
@@ -16,6 +19,13 @@ def cell_patches(
     rows, columns = np.divmod(np.arange(size * size), size)
     index = (corners[:, :1] + rows[None]) * width + corners[:, 1:] + columns[None]
     return grid.reshape(height * width, channels)[index]
+
+
+def unit_vectors(cells: Array) -> Float[Array, "*cells C"]:
+    """Cells that may have been quantised to eight bits."""
+    if not jnp.issubdtype(cells.dtype, jnp.integer):
+        return cells
+    return layers.l2_normalise(cells.astype(jnp.float32))
 
 
 def over_pairs(function: Callable, query: PyTree, db: PyTree) -> PyTree:

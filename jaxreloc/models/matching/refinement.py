@@ -8,20 +8,21 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching.correlation import CellMatches
-from jaxreloc.models.matching.patches import cell_patches, over_pairs
+from jaxreloc.models.matching.patches import cell_patches, over_pairs, unit_vectors
 
 # In cells of the detail grid, two of which are a fine cell.
-PATCH = 4  # side of the patches that are compared
 RADIUS = 2  # largest displacement
 TEMPERATURE = 20.0
-SEARCHED = PATCH + 2 * RADIUS
 DISPLACEMENTS = tuple(
     (down, right) for down in range(-RADIUS, RADIUS + 1) for right in range(-RADIUS, RADIUS + 1)
 )
 
 
 def refine(
-    matches: CellMatches, query: Float[Array, "B H W E"], db: Float[Array, "B H2 W2 E"]
+    matches: CellMatches,
+    query: Float[Array, "B H W E"],
+    db: Float[Array, "B H2 W2 E"],
+    patch: int = 4,
 ) -> CellMatches:
     """The matches of B pairs with their `db_cells` displaced by up to a fine cell.
 
@@ -31,22 +32,44 @@ def refine(
     Cells outside the grids are no evidence for anything: their cosine is 0.
 
     Args:
-      query, db: unit vectors of the cells of the detail grids; one query's may be given for all.
+      query, db: unit vectors of the cells of the detail grids, quantised or not; one query's may be
+        given for all.
+      patch: side of the patches, cells; even.
     """
     refined = over_pairs(
-        lambda query, pair: _refine_pair(pair[0], query, pair[1]), query, (matches, db)
+        lambda query, pair: _refine_pair(pair[0], query, unit_vectors(pair[1]), patch),
+        unit_vectors(query),
+        (matches, db),
     )
     return matches.replace(db_cells=refined)
 
 
-def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, "K 2"]:
-    margin = PATCH // 2 - 1  # of the patch beyond the two cells that a fine cell is wide
-    query_rows_columns = 2 * matches.query_cells[:, ::-1].astype(jnp.int32)
-    start = jnp.round(2 * matches.db_cells[:, ::-1]).astype(jnp.int32)
-    query_patches = _patches(query, query_rows_columns, margin, PATCH)
-    db_patches = _patches(db, start, margin + RADIUS, SEARCHED)
+def displacement_scores(
+    query: Float[Array, "H W E"],
+    db: Float[Array, "H2 W2 E"],
+    query_cells: Int[Array, "K 2"],
+    start: Int[Array, "K 2"],
+    patch: int,
+) -> Float[Array, "K D"]:
+    """The mean cosine of two patches for each of DISPLACEMENTS of the database's.
+
+    Args:
+      query_cells, start: row and column in the detail grids of the first of the two cells along
+        each axis that the patches are centred on.
+    """
+    margin = patch // 2 - 1  # of the patch beyond those two cells
+    query_patches = _patches(query, query_cells, margin, patch)
+    db_patches = _patches(db, start, margin + RADIUS, patch + 2 * RADIUS)
     cosines = jnp.einsum("kae,kbe->kab", query_patches, db_patches)
-    scores = cosines.reshape(len(start), -1) @ _mean_by_displacement()
+    return cosines.reshape(len(start), -1) @ _mean_by_displacement(patch)
+
+
+def _refine_pair(
+    matches: CellMatches, query: Array, db: Array, patch: int
+) -> Float[Array, "K 2"]:
+    query_cells = 2 * matches.query_cells[:, ::-1].astype(jnp.int32)
+    start = jnp.round(2 * matches.db_cells[:, ::-1]).astype(jnp.int32)
+    scores = displacement_scores(query, db, query_cells, start, patch)
     displacements = jnp.array(DISPLACEMENTS)
     best = displacements[jnp.argmax(scores, axis=-1)]
     is_near = jnp.all(jnp.abs(displacements[None] - best[:, None]) <= 1, axis=-1)
@@ -56,13 +79,14 @@ def _refine_pair(matches: CellMatches, query: Array, db: Array) -> Float[Array, 
 
 
 @functools.cache
-def _mean_by_displacement() -> Float[np.ndarray, "PATCH^2*SEARCHED^2 D"]:
+def _mean_by_displacement(patch: int) -> Float[np.ndarray, "patch^2*searched^2 D"]:
     """The matrix from the cosines of all cells of two patches to their mean a displacement."""
-    mean = np.zeros((PATCH, PATCH, SEARCHED, SEARCHED, len(DISPLACEMENTS)), np.float32)
+    searched = patch + 2 * RADIUS
+    mean = np.zeros((patch, patch, searched, searched, len(DISPLACEMENTS)), np.float32)
     for k, (down, right) in enumerate(DISPLACEMENTS):
-        for row in range(PATCH):
-            for column in range(PATCH):
-                mean[row, column, row + down + RADIUS, column + right + RADIUS, k] = 1 / PATCH**2
+        for row in range(patch):
+            for column in range(patch):
+                mean[row, column, row + down + RADIUS, column + right + RADIUS, k] = 1 / patch**2
     return mean.reshape(-1, len(DISPLACEMENTS))
 
 

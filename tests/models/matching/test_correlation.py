@@ -87,6 +87,13 @@ def test_pairs_of_a_batch_are_matched_one_by_one(rng):
         np.testing.assert_allclose(together.confidence[b], alone.confidence[0], rtol=1e-4)
 
 
+def test_quantised_descriptors_need_not_be_restored(rng):
+    query, db = (descriptors.quantise(random_descriptors(rng, b, 4, 5)) for b in (1, 2))
+    found = match(query, db, SETTINGS)
+    expected = match(descriptors.restore(query), descriptors.restore(db), SETTINGS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (2, 0), (-1, 3)])
 def test_finds_a_shift_of_coarse_cells(rng, shift):
     """What moves by whole coarse cells is found exactly, wherever it stays in sight."""

@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreloc.models.matching import correlation, rays, refinement
+from jaxreloc.models.matching import correlation, descriptors, rays, refinement
 from jaxreloc.models.matching.correlation import CellMatches
+from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import described_texture, smooth_texture, unit
 
 refine = jax.jit(refinement.refine)
@@ -61,6 +62,17 @@ def test_recovers_a_displacement_of_detail_cells(rng):
     grid = jnp.asarray(grid, jnp.float32)[None]
     found = refine(matches, grid, grid)
     np.testing.assert_allclose(found.db_cells[0], query_cells, atol=0.02)
+
+
+def test_quantised_grids_need_not_be_restored(rng):
+    grid = jnp.asarray(unit(rng.normal(size=(1, 40, 48, 8))), jnp.float32)
+    grids = CellDescriptors(*[grid] * 3)
+    quantised = descriptors.quantise(grids).detail
+    restored = descriptors.restore(descriptors.quantise(grids)).detail
+    cells = np.stack([rng.integers(3, 21, 30), rng.integers(3, 17, 30)], axis=-1)
+    matches = cell_matches(cells, cells)
+    found, expected = (refine(matches, x, x).db_cells for x in (quantised, restored))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_halves_the_error_under_a_homography(rng):
