@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.geometry.fusion import FusedPose, FusionConfig, fuse
-from jaxreloc.localization import match_network
+from jaxreloc.geometry.fusion import FusedPose, FusionConfig
+from jaxreloc.localization import match_network, relations as fusing
 from jaxreloc.localization.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.saved_network import LoadedNetwork
@@ -195,12 +195,10 @@ def match_queries(
     return Queries(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
-def relate_all(
-    loaded: LoadedNetwork, estimator: str, queries: Queries, *, refuse: bool = True
-) -> PairRelations:
+def relate_all(loaded: LoadedNetwork, estimator: str, queries: Queries) -> PairRelations:
     """Relations of every query to its neighbours, as NumPy arrays with leading axis Q."""
-    function = match_network.relate_matches if refuse else match_network.related
-    relate = jax.jit(functools.partial(function, loaded.network, estimator=estimator))
+    relate = functools.partial(match_network.relate_matches, loaded.network, estimator=estimator)
+    relate = jax.jit(relate)
     variables = jax.device_put(loaded.variables)
     rows = [
         jax.device_get(
@@ -253,12 +251,8 @@ def fused_errors(
 def fuse_relations(
     poses: QueryPoses, relations: PairRelations, config: FusionConfig
 ) -> FusedPose:
-    return fuse(
-        se3(poses.world_from_db),
-        relations.db_from_query,
-        valid=relations.valid,
-        config=config,
-    )
+    """As the localizer does it: `success` says what it would not refuse."""
+    return fusing.fuse_relations(se3(poses.world_from_db), relations, config=config)[0]
 
 
 def se3(poses: np.ndarray) -> jaxlie.SE3:

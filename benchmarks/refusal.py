@@ -1,12 +1,19 @@
 """Queries of another room: how many are refused, and how many of one's own are kept.
 
   python -m benchmarks.refusal --library=FOLDER [--rooms=6] [--cache=FOLDER] [--images=PHOTOS]
+  python -m benchmarks.refusal --library=FOLDER --split=validation --rooms=4 --fit
 
-Every query of the held-out rooms is related to its neighbours in its own room and in another. A
-query is good if its pose, were none refused, is right to 50 cm and 10 deg. For thresholds of
-`query_confidence` the curve says what share of the good ones is kept, and of the strangers refused;
-the line marked * is the threshold in use. With --images, a folder of posed photographs, the same of
-these: every fifth is a query, the others are its map, and a rendered room is the other one.
+Every query of the held-out rooms is related to its neighbours in its own room and in another. An
+answer is good if it is right to 50 cm and 10 deg, and wrong if it is off by a metre or 20 deg. For
+thresholds of the confidence the curve says what share of the strangers is refused, of the good
+answers kept, and of a room's own queries answered wrongly; the line marked * is the threshold in
+use. Above it stands how well the confidence, and others beside it, tell good
+from wrong answers (area under the curve: the probability that a good answer has the higher one).
+
+With --images, a folder of posed photographs, the same of these: every fifth is a query, the others
+are its map, and a rendered room is the other one. --fit prints the confidence model for
+`jaxreloc.localization.match_network.CONFIDENCE` that these queries give; give it rooms that are
+not tested on.
 """
 
 import os
@@ -16,30 +23,40 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import dataclasses
 
-import jax
 import numpy as np
 import tabulate
 from absl import app, flags
 
 from benchmarks import held_out
-from benchmarks.held_out import Queries, fused_errors, relate_all
+from benchmarks.held_out import Queries, fused_errors, relate_all, se3
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.localization import match_network
+from jaxreloc.localization.match_network import CONFIDENCE, MatchNetwork
+from jaxreloc.localization.relations import (
+    ConfidenceModel,
+    PairRelations,
+    evidence,
+    fuse_relations,
+    query_confidence,
+)
 from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import encode_scene
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
-_ROOMS = flags.DEFINE_integer("rooms", 6, "How many test rooms.")
+_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.")
+_ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.")
+_FIT = flags.DEFINE_bool("fit", False, "Print a confidence model fitted to the rooms' queries.")
 _CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' pictures are kept.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs.")
 _ESTIMATOR = flags.DEFINE_string("estimator", None, "Instead of the default.")
 
 CANVAS = (384, 512)
 GOOD_M, GOOD_DEG = 0.5, 10.0
+WRONG_M, WRONG_DEG = 1.0, 20.0
 EVERY = 5
+RIDGE = 1.0  # of the fit, on weights of standardised evidence
 
 
 def photographs_beside_a_room(folder: str, library: str) -> Queries:
@@ -60,39 +77,112 @@ def photographs_beside_a_room(folder: str, library: str) -> Queries:
     )
 
 
-def curve(queries: Queries, estimator: str | None) -> str:
-    """The table of one set of queries."""
-    loaded = shipped_matcher(CANVAS)
-    estimator = estimator or loaded.config["estimator"]
-    relations = relate_all(loaded, estimator, queries, refuse=False)
-    confidence = np.asarray(jax.vmap(match_network.query_confidence)(relations))
-    own = queries.is_own
-    position, rotation = fused_errors(queries, relations)
-    good = own & (position < GOOD_M) & (rotation < GOOD_DEG)
-    strangers = confidence[~own]
-    in_use = match_network.MIN_CONFIDENCE[estimator]
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Answers to Q queries, none refused but by the fusion, and what they are worth."""
+
+    relations: PairRelations
+    evidence: np.ndarray  # [Q, 2]
+    agreement: np.ndarray  # [Q]: share of the neighbours
+    answered: np.ndarray  # [Q]
+    own: np.ndarray  # [Q]
+    good: np.ndarray  # [Q]
+    wrong: np.ndarray  # [Q]: of the own ones
+
+    def confidence(self, model: ConfidenceModel) -> np.ndarray:
+        return np.where(self.answered, model(self.evidence), 0.0)
+
+
+def judge(queries: Queries, relations: PairRelations) -> Judged:
+    unrefused = relations.replace(confidence_model=None)
+    world_from_db, config = se3(queries.world_from_db), MatchNetwork.fusion_config
+    fused, agreement = fuse_relations(world_from_db, unrefused, config=config)
+    position, rotation = fused_errors(queries, unrefused)
+    own, answered = queries.is_own, np.asarray(fused.success)
+    return Judged(
+        relations,
+        np.asarray(evidence(relations, fused)),
+        np.asarray(agreement),
+        answered,
+        own,
+        own & (position < GOOD_M) & (rotation < GOOD_DEG),
+        own & answered & ((position > WRONG_M) | (rotation > WRONG_DEG)),
+    )
+
+
+def fit(judged: Judged) -> ConfidenceModel:
+    """Logistic regression of good answers among all answers, by Newton's method."""
+    x, y = judged.evidence[judged.answered], judged.good[judged.answered]
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
+    ridge = RIDGE * np.diag([0.0] + [1.0] * x.shape[1])
+    solution = np.zeros(columns.shape[1])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-columns @ solution))
+        information = columns.T @ (columns * (p * (1 - p))[:, None]) + ridge
+        solution += np.linalg.solve(information, columns.T @ (y - p) - ridge @ solution)
+    weights = solution[1:] / scale
+    bias = float(solution[0] - weights @ mean)
+    return ConfidenceModel(round(bias, 3), tuple(np.round(weights, 3).tolist()))
+
+
+def discrimination(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:
+    """The probability that a good answer has a higher score than a bad one."""
+    pairs = score[good][:, None] - score[bad][None]
+    return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+def curve(judged: Judged, model: ConfidenceModel) -> str:
+    """What the scores tell apart, and the table over thresholds of the confidence."""
+    own, good, wrong = judged.own, judged.good, judged.wrong
+    confidence, stranger = judged.confidence(model), judged.answered & ~own
+    scores = {
+        "confidence": confidence,
+        "best pair (query_confidence)": np.asarray(query_confidence(judged.relations)),
+        "share of neighbours that agree": judged.agreement,
+        "rotation_std": -judged.evidence[:, 1],
+    }
+    lines = [f"{own.sum()} own queries, {good.sum()} good, {wrong.sum()} wrong unless refused; "
+             f"{(~own).sum()} strangers, {stranger.sum()} answered unless refused"]
+    for name, score in scores.items():
+        cells = [
+            f"good from {kind}: {discrimination(score, good, bad):.3f}"
+            for kind, bad in (("wrong", wrong), ("wrong or stranger", wrong | stranger))
+            if bad.any()
+        ]
+        lines.append(f"{name}: {', '.join(cells)}")
     rows = [
         {
-            "": "*" if threshold == in_use else "",
+            "": "*" if threshold == model.threshold else "",
             "threshold": threshold,
-            "strangers refused": np.mean(strangers <= threshold),
+            "strangers refused": np.mean(confidence[~own] <= threshold),
             "good kept": np.mean(confidence[good] > threshold),
-            "own kept": np.mean(confidence[own] > threshold),
+            "own answered": np.mean(confidence[own] > threshold),
+            "own answered wrongly": np.mean(wrong[own] & (confidence[own] > threshold)),
         }
-        for threshold in sorted({in_use, *np.quantile(strangers, [0.5, 0.8, 0.9, 0.95, 0.98, 1.0])})
+        for threshold in sorted({model.threshold, 0.0, 0.02, 0.05, *np.arange(0.1, 1.0, 0.1)})
     ]
-    counts = f"{own.sum()} own queries, {good.sum()} good; {len(strangers)} strangers; {estimator}"
-    return f"{counts}\n{tabulate.tabulate(rows, headers='keys', tablefmt='github', floatfmt='.3f')}"
+    table = tabulate.tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f")
+    return "\n".join([*lines, table])
 
 
 def main(argv: list[str]) -> None:
     del argv
+    loaded = shipped_matcher(CANVAS)
+    estimator = _ESTIMATOR.value or loaded.config["estimator"]
     cache = _CACHE.value and pathlib.Path(_CACHE.value)
-    rooms = held_out.room_queries("test", range(_ROOMS.value), (CANVAS,), _LIBRARY.value, cache)
-    print(f"{_ROOMS.value} test rooms: {curve(rooms[CANVAS], _ESTIMATOR.value)}")
+    rooms = range(_ROOMS.value)
+    queries = held_out.room_queries(_SPLIT.value, rooms, (CANVAS,), _LIBRARY.value, cache)
+    judged = judge(queries[CANVAS], relate_all(loaded, estimator, queries[CANVAS]))
+    model = CONFIDENCE[estimator]
+    if _FIT.value:
+        model = fit(judged)
+        print(f'"{estimator}": {model},')
+    print(f"{_ROOMS.value} {_SPLIT.value} rooms, {estimator}: {curve(judged, model)}")
     if _IMAGES.value:
         queries = photographs_beside_a_room(_IMAGES.value, _LIBRARY.value)
-        print(f"{_IMAGES.value}: {curve(queries, _ESTIMATOR.value)}")
+        judged = judge(queries, relate_all(loaded, estimator, queries))
+        print(f"{_IMAGES.value}, {estimator}: {curve(judged, model)}")
 
 
 if __name__ == "__main__":

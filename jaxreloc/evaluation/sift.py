@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.localizer import Query
+from jaxreloc.localization.relations import PairRelations
 
 MAX_FEATURES = 2000
 RATIO = 0.8  # Lowe's test, best over second-best distance
@@ -106,9 +107,9 @@ class SiftRelator:
                 image = self._database.images[i]
                 self._features[i] = extract(image, self._database.intrinsics[i])
 
-    def __call__(self, query: Query) -> tuple[jaxlie.SE3, Bool[np.ndarray, "N"]]:
-        """`db_from_query` of each neighbour; those without enough inliers are not valid."""
-        return self.relate(query.image, query.intrinsics, query.neighbors)
+    def __call__(self, query: Query) -> PairRelations:
+        """Neighbours without enough inliers are not valid."""
+        return PairRelations(*self.relate(query.image, query.intrinsics, query.neighbors))
 
     def relate(
         self,
@@ -116,7 +117,7 @@ class SiftRelator:
         intrinsics: Float[np.ndarray, "3 3"],
         neighbors: Sequence[int],
     ) -> tuple[jaxlie.SE3, Bool[np.ndarray, "N"]]:
-        """The same of an image and the database images `neighbors`."""
+        """`db_from_query` of an image and the database images `neighbors`, and which are valid."""
         self.prefetch(neighbors)
         features = extract(image, intrinsics)
         relations = [relate(self._features[int(i)], features) for i in neighbors]

@@ -25,7 +25,7 @@ class LocalizedPose:
     name: str
     success: bool
     world_from_cam: Float64[np.ndarray, "4 4"]
-    confidence: float  # from 0 to 1: the share of the related images that agree on the pose
+    confidence: float  # from 0 to 1: how likely the pose is right (docs/localization.md)
     num_inliers: int  # of the related database images, for the location
     num_neighbors: int
     position_covariance: Float64[np.ndarray, "3 3"]  # world axes, square metres

@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from jaxreloc.formats.images import decode_image, read_image
-from jaxreloc.geometry.fusion import FusedPose, FusionConfig, fuse
+from jaxreloc.geometry.fusion import FusedPose, FusionConfig
 from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
+from jaxreloc.localization.relations import PairRelations, fuse_relations
 from jaxreloc.localization.retrieval import (
     RANKED_PER_NEIGHBOR,
     ExactIndex,
@@ -46,8 +47,8 @@ class Query:
 class Relator(Protocol):
     """Predicts the relative pose of the query to each of its neighbours."""
 
-    def __call__(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
-        """`db_from_query` with batch axis N, and which of them are valid, padding aside."""
+    def __call__(self, query: Query) -> PairRelations:
+        """With batch axis N, padding included."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,18 +61,13 @@ class Localization:
 
     world_from_query: Float[np.ndarray, "4 4"]
     success: bool
+    confidence: float  # from 0 to 1, 0 where nothing could be fused; see `relations`
     location_inliers: Bool[np.ndarray, "N"]
     rotation_inliers: Bool[np.ndarray, "N"]
     position_covariance: Float[np.ndarray, "3 3"]  # world axes, square metres
     rotation_std: float  # radians
     neighbors: Int[np.ndarray, "N"]
     stage_ms: dict[str, float]
-
-    @property
-    def confidence(self) -> float:
-        """The share of the neighbours that agree on location and rotation; 0 of a failure."""
-        agree = self.location_inliers & self.rotation_inliers
-        return float(np.mean(agree)) if self.success else 0.0
 
 
 class Localizer:
@@ -215,8 +211,8 @@ class Localizer:
             clock=clock,
         )
 
-    def relate(self, query: Query) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
-        """The network's `db_from_query` for each neighbour, and which of them are valid."""
+    def relate(self, query: Query) -> PairRelations:
+        """The network's answer for each neighbour."""
         return self.network.relate(
             *self.scene_map.neighbor_features(query.neighbors),
             query.features,
@@ -229,6 +225,7 @@ class Localizer:
         return Localization(
             world_from_query=_pose_matrix(self.scene_map.world_from_db, query.neighbors[0]),
             success=True,
+            confidence=0.0,
             location_inliers=inliers,
             rotation_inliers=inliers,
             position_covariance=np.full((3, 3), np.inf),
@@ -309,22 +306,22 @@ class Localizer:
         ]
 
     def _fuse_related(
-        self, queries: Sequence[Query], related: Sequence[tuple[jaxlie.SE3, Bool[Array, "N"]]]
+        self, queries: Sequence[Query], related: Sequence[PairRelations]
     ) -> list[Localization]:
         """Fuses the relative poses of each query; padding is left out of the answers."""
-        db_from_query, valid = zip(*related)
-        world_from_query, fused = jax.device_get(
+        world_from_query, fused, confidence = jax.device_get(
             self._fuse(
                 self.scene_map.world_from_db,
                 np.stack([query.neighbors for query in queries]),
-                jaxlie.SE3(np.stack([np.asarray(pose.wxyz_xyz) for pose in db_from_query])),
-                np.stack([v & query.is_neighbor for v, query in zip(valid, queries, strict=True)]),
+                jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *related),
+                np.stack([query.is_neighbor for query in queries]),
             )
         )
         return [
             Localization(
                 world_from_query=world_from_query[i].astype(np.float64),
                 success=bool(fused.success[i]),
+                confidence=float(confidence[i]),
                 location_inliers=fused.location_inliers[i][query.is_neighbor],
                 rotation_inliers=fused.rotation_inliers[i][query.is_neighbor],
                 position_covariance=fused.position_covariance[i],
@@ -364,13 +361,13 @@ def _unstack(tree: PyTree, count: int) -> list[PyTree]:
 def _fuse_neighbors(
     world_from_db: jaxlie.SE3,
     neighbors: Int[Array, "*batch N"],
-    db_from_query: jaxlie.SE3,
-    valid: Bool[Array, "*batch N"],
+    relations: PairRelations,
+    is_neighbor: Bool[Array, "*batch N"],
     method: str,
     config: FusionConfig,
-) -> tuple[Float[Array, "*batch 4 4"], FusedPose]:
+) -> tuple[Float[Array, "*batch 4 4"], FusedPose, Float[Array, "*batch"]]:
     world_from_neighbors = jax.tree.map(lambda x: x[neighbors], world_from_db)
-    fused = fuse(
-        world_from_neighbors, db_from_query, valid=valid, method=method, config=config
+    fused, confidence = fuse_relations(
+        world_from_neighbors, relations, is_neighbor=is_neighbor, method=method, config=config
     )
-    return fused.world_from_query.as_matrix(), fused
+    return fused.world_from_query.as_matrix(), fused, confidence

@@ -12,13 +12,14 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxreloc.data import transforms
-from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.geometry.fusion import FusionConfig, Reliability
 from jaxreloc.geometry.location import LocationConfig
 from jaxreloc.geometry.relative_pose import (
     RelativePoseConfig,
     RelativePoseEstimate,
     estimate_relative_pose,
 )
+from jaxreloc.localization.relations import ConfidenceModel, PairRelations
 from jaxreloc.models import RelativePose, SiameseNetwork, convolution, inference, saved_network
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
@@ -40,11 +41,17 @@ MIN_SUPPORT = 0.25
 MIN_RELATIVE_SUPPORT = 0.6
 # The head's lengths are right to half of their logarithm.
 FUSION = FusionConfig(location=LocationConfig(length_std=0.5))
+SHORTEST = 1e-6  # metres, of a translation
+WIDEST_DIRECTION_STD = 1.5  # radians
 SAMPLING_SEED = 0
 # A pair is left out below this.
 MIN_OVERLAP_PROBABILITY = 0.5
-# A query is refused below this `query_confidence`: benchmarks/refusal.py prints what that costs.
-MIN_CONFIDENCE = {"network": 0.9, "matches": 0.15, "refined": 0.12}
+# Fitted on validation rooms: python -m benchmarks.refusal --fit
+CONFIDENCE = {
+    "network": ConfidenceModel(bias=-12.8, weights=(2.254, -4.133)),
+    "matches": ConfidenceModel(bias=-10.559, weights=(1.052, -4.148)),
+    "refined": ConfidenceModel(bias=-4.424, weights=(2.479, -3.003)),
+}
 
 
 @struct.dataclass
@@ -53,32 +60,6 @@ class MatchFeatures:
 
     descriptor: Float[Array, "B D"]
     cells: CellDescriptors  # quantised
-
-
-@struct.dataclass
-class PairRelations:
-    """One query beside N database images.
-
-    Attributes:
-      db_from_query: with batch axis N.
-      valid: where it can be used; nowhere if the query as a whole is refused.
-      support: the share of the matches that agree with it; 1 where they were not asked.
-      overlap_probability: the head's; 1 without a head.
-    """
-
-    db_from_query: jaxlie.SE3
-    valid: Bool[Array, "N"]
-    support: Float[Array, "N"]
-    overlap_probability: Float[Array, "N"]
-
-
-def query_confidence(relations: PairRelations) -> Float[Array, ""]:
-    """How surely the query shows what one of the N images shows: the best pair's, from 0 to 1.
-
-    It is the share of matches that agree times the probability of an overlap. One pair of the right
-    place is enough; the others may see something else.
-    """
-    return jnp.max(relations.support * relations.overlap_probability)
 
 
 class MatchNetwork:
@@ -151,19 +132,8 @@ class MatchNetwork:
         db_intrinsics: Float[np.ndarray, "N 3 3"],
         query_features: MatchFeatures,
         query_intrinsics: Float[np.ndarray, "1 3 3"],
-    ) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
-        """`db_from_query` of one query and N database images, and which of them are valid."""
-        relations = self.relations(db_features, db_intrinsics, query_features, query_intrinsics)
-        return relations.db_from_query, relations.valid
-
-    def relations(
-        self,
-        db_features: MatchFeatures,
-        db_intrinsics: Float[np.ndarray, "N 3 3"],
-        query_features: MatchFeatures,
-        query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> PairRelations:
-        """`relate`, with what it decides by."""
+        """`db_from_query` of one query and N database images, and how far to trust it."""
         return self._relate(db_features, db_intrinsics, query_features, query_intrinsics)
 
 
@@ -177,16 +147,17 @@ def relate_matches(
     estimator: str,
 ) -> PairRelations:
     """The relations of one query to N images by their matches."""
-    relations = related(
+    relations = _related(
         network, variables, matches, db_intrinsics, query_intrinsics, estimator=estimator
     )
-    accepted = query_confidence(relations) > MIN_CONFIDENCE[estimator]
     best = jnp.max(relations.support)
     supported = relations.support >= MIN_RELATIVE_SUPPORT * best
-    return relations.replace(valid=relations.valid & supported & accepted)
+    return relations.replace(
+        valid=relations.valid & supported, confidence_model=CONFIDENCE[estimator]
+    )
 
 
-def related(
+def _related(
     network: SiameseNetwork,
     variables: Mapping[str, Any],
     matches: RayMatches,
@@ -210,7 +181,8 @@ def related(
     head_pose = _as_se3(head)
     if estimator == "network":
         support = jnp.ones(overlap_probability.shape)
-        return PairRelations(head_pose, overlaps, support, overlap_probability)
+        stated = _stated(head, head_pose)
+        return PairRelations(head_pose, overlaps, support, overlap_probability, stated)
     estimate = pose_of_matches(matches, db_intrinsics, query_intrinsics, head_pose)
     return PairRelations(
         db_from_query=_with_lengths(estimate, head_pose),
@@ -236,6 +208,17 @@ def pose_of_matches(
         key=jax.random.key(SAMPLING_SEED),
         initial=initial,
         config=RelativePoseConfig(min_inliers=round(MIN_SUPPORT * matches.confidence.shape[-1])),
+    )
+
+
+def _stated(head: RelativePose, head_pose: jaxlie.SE3) -> Reliability:
+    """The head's standard deviations; its direction and log length are as sure as t is long."""
+    length = jnp.linalg.norm(head_pose.translation(), axis=-1)
+    relative_std = jnp.exp(head.reliability.log_std_t) / (length + SHORTEST)
+    return Reliability(
+        rotation_std=jnp.exp(head.reliability.log_std_rotation),
+        direction_std=jnp.minimum(relative_std, WIDEST_DIRECTION_STD),
+        length_std=relative_std,
     )
 
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.data import transforms
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.relations import PairRelations
 from jaxreloc.models import saved_network
 from jaxreloc.models.heads.relative_pose import RelativePose
 from jaxreloc.models.inference import inference_functions
@@ -62,17 +63,14 @@ class InferenceNetwork:
         db_intrinsics: Float[np.ndarray, "N 3 3"],
         query_features: PyTree,
         query_intrinsics: Float[np.ndarray, "1 3 3"],
-    ) -> tuple[jaxlie.SE3, Bool[Array, "N"]]:
-        """`db_from_query` of one query (leading axis 1) and N database images; batch axis N.
-
-        With it, which of them are valid; a regressed pose always is.
-        """
+    ) -> PairRelations:
+        """One query (leading axis 1) beside N database images; a regressed pose is always valid."""
         n = len(db_intrinsics)
         repeated_features, repeated_intrinsics = _repeat((query_features, query_intrinsics), n)
         pose = self._functions.relate(
             db_features, repeated_features, db_intrinsics, repeated_intrinsics
         )
-        return _as_se3(pose), jnp.ones(n, bool)
+        return PairRelations(_as_se3(pose), jnp.ones(n, bool))
 
 
 def load_inference_network(

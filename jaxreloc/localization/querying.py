@@ -160,7 +160,8 @@ def _localize(
         intrinsics = intrinsics_of(width, height)
         found = localizer(image, intrinsics, candidates)
         if queries.is_video:
-            candidates = found.neighbors[found.location_inliers][: localizer.num_neighbors]
+            agree = found.location_inliers & found.success
+            candidates = found.neighbors[agree][: localizer.num_neighbors]
         keep(LocalizedImage(name, image, intrinsics, found))
         yield name, found
 

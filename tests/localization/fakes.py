@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.localization.relations import PairRelations
 
 
 class OracleNetwork:
@@ -32,7 +33,8 @@ class OracleNetwork:
     def relate(self, db_features, db_intrinsics, query_features, query_intrinsics):
         db = jaxlie.SE3(jnp.asarray(db_features["pose"]))
         query = jaxlie.SE3(jnp.broadcast_to(query_features["pose"], (len(db_intrinsics), 7)))
-        return jax.vmap(lambda a, b: a.inverse() @ b)(db, query), np.ones(len(db_intrinsics), bool)
+        db_from_query = jax.vmap(lambda a, b: a.inverse() @ b)(db, query)
+        return PairRelations(db_from_query, np.ones(len(db_intrinsics), bool))
 
 
 def pose_in_picture(images) -> np.ndarray:

@@ -17,6 +17,7 @@ def localization(rng, neighbors, success=True) -> Localization:
     return Localization(
         world_from_query=pose,
         success=success,
+        confidence=0.5,
         location_inliers=rng.random(len(neighbors)) < 0.5,
         rotation_inliers=np.ones(len(neighbors), bool),
         position_covariance=np.diag([0.01, 0.04, 0.09]),
