@@ -12,8 +12,8 @@ from wrong answers (area under the curve: the probability that a good answer has
 
 With --images, a folder of posed photographs, the same of these: every fifth is a query, the others
 are its map, and a rendered room is the other one. --fit prints the confidence model for
-`jaxreloc.localization.match_network.CONFIDENCE` that these queries give; give it rooms that are
-not tested on.
+`jaxreloc.localization.match_network.CONFIDENCE` that these queries give at three sizes; give it
+rooms that are not tested on.
 """
 
 import os
@@ -23,6 +23,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import dataclasses
 
+import jax
 import numpy as np
 import tabulate
 from absl import app, flags
@@ -53,6 +54,7 @@ _IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs.")
 _ESTIMATOR = flags.DEFINE_string("estimator", None, "Instead of the default.")
 
 CANVAS = (384, 512)
+FITTED_CANVASES = ((192, 256), (288, 384), CANVAS)
 GOOD_M, GOOD_DEG = 0.5, 10.0
 WRONG_M, WRONG_DEG = 1.0, 20.0
 EVERY = 5
@@ -108,6 +110,11 @@ def judge(queries: Queries, relations: PairRelations) -> Judged:
         own & (position < GOOD_M) & (rotation < GOOD_DEG),
         own & answered & ((position > WRONG_M) | (rotation > WRONG_DEG)),
     )
+
+
+def together(parts: list[Judged]) -> Judged:
+    rows = [[getattr(part, field.name) for part in parts] for field in dataclasses.fields(Judged)]
+    return Judged(*(jax.tree.map(lambda *x: np.concatenate(x), *row) for row in rows))
 
 
 def fit(judged: Judged) -> ConfidenceModel:
@@ -172,17 +179,20 @@ def main(argv: list[str]) -> None:
     estimator = _ESTIMATOR.value or loaded.config["estimator"]
     cache = _CACHE.value and pathlib.Path(_CACHE.value)
     rooms = range(_ROOMS.value)
-    queries = held_out.room_queries(_SPLIT.value, rooms, (CANVAS,), _LIBRARY.value, cache)
-    judged = judge(queries[CANVAS], relate_all(loaded, estimator, queries[CANVAS]))
+    canvases = FITTED_CANVASES if _FIT.value else (CANVAS,)
+    queries = held_out.room_queries(_SPLIT.value, rooms, canvases, _LIBRARY.value, cache)
+    judged = {c: judge(queries[c], relate_all(loaded, estimator, queries[c])) for c in canvases}
     model = CONFIDENCE[estimator]
     if _FIT.value:
-        model = fit(judged)
+        model = fit(together(list(judged.values())))
         print(f'"{estimator}": {model},')
-    print(f"{_ROOMS.value} {_SPLIT.value} rooms, {estimator}: {curve(judged, model)}")
+    for (height, width), one in judged.items():
+        where = f"{_ROOMS.value} {_SPLIT.value} rooms at {width}x{height}"
+        print(f"{where}, {estimator}: {curve(one, model)}")
     if _IMAGES.value:
         queries = photographs_beside_a_room(_IMAGES.value, _LIBRARY.value)
-        judged = judge(queries, relate_all(loaded, estimator, queries))
-        print(f"{_IMAGES.value}, {estimator}: {curve(judged, model)}")
+        photographs = judge(queries, relate_all(loaded, estimator, queries))
+        print(f"{_IMAGES.value}, {estimator}: {curve(photographs, model)}")
 
 
 if __name__ == "__main__":

@@ -46,11 +46,11 @@ WIDEST_DIRECTION_STD = 1.5  # radians
 SAMPLING_SEED = 0
 # A pair is left out below this.
 MIN_OVERLAP_PROBABILITY = 0.5
-# Fitted on validation rooms: python -m benchmarks.refusal --fit
+# Fitted on four validation rooms: python -m benchmarks.refusal --split=validation --rooms=4 --fit
 CONFIDENCE = {
-    "network": ConfidenceModel(bias=-12.8, weights=(2.254, -4.133)),
-    "matches": ConfidenceModel(bias=-10.559, weights=(1.052, -4.148)),
-    "refined": ConfidenceModel(bias=-4.424, weights=(2.479, -3.003)),
+    "network": ConfidenceModel(bias=-11.91, weights=(5.061, -3.77)),
+    "matches": ConfidenceModel(bias=-14.769, weights=(0.622, -5.812)),
+    "refined": ConfidenceModel(bias=-5.542, weights=(2.416, -3.657)),
 }
 
 
