@@ -58,6 +58,7 @@ FITTED_CANVASES = ((192, 256), (288, 384), CANVAS)
 GOOD_M, GOOD_DEG = 0.5, 10.0
 WRONG_M, WRONG_DEG = 1.0, 20.0
 EVERY = 5
+KEPT = 0.95  # of the good answers, by the threshold that is fitted
 RIDGE = 1.0  # of the fit, on weights of standardised evidence
 
 
@@ -130,7 +131,9 @@ def fit(judged: Judged) -> ConfidenceModel:
         solution += np.linalg.solve(information, columns.T @ (y - p) - ridge @ solution)
     weights = solution[1:] / scale
     bias = float(solution[0] - weights @ mean)
-    return ConfidenceModel(round(bias, 3), tuple(np.round(weights, 3).tolist()))
+    model = ConfidenceModel(round(bias, 3), tuple(np.round(weights, 3).tolist()), threshold=0.0)
+    threshold = np.quantile(judged.confidence(model)[judged.good], 1 - KEPT, method="lower")
+    return dataclasses.replace(model, threshold=round(float(threshold) - 5e-4, 3))
 
 
 def discrimination(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:

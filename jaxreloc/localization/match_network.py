@@ -48,9 +48,9 @@ SAMPLING_SEED = 0
 MIN_OVERLAP_PROBABILITY = 0.5
 # Fitted on four validation rooms: python -m benchmarks.refusal --split=validation --rooms=4 --fit
 CONFIDENCE = {
-    "network": ConfidenceModel(bias=-11.91, weights=(5.061, -3.77)),
-    "matches": ConfidenceModel(bias=-14.769, weights=(0.622, -5.812)),
-    "refined": ConfidenceModel(bias=-5.542, weights=(2.416, -3.657)),
+    "network": ConfidenceModel(bias=-11.91, weights=(5.061, -3.77), threshold=0.361),
+    "matches": ConfidenceModel(bias=-14.769, weights=(0.622, -5.812), threshold=0.852),
+    "refined": ConfidenceModel(bias=-5.542, weights=(2.416, -3.657), threshold=0.869),
 }
 
 
@@ -242,19 +242,10 @@ def _as_se3(pose: RelativePose) -> jaxlie.SE3:
 def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
     features = apply(images, method="encode")
     cells = apply(features, method=lambda network, x: network.head.describe(x))
-    cells = jax.tree.map(lambda x: x * _has_content(images, x.shape[1]), cells)
     return MatchFeatures(
         descriptor=apply(features, method="descriptor"),
-        cells=descriptors.quantise(cells),
+        cells=descriptors.quantise(descriptors.without_canvas(cells, images)),
     )
-
-
-def _has_content(images: UInt8[Array, "B H W 3"], rows: int) -> Bool[Array, "B rows w 1"]:
-    """False in the cells that are black all over, as the canvas around an image is."""
-    batch, height, width, _ = images.shape
-    stride = height // rows
-    cells = images.reshape(batch, rows, stride, width // stride, stride * 3)
-    return jnp.any(cells > 0, axis=(2, 4))[..., None]
 
 
 def _match_one_to_many(
@@ -264,10 +255,9 @@ def _match_one_to_many(
     query_features: MatchFeatures,
     query_intrinsics: Float[Array, "1 3 3"],
 ) -> RayMatches:
-    db, query = (descriptors.restore(x.cells) for x in (db_features, query_features))
     return apply(
-        db,
-        query,
+        db_features.cells,
+        query_features.cells,
         db_intrinsics,
         query_intrinsics,
         method=lambda network, *pairs: network.head.match(*pairs),

@@ -32,7 +32,7 @@ class ConfidenceModel:
 
     bias: float
     weights: tuple[float, float]
-    threshold: float = 0.5
+    threshold: float
 
     def __call__(self, evidence: Float[Array, "*batch 2"]) -> Float[Array, "*batch"]:
         return jax.nn.sigmoid(self.bias + evidence @ jnp.asarray(self.weights))
