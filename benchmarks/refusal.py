@@ -160,7 +160,8 @@ def curve(judged: Judged, model: ConfidenceModel) -> str:
             for kind, bad in (("wrong", wrong), ("wrong or stranger", wrong | stranger))
             if bad.any()
         ]
-        lines.append(f"{name}: {', '.join(cells)}")
+        if cells:
+            lines.append(f"{name}: {', '.join(cells)}")
     rows = [
         {
             "": "*" if threshold == model.threshold else "",
