@@ -29,7 +29,9 @@ from jaxreloc.geometry.lanes import Lane, LanePose
 
 WIDEST_SCALE = 2.0  # of the threshold, where refinement starts
 START_SPREAD = 0.3  # radians, of the starts about the identity
-NOISE_SCALES = 2.5  # the final Geman-McClure constant, in standard deviations of the noise
+# The final Geman-McClure constant, in standard deviations of the noise: where there are none but
+# inliers, and without any. Few inliers need the narrow one, since the tails are full of outliers.
+WIDE_SCALE, NARROW_SCALE = 3.0, 1.8
 SMALLEST_NOISE = 0.02  # of the threshold
 DISTINCT_ROTATION = np.deg2rad(3.0)
 DISTINCT_DIRECTION = np.deg2rad(10.0)
@@ -173,9 +175,10 @@ def _estimate(x_query, x_db, weights, threshold, start, *, draws, config) -> Rel
     finalists, _ = _best(candidates, costs, min(config.finalists, config.candidates))
     twin = planar.twin(jax.tree.map(lambda x: x[:1], finalists), matches, threshold)
     finalists = jax.tree.map(lambda *x: jnp.concatenate(x), finalists, twin)
-    scale = jnp.minimum(threshold, NOISE_SCALES * _noise(finalists, matches, threshold))
-    scale = jnp.broadcast_to(scale, (config.final_steps,) + scale.shape)
-    finalists = epipolar.refine(finalists, matches, scale, threshold)
+    for _ in range(2):  # the noise shows better about a better pose
+        scale, _ = _noise_scale(finalists, matches, threshold)
+        scale = jnp.broadcast_to(scale, (config.final_steps // 2,) + scale.shape)
+        finalists = epipolar.refine(finalists, matches, scale, threshold)
     costs = epipolar.msac_cost_in_front(finalists, matches, threshold)
     best, _ = _best(finalists, costs, 1)
     alternative, other_cost = _runner_up(finalists, costs, best)
@@ -253,14 +256,16 @@ def _runner_up(pose: LanePose, costs: Lane, best: LanePose) -> tuple[LanePose, L
     return lanes.where(jnp.isfinite(cost), other, best), cost
 
 
-def _noise(pose: LanePose, matches: Matches, threshold: Lane) -> Lane:
-    """Standard deviation of the inliers' Sampson error about each pose."""
+def _noise_scale(pose: LanePose, matches: Matches, threshold: Lane) -> tuple[Lane, Lane]:
+    """The Geman-McClure constant, and the standard deviation of the inliers' Sampson error."""
     error = epipolar.residuals(pose, matches, threshold)
     weights = jnp.where(_inliers(error, matches, threshold), matches.weights[None], 0.0)
     count = _effective_count(weights)
     variance = _sum(weights * error.squared) / (_sum(weights) + lanes.TINY)
     variance = variance * count / jnp.maximum(count - 5.0, 1.0)
-    return jnp.sqrt(variance + (SMALLEST_NOISE * threshold) ** 2)
+    noise = jnp.sqrt(variance + (SMALLEST_NOISE * threshold) ** 2)
+    scales = NARROW_SCALE + (WIDE_SCALE - NARROW_SCALE) * _sum(weights)
+    return jnp.minimum(threshold, scales * noise), noise
 
 
 def _inliers(error: epipolar.Residuals, matches: Matches, threshold: Lane):
@@ -293,8 +298,8 @@ def _report(pose, alternative, other_cost, matches, threshold, config):
     score = jnp.sum(matches.weights) - jnp.where(turned_only, turn_cost, cost)
     scalar_pose = LanePose(lanes.where(turned_only, q_turn, scalar_pose.q_wxyz), scalar_pose.t)
 
-    noise = _noise(pose, matches, threshold)
-    normal = epipolar.normal_matrix(pose, matches, NOISE_SCALES * noise, threshold)[0]
+    scale, noise = _noise_scale(pose, matches, threshold)
+    normal = epipolar.normal_matrix(pose, matches, scale, threshold)[0]
     normal = normal * _effective_count(matches.weights) / noise[0] ** 2
     information, rotation_std, direction_std = _uncertainty(normal, scalar_pose.t, turned_only)
     count = jnp.sum(inliers)
