@@ -23,7 +23,7 @@ from absl import app, flags
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
-from jaxreloc.models import build, convolution
+from jaxreloc.models import build, convolution, first_variables
 from jaxreloc.models.matching import correlation, descriptors, rays, refinement
 from jaxreloc.models.matching.correlation import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
@@ -86,7 +86,7 @@ def render_pictures(index: int) -> list[Picture]:
     settings = RoomSettings(width=WIDTH, height=HEIGHT, frames_per_path=10)
     room = render_room(settings, "test", index)
     network = build.build_network(MODEL)
-    variables = build.first_variables(MODEL, network, jax.random.key(0))
+    variables = first_variables(MODEL, network, jax.random.key(0))
 
     @functools.partial(jax.jit, compiler_options=convolution.compiler_options())
     def describe(image):

@@ -1,8 +1,9 @@
-"""The metric head on the matches of frozen ImageNet features, trained on rendered rooms.
+"""The metric head on the matches of learned descriptors, trained on rendered rooms.
 
   python run_train.py --config=configs/correlation.py --workdir=DIR
 
-The matches are made first, once, and kept in `data.matches_dir`.
+The matches are made first, once, and kept in `data.matches_dir`. Descriptors of your own come from
+`configs/descriptor.py`: `--config.model.pretrained_description=DIR`.
 
 Variants, `--config=configs/correlation.py:NAME`:
   quick      procedural rooms of 256x192 pixels, which need no download.
@@ -49,6 +50,8 @@ def _furnished() -> ml_collections.ConfigDict:
     config.model.backbone = "efficientnet_lite0"
     config.model.pretrained = "default"
     config.model.head = "correlation"
+    config.model.description = "learned"
+    config.model.pretrained_description = "shipped"
     config.model.dtype = "float32"
     config.model.remat = False
 
@@ -66,7 +69,7 @@ def _furnished() -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 500
     config.optimizer.weight_decay = 0.02
     config.optimizer.max_gradient_norm = 1.0
-    config.optimizer.frozen = ("backbone",)
+    config.optimizer.frozen = ("backbone", "head/description")
 
     config.accumulation = 1
     config.log_every = 100

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from jaxreloc.data.transforms import resize_frame
 from jaxreloc.files import replacing
 from jaxreloc.formats.cameras import UndistortedImages
-from jaxreloc.formats.frames import PosedFrames, Selection
+from jaxreloc.formats.frames import Chain, PosedFrames, Selection
 from jaxreloc.formats.images import ImageFiles
 from jaxreloc.usage import UsageError
 
@@ -124,6 +124,8 @@ def _identity(images: Sequence[np.ndarray], i: int) -> str | None:
     """
     if isinstance(images, Selection):
         return _identity(images.items, int(images.index[i]))
+    if isinstance(images, Chain):
+        return _identity(*images.find(i))
     if isinstance(images, UndistortedImages):
         source = _identity(images.images, i)
         return source and f"{source} {images.cameras[i]} {images.interpolation}"

@@ -73,6 +73,29 @@ class Selection(Sequence):
         return self.items[int(self.index[i])]
 
 
+@dataclasses.dataclass(frozen=True)
+class Chain(Sequence):
+    """Several sequences, one after the other; nothing is read before it is asked for."""
+
+    parts: tuple[Sequence, ...]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def __getitem__(self, i: int):
+        part, k = self.find(i)
+        return part[k]
+
+    def find(self, i: int) -> tuple[Sequence, int]:
+        """The part that has item `i`, and its place there."""
+        i = range(len(self))[i]  # counts from the end if negative; IndexError beyond
+        for part in self.parts:
+            if i < len(part):
+                break
+            i -= len(part)
+        return part, i
+
+
 def rigid(matrix: np.ndarray, source: str) -> Float64[np.ndarray, "4 4"]:
     """`matrix` with its rotation projected to SO(3) (the nearest in Frobenius norm, by SVD).
 

@@ -12,8 +12,13 @@ from jaxreloc.models import layers
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
 from jaxreloc.models.heads.correlation import CorrelationHead
+from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.description import TAPS, CellDescription
-from jaxreloc.models.matching.learned_description import LEARNED_TAPS, LearnedDescription
+from jaxreloc.models.matching.learned_description import (
+    LEARNED_SETTINGS,
+    LEARNED_TAPS,
+    LearnedDescription,
+)
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.usage import check_choice
 
@@ -84,8 +89,8 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
     parsed = NetworkConfig.parse(config)
     compute = layers.Compute(DTYPES[parsed.dtype], axis_name, parsed.remat)
     if parsed.head == "correlation":
-        described, taps = _description(parsed)
-        head = CorrelationHead(compute=compute, description=described)
+        described, taps, settings = _description(parsed)
+        head = CorrelationHead(compute=compute, description=described, settings=settings)
     else:
         taps, head = (), ConcatHead(compute=compute)
     backbone = BACKBONES[parsed.backbone](compute=compute, taps=taps)
@@ -93,12 +98,12 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
 
 
 def _description(config: NetworkConfig):
-    """The module that describes cells, and the names of the maps that it sees."""
+    """The module that describes cells, the names of the maps that it sees, and the matching."""
     if config.description == "learned":
         taps = LEARNED_TAPS[config.backbone]
-        return LearnedDescription(taps), taps
+        return LearnedDescription(taps), taps, LEARNED_SETTINGS
     taps = TAPS[config.backbone]
-    return CellDescription(taps), taps
+    return CellDescription(taps), taps, MatchSettings()
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -26,8 +26,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching import refinement
-from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
+from jaxreloc.models.matching.learned_description import LEARNED_SETTINGS
 from jaxreloc.models.matching.patches import cell_patches
 from jaxreloc.training.true_matches import TrueMatches, coarser, true_matches
 
@@ -148,7 +148,7 @@ def _draw(true: TrueMatches, key: Array) -> _Drawn:
 
 
 def _coarse_loss(db: Array, query: Array, true: TrueMatches) -> Float[Array, ""]:
-    temperature = MatchSettings().coarse_temperature
+    temperature = LEARNED_SETTINGS.coarse_temperature
     size = query.shape[-1]
     logits = temperature * query.reshape(-1, size) @ db.reshape(-1, size).T
     both = jax.nn.log_softmax(logits, axis=1) + jax.nn.log_softmax(logits, axis=0)
@@ -158,7 +158,7 @@ def _coarse_loss(db: Array, query: Array, true: TrueMatches) -> Float[Array, ""]
 
 
 def _fine_losses(db: CellDescriptors, query: CellDescriptors, drawn: _Drawn, key: Array):
-    settings = MatchSettings()
+    settings = LEARNED_SETTINGS
     extent = jnp.array(db.fine.shape[:2]).reshape(1, 2)
     error_key, off_key = jax.random.split(key)
     count = len(drawn.cells)
@@ -179,7 +179,7 @@ def _detail_losses(db: CellDescriptors, query: CellDescriptors, drawn: _Drawn, k
     extent = jnp.array(db.detail.shape[:2]).reshape(1, 2)
     start = jnp.clip(jnp.round(target + noise).astype(jnp.int32), 0, extent - 1)
     scores = refinement.displacement_scores(
-        query.detail, db.detail, 2 * drawn.cells, start, refinement.LEARNED_PATCH
+        query.detail, db.detail, 2 * drawn.cells, start, LEARNED_SETTINGS.detail_patch
     )
     side = 2 * refinement.RADIUS + 1
     target = target - start + refinement.RADIUS

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.data.overlap import pair_overlap
 from jaxreloc.data.pair_target import Bins, PairTarget
 from jaxreloc.data.pairs import Pairs, make_pairs, mine_pairs
-from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.frames import Chain, PosedFrames
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.training import matched_pairs
 from jaxreloc.training.matched_pairs import MatchedPairs
@@ -37,12 +37,14 @@ class MatchMaking:
       unrelated_share: beside them, as a share of `num_pairs`, pairs that share nothing: half of
         them of the same scene, half with the most similar images of the scene before.
       max_matches: that are kept of each pair.
+      description: which descriptors are matched (`models.initial.description_name`).
     """
 
     image_sizes: tuple[tuple[int, int], ...]
     num_pairs: int = 300
     unrelated_share: float = 0.2
     max_matches: int = 600
+    description: str = "imagenet"
     seed: int = 0
 
 
@@ -90,17 +92,14 @@ def joined(parts: Sequence[PosedFrames]) -> PosedFrames:
         values = [getattr(part, name) for part in parts]
         return None if any(value is None for value in values) else join(values)
 
-    def chained(values: Sequence[Sequence]) -> list:
-        return [value for part in values for value in part]
-
     return PosedFrames(
         scene=parts[0].scene,
         names=sum((part.names for part in parts), ()),
         world_from_cam=np.concatenate([part.world_from_cam for part in parts]),
         intrinsics=np.concatenate([part.intrinsics for part in parts]),
         image_sizes=np.concatenate([part.image_sizes for part in parts]),
-        images=chained([part.images for part in parts]),
-        depths=all_or_none("depths", chained),
+        images=Chain(tuple(part.images for part in parts)),
+        depths=all_or_none("depths", lambda depths: Chain(tuple(depths))),
         depth_intrinsics=all_or_none("depth_intrinsics", np.concatenate),
     )
 

@@ -18,6 +18,8 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.data import datasets
+from jaxreloc.models import build_network, first_variables, initial
+from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.training import matched_pairs
 from jaxreloc.training.match_loader import MATCH_FIELDS, MatchLoader
 from jaxreloc.training.match_making import MatchMaking, write_scenes
@@ -68,7 +70,7 @@ def _matched_set(
 ) -> MatchedSet:
     parts, shares, scenes = [], [], []
     for source in config.data.sources:
-        paths = _made(config.data, source, role, say)
+        paths = _made(config, source, role, say)
         pairs = matched_pairs.concatenate(
             [matched_pairs.load(path, config.data.loaded_matches) for path in paths]
         )
@@ -88,17 +90,18 @@ def _matched_set(
 
 
 def _made(
-    data: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict,
     source: Mapping[str, Any],
     role: str,
     say: Callable[[str], None],
 ) -> list[pathlib.Path]:
     """The files of a source's pairs, made first where they are not there."""
-    splits = source[f"{role}_splits"]
+    data, splits = config.data, source[f"{role}_splits"]
     settings = MatchMaking(
         image_sizes=tuple(tuple(size) for size in data.image_sizes),
         num_pairs=data[f"{role}_pairs_per_scene"],
         unrelated_share=data.unrelated_share,
+        description=initial.description_name(config.model),
         seed=0,
     )
     folder = matches_folder(data.matches_dir, source["dataset"], splits)
@@ -107,7 +110,7 @@ def _made(
         read = _scene_readers(data, source["dataset"], splits)
         say(f"matching {len(read)} scenes of {source['dataset']} into {folder}; done once")
         write_record(folder, settings, None)
-        write_scenes(read, matchers(settings), folder, settings, say)
+        write_scenes(read, matchers(config.model, settings), folder, settings, say)
         scenes = [name for name, _ in read]
         write_record(folder, settings, scenes)
     return [folder / f"{name}{matched_pairs.SUFFIX}" for name in scenes]
@@ -142,12 +145,18 @@ def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str] 
     files.write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def matchers(settings: MatchMaking):
-    """The matcher that needs no training, one for each canvas."""
+def matchers(model: ml_collections.ConfigDict, settings: MatchMaking):
+    """The networks of `config.model` as they are before the head is trained, one a canvas."""
     from jaxreloc.localization.match_network import MatchNetwork
-    from jaxreloc.models.imagenet_matcher import imagenet_matcher
 
-    return [MatchNetwork(imagenet_matcher(size)) for size in settings.image_sizes]
+    network = build_network(model)
+    first = first_variables(model, network, jax.random.key(0))
+    return [
+        MatchNetwork(
+            LoadedNetwork(network, first, {"model": model.to_dict(), "data": {"image_size": size}})
+        )
+        for size in settings.image_sizes
+    ]
 
 
 def _plain(settings: MatchMaking) -> dict[str, Any]:

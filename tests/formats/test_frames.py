@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.formats.frames import PosedFrames, rigid
+from jaxreloc.formats.frames import Chain, PosedFrames, Selection, rigid
 from jaxreloc.usage import UsageError
 
 
@@ -33,6 +33,21 @@ def test_select_keeps_order_and_composes(rng):
     np.testing.assert_array_equal(chosen.world_from_cam, frames.world_from_cam[[3, 4]])
     assert [int(image[0, 0, 0]) for image in chosen.images] == [3, 4]
     assert chosen.depths is chosen.sequences is chosen.depth_intrinsics is None
+
+
+def test_a_chain_is_its_parts_one_after_the_other():
+    class Unread(list):
+        def __getitem__(self, i):
+            raise AssertionError("read before it was asked for")
+
+    parts = ([0, 1], [], Selection([9, 8, 7], np.array([2, 0])), [5])
+    chain = Chain(parts)
+    assert list(chain) == [0, 1, 7, 9, 5]
+    assert [chain[-1], chain[-2], chain.find(3)] == [5, 9, (parts[2], 1)]
+    with pytest.raises(IndexError):
+        chain[5]
+    assert Chain(([1], Unread([2, 3])))[0] == 1
+    assert len(Chain((Unread([2, 3]), [1]))) == 3
 
 
 def test_select_takes_depth_and_sequences_along(rng):

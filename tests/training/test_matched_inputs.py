@@ -34,7 +34,7 @@ def read(monkeypatch):
     monkeypatch.setattr(datasets, "scene_names", scene_names)
     monkeypatch.setattr(datasets, "load_frames", load_frames)
     monkeypatch.setattr(
-        matched_inputs, "matchers", lambda settings: list(map(NumberMatcher, settings.image_sizes))
+        matched_inputs, "matchers", lambda model, settings: list(map(NumberMatcher, settings.image_sizes))
     )
     return scenes
 
@@ -127,7 +127,7 @@ def test_sources_are_drawn_by_weight(rng, tmp_path):
 
 def test_a_bad_frame_ends_the_matching_or_is_left_out(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(
-        matched_inputs, "matchers", lambda settings: list(map(NumberMatcher, settings.image_sizes))
+        matched_inputs, "matchers", lambda model, settings: list(map(NumberMatcher, settings.image_sizes))
     )
     make_csv(tmp_path, tiny.frames(rng).world_from_cam)
     (tmp_path / "images/3.png").unlink()

@@ -80,6 +80,16 @@ def test_frozen_parts_stay_and_have_no_moments():
     assert not np.any(updates["network"]["backbone"]["kernel"])
     for trained in (updates["network"]["head"]["bias"], updates["loss"]["rotation"]):
         np.testing.assert_allclose(trained, -0.1, rtol=1e-4)
-    transformation, _ = build(learning_rate=0.1, frozen=("body",))
-    with pytest.raises(UsageError, match="no part 'body'; known: backbone, head"):
-        transformation.init(params)
+    for unknown in ("body", "head/bia"):
+        transformation, _ = build(learning_rate=0.1, frozen=(unknown,))
+        with pytest.raises(UsageError, match=f"no part '{unknown}'; its parts are backbone, head"):
+            transformation.init(params)
+
+
+def test_a_part_of_a_part_can_be_frozen():
+    head = {"description": {"kernel": np.ones((2, 2))}, "regression": {"kernel": np.ones((2, 2))}}
+    params = {"network": {"head": head}, "loss": {}}
+    transformation, _ = build(learning_rate=0.1, frozen=("head/regression",))
+    updates, _ = transformation.update(params, transformation.init(params), params)
+    assert not np.any(updates["network"]["head"]["regression"]["kernel"])
+    np.testing.assert_allclose(updates["network"]["head"]["description"]["kernel"], -0.1, rtol=1e-4)

@@ -57,7 +57,9 @@ class CorrelationHead(nn.Module):
     ) -> RayMatches:
         """The matches of B pairs; they have no parameters."""
         matches = correlation.match(query, db, self.settings)
-        matches = refinement.refine(matches, query.detail, db.detail)
+        matches = refinement.refine(
+            matches, query.detail, db.detail, self.settings.detail_patch
+        )
         return rays.ray_matches(matches, query_intrinsics, db_intrinsics)
 
     def regress(self, matches: RayMatches) -> RelativePose:

@@ -14,8 +14,7 @@ COARSE_STRIDE = 16
 FINE_WEIGHT = 0.6
 
 
-# Entries of unit vectors beyond +-127 / QUANTISATION, which are rare, are cut off.
-QUANTISATION = 254
+QUANTISATION = 127  # the entries of a unit vector are at most 1
 
 
 @struct.dataclass
@@ -37,9 +36,7 @@ class CellDescriptors:
 
 def quantise(descriptors: CellDescriptors) -> CellDescriptors:
     """The descriptors in eight bits an entry, to be kept of each database image."""
-    return jax.tree.map(
-        lambda x: jnp.clip(jnp.round(QUANTISATION * x), -127, 127).astype(jnp.int8), descriptors
-    )
+    return jax.tree.map(lambda x: jnp.round(QUANTISATION * x).astype(jnp.int8), descriptors)
 
 
 def restore(quantised: CellDescriptors) -> CellDescriptors:

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from jaxreloc.models import convolution, layers
 from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.description import GRIDS, Standardisation
 from jaxreloc.models.matching.descriptors import CellDescriptors, upsample
 
@@ -16,6 +17,8 @@ LEARNED_TAPS = {"efficientnet_lite0": ("block2", "block4", "block10", "block14")
 DETAIL_WIDTH, DETAIL_SIZE = 32, 16
 FINE_WIDTH, FINE_SIZE = 48, 48
 COARSE_WIDTH, COARSE_SIZE = 96, 96
+# The matching that the descriptors are trained for: a cell of theirs has seen its surroundings.
+LEARNED_SETTINGS = MatchSettings(detail_patch=2)
 
 
 class LearnedDescription(nn.Module):
