@@ -51,6 +51,7 @@ def _furnished() -> ml_collections.ConfigDict:
     config.model.pretrained = "default"
     config.model.head = "correlation"
     config.model.description = "learned"
+    config.model.pretrained_description = placeholder(str)
     config.model.pretrained_description = "shipped"
     config.model.dtype = "float32"
     config.model.remat = False

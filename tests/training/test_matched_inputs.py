@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import safetensors.numpy
+from scipy.spatial.transform import Rotation
 
 from configs import correlation as correlation_config
 from jaxreloc.data import datasets
@@ -42,6 +43,7 @@ def read(monkeypatch):
 def config(tmp_path):
     small = correlation_config.get_config("quick").unlock()
     small.batch_size = 8
+    small.model.description, small.model.pretrained_description = "imagenet", None
     small.data.matches_dir = str(tmp_path / "matches")
     small.data.train_pairs_per_scene = small.data.validation_pairs_per_scene = 12
     return small
@@ -125,11 +127,22 @@ def test_sources_are_drawn_by_weight(rng, tmp_path):
     )
 
 
+def on_an_arc(rng) -> np.ndarray:
+    """Cameras 4 deg apart that look at one point 2 m away, [24, 4, 4]."""
+    turns = Rotation.from_rotvec(
+        (4 * np.arange(24) + rng.normal(0, 0.3, 24))[:, None] * [0, 1, 0], degrees=True
+    )
+    poses = np.tile(np.eye(4), (24, 1, 1))
+    poses[:, :3, :3] = turns.as_matrix()
+    poses[:, :3, 3] = turns.apply([0, 0, -2.0])
+    return poses
+
+
 def test_a_bad_frame_ends_the_matching_or_is_left_out(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(
         matched_inputs, "matchers", lambda model, settings: list(map(NumberMatcher, settings.image_sizes))
     )
-    make_csv(tmp_path, tiny.frames(rng).world_from_cam)
+    make_csv(tmp_path, on_an_arc(rng))
     (tmp_path / "images/3.png").unlink()
     small = config(tmp_path)
     small.data.data_path = str(tmp_path)

@@ -12,6 +12,7 @@ from jaxreloc.models.matching.descriptors import DETAIL_STRIDE, FINE_STRIDE
 from jaxreloc.training.true_matches import coarser, true_matches
 from tests.data import box_room
 
+PAIRS = [(i, (i + k) % 24) for i in range(24) for k in (1, 2, 5)]
 find = jax.jit(true_matches)
 SHAPE = (box_room.HEIGHT, box_room.WIDTH)
 
@@ -51,7 +52,7 @@ def room(rng):
 
 def test_visible_cells_lie_where_ray_casting_puts_them(room):
     off, hidden, behind, seen = [], [], [], []
-    for query, db in [(i, (i + k) % 24) for i in range(24) for k in (1, 2, 5)]:
+    for query, db in PAIRS:
         matches = matches_of(room, query, db)
         v, u = (np.rint(x) for x in cell_centres(DETAIL_STRIDE))  # where depth was sampled
         visible = np.asarray(matches.visible[0])
@@ -67,7 +68,7 @@ def test_visible_cells_lie_where_ray_casting_puts_them(room):
     off, hidden, behind, seen = map(np.concatenate, (off, hidden, behind, seen))
     assert len(off) > 200
     assert np.median(off) < 2  # pixels: depth is that of up to half a pixel away
-    assert not np.any(hidden)
+    assert np.mean(hidden) < 0.01  # by half a pixel's depth, next to the border
     assert len(behind) > 20
     assert np.mean(behind) < 0.15
     assert np.mean(seen) > 0.6  # all but edges and grazing views
@@ -86,10 +87,10 @@ def test_the_same_view_matches_itself(room):
 
 def test_coarser_cells_are_those_of_their_centres(room):
     errors = []
-    for query in range(0, 24, 2):
-        fine = coarser(matches_of(room, query, query + 1), FINE_STRIDE)
+    for query, db in PAIRS:
+        fine = coarser(matches_of(room, query, db), FINE_STRIDE)
         v, u = cell_centres(FINE_STRIDE)
-        rows, columns, _ = projected(room, query, query + 1, v, u)
+        rows, columns, _ = projected(room, query, db, v, u)
         found = FINE_STRIDE * np.asarray(fine.db_cells[0]) + (FINE_STRIDE - 1) / 2
         off = np.hypot(found[..., 0] - rows, found[..., 1] - columns)
         errors.append(off[np.asarray(fine.visible[0])])
