@@ -11,9 +11,8 @@ import numpy as np
 import safetensors.numpy
 
 from jaxreloc import files
-from jaxreloc.models import build, shipped_weights, variables
+from jaxreloc.models import build, pretrained, shipped_weights, variables
 from jaxreloc.models.imagenet_matcher import MODEL, check_canvas
-from jaxreloc.models.initial import first_variables
 from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.usage import UsageError
 
@@ -34,12 +33,18 @@ def shipped_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
     head, config = shipped_weights.read()
     model = MODEL | {"description": config["description"]}
     network = build.build_network(model)
-    named = variables.flatten(first_variables(model, network, jax.random.key(0)))
-    expected = {name: x for name, x in named.items() if _is_of_head(name)}
+    shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
+    expected = {name: x for name, x in variables.flatten(shapes).items() if _is_of_head(name)}
     path = str(shipped_weights.PATH)
     variables.check_match(expected, head, path, "check the repository out again")
+    backbone = {collection: tree["backbone"] for collection, tree in shapes.items()}
+    loaded = pretrained.load_backbone(model["backbone"], model["pretrained"], backbone)
+    named = {
+        collection: {"backbone": loaded[collection]} | variables.unflatten(head)[collection]
+        for collection in shapes
+    }
     config = {"model": model, "data": {"image_size": tuple(image_size)}} | config
-    return LoadedNetwork(network, variables.unflatten(named | head), config)
+    return LoadedNetwork(network, named, config)
 
 
 def write_head(loaded: LoadedNetwork, path: pathlib.Path = shipped_weights.PATH) -> None:

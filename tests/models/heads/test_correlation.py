@@ -9,6 +9,7 @@ from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.heads.correlation import CorrelationHead
 from jaxreloc.models.heads.pose_transformer import TOKENS, PoseTransformer, match_tokens
+from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.siamese import SiameseNetwork
 
@@ -87,7 +88,7 @@ class PatchBackbone(nn.Module):
 
 
 def test_relates_images_of_any_shape_by_their_intrinsics(rng):
-    head = CorrelationHead(layers.Compute(), taps=("detail", "fine", "coarse"))
+    head = CorrelationHead(layers.Compute(), CellDescription(("detail", "fine", "coarse")))
     network = SiameseNetwork(PatchBackbone(), head)
     images = jnp.asarray(rng.integers(0, 256, (2, 128, 96, 3)), jnp.uint8)
     intrinsics = jnp.tile(jnp.array([[[90.0, 0, 48], [0, 90, 64], [0, 0, 1]]]), (2, 1, 1))

@@ -20,6 +20,7 @@ from tests.models.matching.planted import unit
 
 CHANNELS = (5, 6, 7, 8)
 DESCRIPTION = LearnedDescription(LEARNED_GRIDS)
+describe = jax.jit(DESCRIPTION.apply)
 
 
 @pytest.fixture
@@ -33,8 +34,10 @@ def features(rng):
 
 @pytest.fixture
 def variables(features, rng):
-    first = DESCRIPTION.init(jax.random.key(0), features)
-    return jax.tree.map(lambda x: jnp.asarray(rng.uniform(0.2, 1, x.shape) - 0.5 * (x.ndim > 1), jnp.float32), first)
+    shapes = jax.eval_shape(DESCRIPTION.init, jax.random.key(0), features)
+    return jax.tree.map(
+        lambda x: np.float32(rng.uniform(0.2, 1, x.shape) - 0.5 * (len(x.shape) > 1)), shapes
+    )
 
 
 def test_equals_the_equations(features, variables):
@@ -78,13 +81,13 @@ def test_equals_the_equations(features, variables):
         + upsampled(linear(params["fine_from_coarse"], x["coarse"])),
         "detail": output(params["detail_output"], detail_level, x["detail"]),
     }
-    found = DESCRIPTION.apply(variables, features)
+    found = describe(variables, features)
     for name, y in expected.items():
         np.testing.assert_allclose(getattr(found, name)[0], unit(y), atol=2e-4, err_msg=name)
 
 
 def test_they_are_compared_as_they_are_even_after_eight_bits(features, variables):
-    found = DESCRIPTION.apply(variables, features)
+    found = describe(variables, features)
     assert found.is_joined
     assert descriptors.fine_grid(found) is found.fine
     assert descriptors.coarse_grid(found) is found.coarse
