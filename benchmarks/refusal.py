@@ -22,6 +22,7 @@ import pathlib
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ from benchmarks import held_out
 from benchmarks.held_out import Queries, fused_errors, relate_all, se3
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.localization.match_network import CONFIDENCE, MatchNetwork
+from jaxreloc.localization.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
 from jaxreloc.localization.relations import (
     ConfidenceModel,
     PairRelations,
@@ -40,6 +41,7 @@ from jaxreloc.localization.relations import (
     fuse_relations,
     query_confidence,
 )
+from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import encode_scene
 from tfds_builders.synthetic_rooms.generation import render_room
@@ -51,7 +53,7 @@ _ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.")
 _FIT = flags.DEFINE_bool("fit", False, "Print a confidence model fitted to the rooms' queries.")
 _CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' pictures are kept.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs.")
-_ESTIMATOR = flags.DEFINE_string("estimator", None, "Instead of the default.")
+_ESTIMATOR = flags.DEFINE_string("estimator", None, "Instead of the one in use, or of all with --fit.")
 
 CANVAS = (384, 512)
 FITTED_CANVASES = ((192, 256), (288, 384), CANVAS)
@@ -119,7 +121,11 @@ def together(parts: list[Judged]) -> Judged:
 
 
 def fit(judged: Judged) -> ConfidenceModel:
-    """Logistic regression of good answers among all answers, by Newton's method."""
+    """Logistic regression of good answers among all answers, by Newton's method.
+
+    What is more likely wrong than right is refused, unless that cost more good answers than KEPT
+    allows.
+    """
     x, y = judged.evidence[judged.answered], judged.good[judged.answered]
     mean, scale = x.mean(axis=0), x.std(axis=0)
     columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
@@ -132,8 +138,8 @@ def fit(judged: Judged) -> ConfidenceModel:
     weights = solution[1:] / scale
     bias = float(solution[0] - weights @ mean)
     model = ConfidenceModel(round(bias, 3), tuple(np.round(weights, 3).tolist()), threshold=0.0)
-    threshold = np.quantile(judged.confidence(model)[judged.good], 1 - KEPT, method="lower")
-    return dataclasses.replace(model, threshold=round(float(threshold) - 5e-4, 3))
+    kept = np.quantile(judged.confidence(model)[judged.good], 1 - KEPT, method="lower")
+    return dataclasses.replace(model, threshold=min(0.5, round(float(kept) - 5e-4, 3)))
 
 
 def discrimination(score: np.ndarray, good: np.ndarray, bad: np.ndarray) -> float:
@@ -180,23 +186,28 @@ def curve(judged: Judged, model: ConfidenceModel) -> str:
 def main(argv: list[str]) -> None:
     del argv
     loaded = shipped_matcher(CANVAS)
-    estimator = _ESTIMATOR.value or loaded.config["estimator"]
     cache = _CACHE.value and pathlib.Path(_CACHE.value)
     rooms = range(_ROOMS.value)
     canvases = FITTED_CANVASES if _FIT.value else (CANVAS,)
     queries = held_out.room_queries(_SPLIT.value, rooms, canvases, _LIBRARY.value, cache)
-    judged = {c: judge(queries[c], relate_all(loaded, estimator, queries[c])) for c in canvases}
-    model = CONFIDENCE[estimator]
-    if _FIT.value:
-        model = fit(together(list(judged.values())))
-        print(f'"{estimator}": {model},')
-    for (height, width), one in judged.items():
-        where = f"{_ROOMS.value} {_SPLIT.value} rooms at {width}x{height}"
-        print(f"{where}, {estimator}: {curve(one, model)}")
-    if _IMAGES.value:
-        queries = photographs_beside_a_room(_IMAGES.value, _LIBRARY.value)
-        photographs = judge(queries, relate_all(loaded, estimator, queries))
-        print(f"{_IMAGES.value}, {estimator}: {curve(photographs, model)}")
+    photographs = _IMAGES.value and photographs_beside_a_room(_IMAGES.value, _LIBRARY.value)
+    for estimator in [_ESTIMATOR.value] if _ESTIMATOR.value else _default_estimators(loaded):
+        judged = {c: judge(queries[c], relate_all(loaded, estimator, queries[c])) for c in canvases}
+        model = CONFIDENCE[estimator]
+        if _FIT.value:
+            model = fit(together(list(judged.values())))
+            print(f'"{estimator}": {model},')
+        for (height, width), one in judged.items():
+            where = f"{_ROOMS.value} {_SPLIT.value} rooms at {width}x{height}"
+            print(f"{where}, {estimator}: {curve(one, model)}", flush=True)
+        if photographs:
+            of_photographs = judge(photographs, relate_all(loaded, estimator, photographs))
+            print(f"{_IMAGES.value}, {estimator}: {curve(of_photographs, model)}")
+
+
+def _default_estimators(loaded: LoadedNetwork) -> Sequence[str]:
+    """All are fitted; the curve is of the one in use."""
+    return ESTIMATORS if _FIT.value else (loaded.config["estimator"],)
 
 
 if __name__ == "__main__":

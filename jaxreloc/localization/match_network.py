@@ -34,9 +34,9 @@ ESTIMATORS = ("network", "matches", "refined")
 
 # Sampson error of an inlier, in fine cells: matches are right to a fraction of a cell.
 INLIER_CELLS = 0.3
-# The share of a pair's matches that must agree. Pairs with fewer are mostly wrong: on validation
-# rooms a share of 0.13 left 17% of the fused poses wrong by a metre or 20 deg, this one 3%.
-MIN_SUPPORT = 0.25
+# The share of a pair's matches that must agree. The confidence weighs it, too: on validation rooms at
+# 256 pixels a share of 0.25 instead cost 5% of recall within 10 cm and left no fewer wrong poses.
+MIN_SUPPORT = 0.18
 # Of the support of the query's best pair; a pair with less adds more doubt than knowledge.
 MIN_RELATIVE_SUPPORT = 0.6
 # The head's lengths are right to half of their logarithm.
@@ -48,9 +48,9 @@ SAMPLING_SEED = 0
 MIN_OVERLAP_PROBABILITY = 0.5
 # Fitted on four validation rooms: python -m benchmarks.refusal --split=validation --rooms=4 --fit
 CONFIDENCE = {
-    "network": ConfidenceModel(bias=-11.91, weights=(5.061, -3.77), threshold=0.361),
-    "matches": ConfidenceModel(bias=-14.769, weights=(0.622, -5.812), threshold=0.852),
-    "refined": ConfidenceModel(bias=-5.542, weights=(2.416, -3.657), threshold=0.869),
+    "network": ConfidenceModel(bias=-9.505, weights=(2.249, -3.004), threshold=0.258),
+    "matches": ConfidenceModel(bias=-10.769, weights=(1.178, -3.994), threshold=0.5),
+    "refined": ConfidenceModel(bias=-7.486, weights=(1.752, -3.424), threshold=0.5),
 }
 
 
