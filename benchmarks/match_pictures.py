@@ -34,8 +34,9 @@ _OUT = flags.DEFINE_string("out", "docs/matches.jpg", "The picture.")
 
 CANVAS = (384, 512)
 RIGHT_DEG, WRONG_DEG = 5.0, 20.0
+MIN_BASELINE_M = 0.2
 DRAWN = 3
-TILE_HEIGHT = 240
+TILE_HEIGHT, TILE_WIDTH = 240, 640
 GREEN, RED, WHITE = (60, 190, 60), (210, 60, 60), (255, 255, 255)
 
 
@@ -60,7 +61,9 @@ class PairPicture:
 
     @property
     def worst_deg(self) -> float:
-        return max(self.rotation_deg, self.direction_deg)
+        """Of rotation and direction; cameras next to each other have no direction to speak of."""
+        apart = self.baseline_m > MIN_BASELINE_M
+        return max(self.rotation_deg, self.direction_deg) if apart else self.rotation_deg
 
 
 def pairs_of_room(database: PosedFrames, queries: PosedFrames) -> list[PairPicture]:
@@ -139,6 +142,7 @@ def draw(title: str, pair: PairPicture) -> np.ndarray:
         f"{title}: off by {pair.rotation_deg:.1f} and {pair.direction_deg:.1f} deg; turned "
         f"{pair.turn_deg:.0f} deg, {pair.baseline_m:.2f} m apart; {pair.support:.0%} agree"
     )
+    canvas = np.pad(canvas, ((0, 0), (0, max(0, TILE_WIDTH - canvas.shape[1])), (0, 0)))
     caption = np.zeros((24, canvas.shape[1], 3), np.uint8)
     cv2.putText(caption, text, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.42, WHITE, 1, cv2.LINE_AA)
     return np.concatenate([caption, canvas])

@@ -1,7 +1,7 @@
 """Queries of another room: how many are refused, and how many of one's own are kept.
 
   python -m benchmarks.refusal --library=FOLDER [--rooms=6] [--cache=FOLDER] [--images=PHOTOS]
-  python -m benchmarks.refusal --library=FOLDER --split=validation --rooms=4 --fit
+  python -m benchmarks.refusal --library=FOLDER --split=validation --rooms=7 --fit
 
 Every query of the held-out rooms is related to its neighbours in its own room and in another. An
 answer is good if it is right to 50 cm and 10 deg, and wrong if it is off by a metre or 20 deg. For

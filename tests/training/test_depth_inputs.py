@@ -1,13 +1,18 @@
 """Image pairs with depth by the config, and loaders that take turns."""
 
+import dataclasses
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
 from configs import descriptor as descriptor_config
 from jaxreloc.data import datasets
+from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.models import build_network, first_variables, saved_network, variables
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
+from jaxreloc.training import train_and_evaluate
 from jaxreloc.training.depth_inputs import TurnLoader, load_depth_pairs
 from jaxreloc.usage import UsageError
 from tests.data import box_room
@@ -44,7 +49,11 @@ def config(monkeypatch, rng):
 
     def load_frames(dataset, scene, split, **where):
         with_depth = where["data_path"] is None
-        return rooms.setdefault(split, box_room.random_room(rng, 12, with_depth=with_depth))
+        if split not in rooms:
+            room = box_room.random_room(rng, 12, with_depth=with_depth)
+            textures = rng.integers(1, 256, (12, box_room.HEIGHT, box_room.WIDTH, 3), np.uint8)
+            rooms[split] = dataclasses.replace(room, images=list(textures))
+        return rooms[split]
 
     monkeypatch.setattr(datasets, "scene_names", lambda dataset, split, **where: [f"{split}-a"])
     monkeypatch.setattr(datasets, "load_frames", load_frames)
@@ -84,3 +93,24 @@ def test_frames_without_depth_are_refused(config):
     config.data.data_path = "photographs"
     with pytest.raises(UsageError, match="true matches need depth"):
         load_depth_pairs(config)
+
+
+@pytest.mark.slow
+def test_a_run_trains_the_description_alone_and_leaves_a_matcher(config, tmp_path):
+    config.num_steps, config.validate_every, config.checkpoint_every = 4, 2, 2
+    config.optimizer.warmup_steps = 1
+    best = train_and_evaluate(config, tmp_path)
+    assert best["step"] in (2, 4) and 0 <= best["coarse_accuracy"] <= 1
+    assert np.isfinite(best["loss"])
+    loaded = saved_network.load_network(tmp_path / "last")
+    network = build_network(config.model)
+    first = variables.flatten(first_variables(config.model, network, jax.random.key(config.seed)))
+    for name, array in variables.flatten(loaded.variables).items():
+        moved = not np.array_equal(array, first[name])
+        assert moved == name.startswith("params/head/description/"), name
+    images = np.random.default_rng(0).integers(1, 256, (1, 64, 96, 3), np.uint8)
+    loaded.config["data"]["image_size"] = (64, 96)
+    matcher = MatchNetwork(loaded)
+    features = matcher.encode(images)
+    matrix = np.float32([[[80, 0, 48], [0, 80, 32], [0, 0, 1]]])
+    assert matcher.match(features, matrix, features, matrix).confidence.shape[0] == 1
