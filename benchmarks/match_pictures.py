@@ -107,7 +107,7 @@ def between_deg(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def chosen(pairs: list[PairPicture]) -> list[tuple[str, PairPicture]]:
-    """Titles and pairs, in the order of the module's docstring; kinds that do not occur left out."""
+    """Titles and pairs, in the order of the module's docstring; what does not occur is left out."""
     right = [pair for pair in pairs if pair.success and pair.worst_deg < RIGHT_DEG]
     wrong = [pair for pair in pairs if pair.success and pair.worst_deg > WRONG_DEG]
     refused = [pair for pair in pairs if not pair.success]

@@ -53,7 +53,9 @@ _ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.")
 _FIT = flags.DEFINE_bool("fit", False, "Print a confidence model fitted to the rooms' queries.")
 _CACHE = flags.DEFINE_string("cache", None, "Folder where the rooms' pictures are kept.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs.")
-_ESTIMATOR = flags.DEFINE_string("estimator", None, "Instead of the one in use, or of all with --fit.")
+_ESTIMATOR = flags.DEFINE_string(
+    "estimator", None, "Instead of the one in use, or of all with --fit."
+)
 
 CANVAS = (384, 512)
 FITTED_CANVASES = ((192, 256), (288, 384), CANVAS)

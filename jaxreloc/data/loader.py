@@ -88,8 +88,8 @@ class PairLoader:
             depth. Depth maps are read anew each time.
 
         Raises:
-          UsageError: no pairs, frames without the depth that is asked for, an unknown translation frame, sizes that do not fit together, or a
-            cache directory that cannot be written.
+          UsageError: no pairs, frames without the depth that is asked for, an unknown translation
+            frame, sizes that do not fit together, or a cache directory that cannot be written.
         """
         if not isinstance(image_size, int):
             image_size = tuple(image_size)

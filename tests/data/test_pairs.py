@@ -121,14 +121,14 @@ def test_scenes_with_depth_are_mined_by_true_overlap(rng):
 
 
 def test_scarce_pairs_are_all_found_with_a_warning(rooms, caplog):
-    target = PairTarget(Bins((0, 10)), Bins((0, 1)), Bins((0.3, 1.01)))
+    target = PairTarget(Bins((0, 30)), Bins((0, 2)), Bins((0.3, 1.01)))
     with caplog.at_level("WARNING"):
         mined = mine_pairs(rooms, num_pairs=10_000, target=target)
     count = 0
     for room in rooms:
         first, second = np.triu_indices(len(room), 1)
         every = make_pairs([room], np.zeros(len(first), int), first, second)
-        near = np.flatnonzero((angle_deg(every) < 10) & (baseline(every) < 1))
+        near = np.flatnonzero((angle_deg(every) < 30) & (baseline(every) < 2))
         overlap = pair_overlap(room, first[near], second[near])
         count += np.count_nonzero(overlap >= 0.3)
     assert len(mined) == count

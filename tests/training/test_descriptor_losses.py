@@ -60,12 +60,13 @@ def test_matching_descriptors_cost_next_to_nothing_and_others_much(rng):
 def test_the_coarse_part_is_the_cross_entropy_of_both_directions(rng):
     db, query = random_descriptors(rng), random_descriptors(rng)
     _, parts = loss_of({}, (db, query), flat_wall(rng, shift_cells=1))
-    logits = 30 * np.asarray(query.coarse).reshape(-1, SIZE) @ np.asarray(db.coarse).reshape(-1, SIZE).T
+    query_cells, db_cells = (np.asarray(x.coarse).reshape(-1, SIZE) for x in (query, db))
+    logits = 30 * query_cells @ db_cells.T
     log_forward = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     log_reverse = logits - np.logaddexp.reduce(logits, axis=0, keepdims=True)
     # What the query sees at column c, the database image shows a column further right.
-    query_cells = [r * WIDTH + c for r in range(HEIGHT) for c in range(WIDTH - 1)]
-    of_cell = [-(log_forward[i, i + 1] + log_reverse[i, i + 1]) / 2 for i in query_cells]
+    seen = [r * WIDTH + c for r in range(HEIGHT) for c in range(WIDTH - 1)]
+    of_cell = [-(log_forward[i, i + 1] + log_reverse[i, i + 1]) / 2 for i in seen]
     expected = np.mean(np.minimum(of_cell, descriptor_losses.MAX_COARSE_LOSS))
     np.testing.assert_allclose(parts["coarse"][0], expected, rtol=2e-3)
 

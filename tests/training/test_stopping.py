@@ -18,7 +18,15 @@ def test_a_signal_is_noted(number):
     assert signal.getsignal(number) is before
 
 
-def test_the_second_signal_acts_as_ever():
+@pytest.fixture
+def interruptible():
+    """Python's own handler, which a process started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_signal_acts_as_ever(interruptible):
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):

@@ -38,7 +38,8 @@ def cell_centres(stride):
 def projected(room, query, db, v, u):
     """Rows, columns and depth in the database image of what the query's pixels (u, v) show."""
     z = box_room.distance(room.world_from_cam[query], u, v)
-    points = z[..., None] * (np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(box_room.INTRINSICS).T)
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(box_room.INTRINSICS).T
+    points = z[..., None] * rays
     pose = np.linalg.inv(room.world_from_cam[db]) @ room.world_from_cam[query]
     seen = points @ pose[:3, :3].T + pose[:3, 3]
     pixels = seen @ box_room.INTRINSICS.T
@@ -60,7 +61,8 @@ def test_visible_cells_lie_where_ray_casting_puts_them(room):
         there = box_room.distance(room.world_from_cam[db], columns, rows)
         found = DETAIL_STRIDE * np.asarray(matches.db_cells[0]) + (DETAIL_STRIDE - 1) / 2
         off.append(np.hypot(found[..., 0] - rows, found[..., 1] - columns)[visible])
-        outside = (np.minimum(rows, columns) < -2) | (rows > SHAPE[0] + 1) | (columns > SHAPE[1] + 1)
+        outside = (np.minimum(rows, columns) < -2) | (rows > SHAPE[0] + 1)
+        outside |= columns > SHAPE[1] + 1
         hidden.append(visible[(z < 0) | outside])
         behind.append(visible[(z > 0.05) & ~outside & (there < 0.8 * z)])
         inside = (np.minimum(rows, columns) > 4) & (rows < SHAPE[0] - 5) & (columns < SHAPE[1] - 5)
