@@ -70,6 +70,7 @@ def _furnished() -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 500
     config.optimizer.weight_decay = 0.02
     config.optimizer.max_gradient_norm = 1.0
+    # A description "imagenet" has no parameters to freeze: name the backbone alone.
     config.optimizer.frozen = ("backbone", "head/description")
 
     config.accumulation = 1

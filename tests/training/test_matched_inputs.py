@@ -44,6 +44,7 @@ def config(tmp_path):
     small = correlation_config.get_config("quick").unlock()
     small.batch_size = 8
     small.model.description, small.model.pretrained_description = "imagenet", None
+    small.optimizer.frozen = ("backbone",)  # there is no description to freeze
     small.data.matches_dir = str(tmp_path / "matches")
     small.data.train_pairs_per_scene = small.data.validation_pairs_per_scene = 12
     return small
