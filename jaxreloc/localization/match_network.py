@@ -34,8 +34,8 @@ ESTIMATORS = ("network", "matches", "refined")
 
 # Sampson error of an inlier, in fine cells: matches are right to a fraction of a cell.
 INLIER_CELLS = 0.3
-# The share of a pair's matches that must agree. The confidence weighs it, too: on validation rooms at
-# 256 pixels a share of 0.25 instead cost 5% of recall within 10 cm and left no fewer wrong poses.
+# The share of a pair's matches that must agree. The confidence weighs it, too: on validation rooms
+# at 256 pixels 0.25 instead cost 5% of recall within 10 cm and left no fewer wrong poses.
 MIN_SUPPORT = 0.18
 # Of the support of the query's best pair; a pair with less adds more doubt than knowledge.
 MIN_RELATIVE_SUPPORT = 0.6
@@ -46,7 +46,7 @@ WIDEST_DIRECTION_STD = 1.5  # radians
 SAMPLING_SEED = 0
 # A pair is left out below this.
 MIN_OVERLAP_PROBABILITY = 0.5
-# Fitted on four validation rooms: python -m benchmarks.refusal --split=validation --rooms=4 --fit
+# Fitted on seven validation rooms: python -m benchmarks.refusal --split=validation --rooms=7 --fit
 CONFIDENCE = {
     "network": ConfidenceModel(bias=-9.505, weights=(2.249, -3.004), threshold=0.258),
     "matches": ConfidenceModel(bias=-10.769, weights=(1.178, -3.994), threshold=0.5),

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching import descriptors as descriptors_lib
 from jaxreloc.models.matching.descriptors import CellDescriptors
-from jaxreloc.models.matching.patches import cell_patches, over_pairs, unit_vectors
+from jaxreloc.models.matching.patches import cell_patches, over_pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def match(
 
 def _grids(descriptors: CellDescriptors) -> tuple[Array, Array]:
     """Unit vectors of the coarse and the fine cells, as they are compared."""
-    descriptors = jax.tree.map(unit_vectors, descriptors)
+    descriptors = descriptors_lib.restore(descriptors)
     return descriptors_lib.coarse_grid(descriptors), descriptors_lib.fine_grid(descriptors)
 
 

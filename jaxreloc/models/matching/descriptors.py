@@ -40,8 +40,15 @@ def quantise(descriptors: CellDescriptors) -> CellDescriptors:
 
 
 def restore(quantised: CellDescriptors) -> CellDescriptors:
-    """Unit vectors again from what `quantise` gave; cells of zeros stay zero."""
-    return jax.tree.map(lambda x: layers.l2_normalise(x.astype(jnp.float32)), quantised)
+    """Unit vectors again from what `quantise` gave; others stay as they are."""
+    return jax.tree.map(unit_vectors, quantised)
+
+
+def unit_vectors(cells: Array) -> Float[Array, "*cells C"]:
+    """One grid of `restore`; cells of zeros stay zero."""
+    if not jnp.issubdtype(cells.dtype, jnp.integer):
+        return cells
+    return layers.l2_normalise(cells.astype(jnp.float32))
 
 
 def without_canvas(

@@ -1,5 +1,4 @@
-"""What both stages of matching share: unit vectors, squares of cells around many places, and how
-pairs of images are gone through."""
+"""Squares of cells around many places, and how pairs of images are gone through."""
 
 from collections.abc import Callable
 
@@ -7,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
-
-from jaxreloc.models import layers
 
 
 def cell_patches(
@@ -19,13 +16,6 @@ def cell_patches(
     rows, columns = np.divmod(np.arange(size * size), size)
     index = (corners[:, :1] + rows[None]) * width + corners[:, 1:] + columns[None]
     return grid.reshape(height * width, channels)[index]
-
-
-def unit_vectors(cells: Array) -> Float[Array, "*cells C"]:
-    """Cells that may have been quantised to eight bits."""
-    if not jnp.issubdtype(cells.dtype, jnp.integer):
-        return cells
-    return layers.l2_normalise(cells.astype(jnp.float32))
 
 
 def over_pairs(function: Callable, query: PyTree, db: PyTree) -> PyTree:

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching.correlation import CellMatches
-from jaxreloc.models.matching.patches import cell_patches, over_pairs, unit_vectors
+from jaxreloc.models.matching.descriptors import unit_vectors
+from jaxreloc.models.matching.patches import cell_patches, over_pairs
 
 # In cells of the detail grid, two of which are a fine cell.
 RADIUS = 2  # largest displacement
