@@ -67,7 +67,6 @@ _CACHE = flags.DEFINE_string(
 )
 
 CANVASES = ((192, 256), (288, 384), (384, 512))
-WRONG_M, WRONG_DEG = 1.0, 20.0
 LONG_SIDES = (256, 384, 512)
 FUSIONS_TIMED = 20
 
@@ -92,18 +91,12 @@ def table_row(poses: QueryPoses, answers: Answers) -> dict[str, str]:
     """The figures of one row."""
     errors = held_out.pair_errors(poses, answers.relations)
     moved = errors["baseline"] > 0.03
-    position, rotation = held_out.fused_errors(poses, answers.relations, answers.fusion_config)
-    wrong = (position > WRONG_M) | (rotation > WRONG_DEG)
+    fused = held_out.fused_errors(poses, answers.relations, answers.fusion_config)
     return {
         "pair: rotation, deg": f"{np.median(errors['rotation']):.2f}",
         "direction, deg": f"{np.median(errors['direction'][moved]):.1f}",
         "position, m": f"{np.median(errors['position']):.3f}",
-        "fused: cm": f"{100 * np.median(position):.1f}",
-        "deg": f"{np.median(rotation):.2f}",
-        "within 10 cm, 5 deg": f"{np.mean((position < 0.1) & (rotation < 5)):.0%}",
-        "within 50 cm, 5 deg": f"{np.mean((position < 0.5) & (rotation < 5)):.0%}",
-        "wrong": f"{np.mean(np.isfinite(position) & wrong):.0%}",
-        "refused": f"{np.mean(np.isinf(position)):.0%}",
+        **held_out.fused_figures(*fused),
         "ms": f"{np.median(answers.ms) + fusion_ms(poses, answers):.0f}",
     }
 

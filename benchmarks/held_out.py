@@ -8,6 +8,7 @@ retrieval finds: of its own room and, to be told apart, of the room after, where
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from tfds_builders.synthetic_rooms.generation import RenderedRoom, render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
 
 NEIGHBOURS = 5
+WRONG_M, WRONG_DEG = 1.0, 20.0
 RAY_FIELDS = ("x_query", "x_db", "confidence", "mass", "reverse")
 
 
@@ -89,17 +91,33 @@ def load_room(
       UsageError: there is no library to render the room with.
     """
     path = cache and cache / f"{split}-{index:03d}-pictures.npz"
+
+    def render() -> dict[str, PosedFrames]:
+        if library is None:
+            raise UsageError(f"room {split}-{index:03d} is to be rendered: give --library=FOLDER")
+        room = render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
+        return {"database": room.database, "query": room.query}
+
+    return RenderedRoom(**kept_frames(path, render))
+
+
+def kept_frames(
+    path: pathlib.Path | None, make: Callable[[], dict[str, PosedFrames]]
+) -> dict[str, PosedFrames]:
+    """What `make` gives, without depth: made once and kept in `path`, where there is one."""
     if path and path.exists():
         with np.load(path, allow_pickle=False) as archive:
-            return RenderedRoom(*(_unpack(archive, part) for part in ("database", "query")))
-    if library is None:
-        raise UsageError(f"room {split}-{index:03d} is to be rendered: give --library=FOLDER")
-    room = render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
+            parts = {name.partition("_")[0]: None for name in archive.files}
+            return {part: _unpack(archive, part) for part in parts}
+    frames = make()
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {}
+        for part in frames:
+            arrays |= _pack(frames[part], part)
         with files.replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **_pack(room.database, "database"), **_pack(room.query, "query"))
-    return room
+            np.savez(file, **arrays)
+    return frames
 
 
 def _pack(frames: PosedFrames, part: str) -> dict[str, np.ndarray]:
@@ -160,10 +178,14 @@ def _match_room(here, there, network: MatchNetwork) -> Queries:
     )
 
 
-def nearest_images(queries: EncodedScene, database: EncodedScene) -> np.ndarray:
-    """The database images [Q, N] that are most similar to each query, the most similar first."""
-    similarity = queries.features.descriptor @ database.features.descriptor.T
-    return np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
+def nearest_images(queries: EncodedScene, database: EncodedScene, step: int = 1) -> np.ndarray:
+    """The database images [Q, N] that are most similar to each query, the most similar first.
+
+    Args:
+      step: of the database every so many-th image is looked at.
+    """
+    similarity = queries.features.descriptor @ database.features.descriptor[::step].T
+    return step * np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
 
 
 def match_queries(
@@ -246,6 +268,19 @@ def fused_errors(
     rotation = np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8))))
     success = np.asarray(fused.success)
     return np.where(success, position, np.inf), np.where(success, rotation, np.inf)
+
+
+def fused_figures(position: np.ndarray, rotation: np.ndarray) -> dict[str, str]:
+    """A table's columns on errors as of `fused_errors`, those who were refused counted as such."""
+    wrong = (position > WRONG_M) | (rotation > WRONG_DEG)
+    return {
+        "fused: cm": f"{100 * np.median(position):.1f}",
+        "deg": f"{np.median(rotation):.2f}",
+        "within 10 cm, 5 deg": f"{np.mean((position < 0.1) & (rotation < 5)):.0%}",
+        "within 50 cm, 5 deg": f"{np.mean((position < 0.5) & (rotation < 5)):.0%}",
+        "wrong": f"{np.mean(np.isfinite(position) & wrong):.0%}",
+        "refused": f"{np.mean(np.isinf(position)):.0%}",
+    }
 
 
 def fuse_relations(

@@ -30,7 +30,7 @@ import tabulate
 from absl import app, flags
 
 from benchmarks import held_out
-from benchmarks.held_out import Queries, fused_errors, relate_all, se3
+from benchmarks.held_out import WRONG_DEG, WRONG_M, Queries, fused_errors, relate_all, se3
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
@@ -60,7 +60,6 @@ _ESTIMATOR = flags.DEFINE_string(
 CANVAS = (384, 512)
 FITTED_CANVASES = ((192, 256), (288, 384), CANVAS)
 GOOD_M, GOOD_DEG = 0.5, 10.0
-WRONG_M, WRONG_DEG = 1.0, 20.0
 EVERY = 5
 KEPT = 0.95  # of the good answers, by the threshold that is fitted
 RIDGE = 1.0  # of the fit, on weights of standardised evidence

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -78,3 +80,30 @@ def test_exact_relations_give_the_exact_pose(rng):
     refused = exact_relations(poses).replace(valid=np.zeros((4, 5), bool))
     position, rotation = held_out.fused_errors(poses, refused)
     assert np.isinf(position).all() and np.isinf(rotation).all()
+
+
+def test_refused_queries_count_as_infinitely_far_off():
+    position = np.array([0.04, 0.3, 2.0, 0.2, np.inf])
+    rotation = np.array([1.0, 4.0, 3.0, 30.0, np.inf])
+    assert held_out.fused_figures(position, rotation) == {
+        "fused: cm": "30.0",
+        "deg": "4.00",
+        "within 10 cm, 5 deg": "20%",
+        "within 50 cm, 5 deg": "40%",
+        "wrong": "40%",
+        "refused": "20%",
+    }
+
+
+def test_neighbours_come_from_what_is_left_of_the_map(rng):
+    def scene(count):
+        features = SimpleNamespace(descriptor=rng.normal(size=(count, 7)))
+        return SimpleNamespace(features=features)
+
+    queries, database = scene(4), scene(40)
+    similarity = queries.features.descriptor @ database.features.descriptor.T
+    for step in (1, 3):
+        nearest = held_out.nearest_images(queries, database, step)
+        for row, mine in zip(similarity, nearest, strict=True):
+            left = sorted(range(0, 40, step), key=lambda i: -row[i])
+            np.testing.assert_array_equal(mine, left[: held_out.NEIGHBOURS])

@@ -1,7 +1,8 @@
 """Hand-held camera paths through a room: orbits, walks, pans and hovering, free of obstacles."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -45,6 +46,9 @@ class CameraPath:
         lens = self.lens
         return Camera(self.world_from_cam[i], lens.intrinsics, lens.width, lens.height)
 
+    def cameras(self) -> list[Camera]:
+        return [self.camera(i) for i in range(len(self.world_from_cam))]
+
 
 @dataclasses.dataclass(frozen=True)
 class _Anchor:
@@ -76,7 +80,8 @@ class PathFinder:
 
     def database_path(self, rng: np.random.Generator, lens: Lens, frames: int) -> CameraPath | None:
         """A path around a random subject of the room, or None where there is no space for one."""
-        return self._find(rng, lens, frames, self._anchor_at_subject, lambda path: True)
+        anchor = self._anchor_at_subject
+        return self._find(rng, lens, frames, anchor, lambda path: True, MOTIONS, SHRINKING)
 
     def query_path(
         self,
@@ -85,10 +90,17 @@ class PathFinder:
         frames: int,
         database: list[CameraPath],
         min_overlap: float,
+        motions: Sequence["MotionKind"] | None = None,
+        amplitudes: Sequence[float] = SHRINKING,
     ) -> CameraPath | None:
         """A new path, each picture of which shares `min_overlap` with one of `database`.
 
-        None where none is found.
+        Args:
+          motions: of which one is drawn; None is MOTIONS.
+          amplitudes: by which it may be scaled, tried in this order.
+
+        Returns:
+          None where none is found.
         """
 
         def anchor(rng: np.random.Generator) -> _Anchor:
@@ -102,7 +114,12 @@ class PathFinder:
             best = np.max([overlap(path, other) for other in database], axis=0)
             return bool((best >= min_overlap).all())
 
-        return self._find(rng, lens, frames, anchor, overlaps)
+        return self._find(rng, lens, frames, anchor, overlaps, motions or MOTIONS, amplitudes)
+
+    def allows(self, path: CameraPath) -> bool:
+        """Whether its cameras keep clear of things and see enough; it may be of another room."""
+        clear = self._in_free_space(path.world_from_cam[:, :3, 3])
+        return clear and self._preview(path.lens, path.world_from_cam) is not None
 
     def _find(
         self,
@@ -111,14 +128,16 @@ class PathFinder:
         frames: int,
         draw_anchor: Callable[[np.random.Generator], _Anchor],
         accept: Callable[[CameraPath], bool],
+        motions: Sequence["MotionKind"],
+        amplitudes: Sequence[float],
     ) -> CameraPath | None:
         for _ in range(MAX_ANCHORS):
             anchor = draw_anchor(rng)
             if not self._in_free_space(anchor.centre[None]):
                 continue
-            motion = _MOTIONS[rng.integers(len(_MOTIONS))](rng, anchor, frames)
+            motion = motions[rng.integers(len(motions))](rng, anchor, frames)
             roll = self._rolls(rng, frames)
-            for amplitude in SHRINKING:
+            for amplitude in amplitudes:
                 poses = look_at(*motion(amplitude), roll * max(amplitude, 0.5))
                 if not self._in_free_space(poses[:, :3, 3]):
                     continue
@@ -223,6 +242,7 @@ def wander(
 
 
 _Motion = Callable[[float], tuple[np.ndarray, np.ndarray]]
+MotionKind = Callable[[np.random.Generator, _Anchor, int], _Motion]
 
 
 def _shake(rng: np.random.Generator, frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -245,11 +265,17 @@ def _hover(rng: np.random.Generator, anchor: _Anchor, frames: int) -> _Motion:
     return motion
 
 
-def _orbit(rng: np.random.Generator, anchor: _Anchor, frames: int) -> _Motion:
+def _orbit(
+    rng: np.random.Generator,
+    anchor: _Anchor,
+    frames: int,
+    distances: tuple[float, float] = (0.7, 1.5),
+    spans_deg: tuple[float, float] = (40, 160),
+) -> _Motion:
     """Circling the subject, at times closely."""
     arm = anchor.centre - anchor.target
-    arm *= rng.uniform(0.7, 1.5) / max(np.linalg.norm(arm), 0.3)
-    span = rng.choice((-1, 1)) * np.deg2rad(rng.uniform(40, 160))
+    arm *= rng.uniform(*distances) / max(np.linalg.norm(arm), 0.3)
+    span = rng.choice((-1, 1)) * np.deg2rad(rng.uniform(*spans_deg))
     angles = span * np.linspace(-0.5, 0.5, frames) + 0.1 * wander(rng, frames, 1, 2)[:, 0]
     reach = 0.1 * wander(rng, frames, 1, 2)
     lift = 0.12 * wander(rng, frames, 1, 1)[:, 0]
@@ -305,7 +331,8 @@ def _pan(rng: np.random.Generator, anchor: _Anchor, frames: int) -> _Motion:
     return motion
 
 
-_MOTIONS = (_hover, _orbit, _walk, _pan)
+MOTIONS = (_hover, _orbit, _walk, _pan)
+close_orbit = functools.partial(_orbit, distances=(0.6, 0.8), spans_deg=(60, 160))
 
 
 def _preview_pixels(lens: Lens) -> np.ndarray:

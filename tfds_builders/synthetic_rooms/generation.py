@@ -2,8 +2,10 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
@@ -15,6 +17,7 @@ from tfds_builders.synthetic_rooms.library import Library
 from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, PhotographicTextures
 from tfds_builders.synthetic_rooms.palette import Palette, random_palette
 from tfds_builders.synthetic_rooms.photography import (
+    Development,
     photograph,
     random_development,
     textured_share,
@@ -53,16 +56,16 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
         rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
         moved_share = 2 * settings.moved_share * (rng.random() < 0.5)
         now, later = build_room(rng, *furnishings(rng, settings.library, split), moved_share)
-        database_view = _View(now, settings)
-        query_view = database_view if later is now else _View(later, settings)
+        database_room = LitRoom(now, settings.roll_deg)
+        query_room = database_room if later is now else LitRoom(later, settings.roll_deg)
         database = [
-            database_view.finder.database_path(rng, *_random_path(rng, settings))
+            database_room.finder.database_path(rng, *_random_path(rng, settings))
             for _ in range(settings.database_paths)
         ]
         if None in database:
             continue
         query = [
-            query_view.finder.query_path(
+            query_room.finder.query_path(
                 rng, *_random_path(rng, settings), database, settings.min_query_overlap
             )
             for _ in range(settings.query_paths)
@@ -73,53 +76,96 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
         raise RuntimeError(f"{split}-{index:03d}: no room with free camera paths was found")
     scene = f"{split}-{index:03d}"
     return RenderedRoom(
-        database=database_view.photographed(rng, scene, 0, database),
-        query=query_view.photographed(rng, scene, len(database), query),
+        database=_photographed(database_room, rng, settings, scene, 0, database),
+        query=_photographed(query_room, rng, settings, scene, len(database), query),
     )
 
 
-class _View:
-    """A lit room that can be walked through and photographed."""
+class LitRoom:
+    """A lit room that can be walked through and photographed.
 
-    def __init__(self, room: Room, settings: RoomSettings):
-        self._lamps = len(room.lamps)
-        self._light_change = settings.light_change
+    Attributes:
+      finder: of camera paths through it.
+      lamps: how many there are, daylight's among them.
+    """
+
+    def __init__(self, room: Room, roll_deg: float):
+        """
+        Args:
+          roll_deg: standard deviation of the in-plane rotation of the finder's paths.
+        """
         caster = RayCaster(room.mesh)
         atlas = TextureAtlas([material.texture for material in room.mesh.materials])
         light = bake(room.mesh, room.lamps, caster, atlas)
         self._renderer = Renderer(room.mesh, caster, atlas, light)
-        self.finder = PathFinder(room, caster, settings.roll_deg, self._shows_texture)
+        self.lamps = len(room.lamps)
+        self.finder = PathFinder(room, caster, roll_deg, self._shows_texture)
 
     def _shows_texture(self, camera: Camera) -> bool:
         glance, _ = self._renderer.render(camera.scaled(GLANCE / max(camera.width, camera.height)))
         return textured_share(glance) >= MIN_TEXTURED
 
-    def photographed(
-        self, rng: np.random.Generator, scene: str, first_path: int, paths: list[CameraPath]
-    ) -> PosedFrames:
-        """The pictures along `paths`; each path has its light, its camera and its settings."""
-        names, sequences, images, depths, intrinsics = [], [], [], [], []
-        for number, path in enumerate(paths, start=first_path):
-            dimming = np.exp(rng.normal(0, self._light_change, self._lamps))
-            self._renderer.dim(dimming.astype(np.float32))
-            development = random_development(rng)
-            for i in range(len(path.world_from_cam)):
-                radiance, depth = self._renderer.render(path.camera(i))
-                images.append(photograph(rng, radiance, path.lens.intrinsics, development))
-                depths.append(depth)
-                names.append(f"path-{number}/frame-{i:06d}")
-                sequences.append(f"path-{number}")
-                intrinsics.append(path.lens.intrinsics)
-        return PosedFrames(
-            scene=scene,
-            names=tuple(names),
-            world_from_cam=np.concatenate([path.world_from_cam for path in paths]),
-            intrinsics=np.stack(intrinsics),
-            image_sizes=np.array([image.shape[1::-1] for image in images], np.int64),
-            images=images,
-            depths=depths,
-            sequences=tuple(sequences),
-        )
+    def pictures(
+        self,
+        rng: np.random.Generator,
+        cameras: Sequence[Camera],
+        development: Development,
+        dimming: Float32[np.ndarray, "lamps"],
+    ) -> tuple[list[UInt8[np.ndarray, "h w 3"]], list[Float32[np.ndarray, "h w"]]]:
+        """An image and its depth of each camera; how often `rng` is drawn from depends on neither
+        the development nor the light, nor on which way a camera looks."""
+        self._renderer.dim(dimming)
+        images, depths = [], []
+        for camera in cameras:
+            radiance, depth = self._renderer.render(camera)
+            images.append(photograph(rng, radiance, camera.intrinsics, development))
+            depths.append(depth)
+        return images, depths
+
+
+def _photographed(
+    room: LitRoom,
+    rng: np.random.Generator,
+    settings: RoomSettings,
+    scene: str,
+    first_path: int,
+    paths: list[CameraPath],
+) -> PosedFrames:
+    """The pictures along `paths`; each path has its light, its camera and its settings."""
+    images, depths = [], []
+    for path in paths:
+        dimming = np.exp(rng.normal(0, settings.light_change, room.lamps)).astype(np.float32)
+        development = random_development(rng)
+        taken = room.pictures(rng, path.cameras(), development, dimming)
+        images += taken[0]
+        depths += taken[1]
+    return posed_frames(scene, first_path, [path.cameras() for path in paths], images, depths)
+
+
+def posed_frames(
+    scene: str,
+    first_path: int,
+    paths: Sequence[Sequence[Camera]],
+    images: list[UInt8[np.ndarray, "h w 3"]],
+    depths: list[Float32[np.ndarray, "h w"]],
+) -> PosedFrames:
+    """The pictures of cameras along some paths, as "path-2/frame-000001", path by path.
+
+    Args:
+      first_path: the number of the first path.
+    """
+    places = [(n, i) for n, path in enumerate(paths, first_path) for i in range(len(path))]
+    cameras = [camera for path in paths for camera in path]
+    return PosedFrames(
+        scene=scene,
+        names=tuple(f"path-{number}/frame-{i:06d}" for number, i in places),
+        world_from_cam=np.stack([camera.world_from_cam for camera in cameras]),
+        intrinsics=np.stack([camera.intrinsics for camera in cameras]),
+        image_sizes=np.array([(camera.width, camera.height) for camera in cameras], np.int64),
+        images=images,
+        depths=depths,
+        sequences=tuple(f"path-{number}" for number, _ in places),
+    )
 
 
 def furnishings(rng: np.random.Generator, library: str, split: str) -> tuple[Palette, Catalogue]:

@@ -24,6 +24,7 @@ class Development:
     read_noise: float  # linear
     shot_noise: float  # variance per unit of linear brightness
     shake: float  # radians turned during the exposure
+    blur_steps: int = BLUR_STEPS  # views of which a shaken picture is the mean
 
 
 def random_development(rng: np.random.Generator) -> Development:
@@ -48,7 +49,7 @@ def photograph(
     development: Development,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """An 8-bit RGB picture of the scene; its geometry is that of the middle of the exposure."""
-    image = _shaken(rng, radiance, intrinsics, development.shake)
+    image = _shaken(rng, radiance, intrinsics, development.shake, development.blur_steps)
     image = cv2.GaussianBlur(image, (0, 0), development.softness)
     sample = image[::4, ::4]
     bright = np.minimum(sample, HIGHLIGHT * np.median(sample) + 1e-3).mean()
@@ -70,7 +71,9 @@ def textured_share(radiance: Float32[np.ndarray, "h w 3"]) -> float:
     return float((cv2.cornerMinEigenVal(grey, 3) > CORNER).mean())
 
 
-def _shaken(rng: np.random.Generator, radiance, intrinsics, shake: float) -> np.ndarray:
+def _shaken(
+    rng: np.random.Generator, radiance, intrinsics, shake: float, steps: int
+) -> np.ndarray:
     """The mean of the views while the camera turns about its centre, its middle view unmoved."""
     axis = rng.normal(size=3) * (1, 1, 0.5)
     turn = shake * abs(rng.normal()) * axis / np.linalg.norm(axis)
@@ -79,10 +82,10 @@ def _shaken(rng: np.random.Generator, radiance, intrinsics, shake: float) -> np.
     total = np.zeros_like(radiance)
     inverse = np.linalg.inv(intrinsics)
     size = radiance.shape[1::-1]
-    for share in np.linspace(-0.5, 0.5, BLUR_STEPS):
+    for share in np.linspace(-0.5, 0.5, steps):
         homography = intrinsics @ Rotation.from_rotvec(share * turn).as_matrix() @ inverse
         total += cv2.warpPerspective(radiance, homography, size, borderMode=cv2.BORDER_REPLICATE)
-    return total / BLUR_STEPS
+    return total / steps
 
 
 def _falloff(shape: tuple[int, int], strength: float) -> Float32[np.ndarray, "h w"]:
