@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import cv2
 import jax
@@ -12,27 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.models import build, saved_network
 
-ROOT = pathlib.Path(__file__).parents[1]
 MODEL = {"backbone": "resnet18", "head": "concat"}
-
-
-def run_script(name: str, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, name, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def assert_fails(result: subprocess.CompletedProcess, *words: str) -> None:
-    """One line, exit status 2, and the words in it."""
-    assert result.returncode == 2, result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and "Traceback" not in result.stderr
-    for word in words:
-        assert word in last, last
 
 
 def save_small_network(workdir: pathlib.Path) -> None:

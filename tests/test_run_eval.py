@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from jaxreloc.evaluation.evaluate import METHODS
-from tests.photographs import assert_fails, run_script, save_small_network, write_photographs
+from tests.photographs import save_small_network, write_photographs
+from tests.scripts import assert_fails, call_script, run_script
 
 
 def run_eval(*arguments):
-    return run_script("run_eval.py", *arguments)
+    return call_script("run_eval.py", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def own_photographs(folder, workdir):
 def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
     out = tmp_path / "results"
     distort(photographs)
-    result = run_eval(*own_photographs(photographs, workdir), f"--out={out}", "--viz")
+    chosen = own_photographs(photographs, workdir)
+    result = run_script("run_eval.py", *chosen, f"--out={out}", "--viz")
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("lens distortion") == 1
     assert f"{out}/report.html" in result.stdout
@@ -100,7 +102,7 @@ def test_absent_dataset_says_how_to_get_it(workdir, tmp_path):
 
 
 def test_missing_or_doubled_arguments(photographs, workdir, tmp_path):
-    assert_fails(run_eval(f"--workdir={workdir}"), "--scene")
+    assert_fails(run_script("run_eval.py", f"--workdir={workdir}"), "--scene")
     both = (f"--workdir={workdir}", f"--checkpoint={workdir}")
     assert_fails(run_eval("--scene=chess", *both), "--workdir", "--checkpoint")
     assert_fails(run_eval("--pairs=list.txt"), "--estimates")

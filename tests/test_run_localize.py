@@ -13,17 +13,12 @@ import numpy as np
 import pytest
 
 from jaxreloc.formats.pose_list import read_evaluation_poses
-from tests.photographs import (
-    ROOT,
-    assert_fails,
-    run_script,
-    save_small_network,
-    write_photographs,
-)
+from tests.photographs import save_small_network, write_photographs
+from tests.scripts import ROOT, assert_fails, call_script, run_script
 
 
 def run_localize(*arguments):
-    return run_script("run_localize.py", *arguments)
+    return call_script("run_localize.py", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +27,30 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("localize")
     write_photographs(folder / "photographs", np.random.default_rng(0), n=6)
     save_small_network(folder / "workdir")
-    result = build_map(folder, folder / "map")
+    result = run_localize(*map_arguments(folder, folder / "map"))
     assert result.returncode == 0, result.stderr
     assert "6 images of" in result.stdout and "kB each" in result.stdout
     assert "images/s" in result.stdout
     return folder
 
 
-def build_map(folder, out):
+def map_arguments(folder, out):
     images = folder / "photographs"
-    return run_localize("map", f"--images={images}", f"--out={out}", f"--workdir={folder}/workdir")
+    return ("map", f"--images={images}", f"--out={out}", f"--workdir={folder}/workdir")
+
+
+def query_arguments(folder, images, out):
+    return ("query", f"--map={folder}/map", f"--images={images}", f"--out={out}")
 
 
 def query(folder, images, out, *arguments):
-    return run_localize(
-        "query", f"--map={folder}/map", f"--images={images}", f"--out={out}", *arguments
-    )
+    return run_localize(*query_arguments(folder, images, out), *arguments)
 
 
 def test_pictures_give_a_line_each(folder, tmp_path):
     out = tmp_path / "poses.txt"
-    result = query(folder, folder / "photographs" / "images", out, "--format=colmap")
+    chosen = query_arguments(folder, folder / "photographs" / "images", out)
+    result = run_script("run_localize.py", *chosen, "--format=colmap")
     assert result.returncode == 0, result.stderr
     assert "no intrinsics given" in result.stderr and "a query takes" in result.stderr
     lines = out.read_text().splitlines()
@@ -169,8 +167,8 @@ def test_interrupting_keeps_what_was_localized(folder, tmp_path):
 
 
 def test_mistakes(folder, tmp_path):
-    assert_fails(run_localize("mpa"), "map add", "map remove", "query")
-    assert_fails(build_map(folder, folder / "map"), "exists")
+    assert_fails(run_script("run_localize.py", "mpa"), "map add", "map remove", "query")
+    assert_fails(run_localize(*map_arguments(folder, folder / "map")), "exists")
     both = ("--workdir=a", "--checkpoint=b")
     assert_fails(run_localize("map", "--images=x", "--out=y", *both), "--workdir", "--checkpoint")
     images = folder / "photographs" / "images"

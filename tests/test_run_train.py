@@ -5,19 +5,17 @@ import json
 import pytest
 
 from jaxreloc.models import saved_network
-from tests.photographs import assert_fails, run_script, write_photographs
+from tests.photographs import write_photographs
+from tests.scripts import assert_fails, call_script, run_script
 
 QUICK = "--config=configs/pairs.py:quick"
-
-
-def run_train(*arguments):
-    return run_script("run_train.py", *arguments)
 
 
 @pytest.mark.slow
 def test_own_photographs_end_to_end(tmp_path, rng):
     write_photographs(tmp_path / "photographs", rng)
-    result = run_train(
+    result = run_script(
+        "run_train.py",
         QUICK,
         f"--workdir={tmp_path / 'workdir'}",
         "--config.data.dataset=posed_images",
@@ -45,11 +43,14 @@ def test_own_photographs_end_to_end(tmp_path, rng):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([QUICK], ["--workdir is missing"]),
         ([QUICK, "--workdir=w", "--config.optimizer.lr=1"], ["config.optimizer.lr", "learning_rate"]),
         ([QUICK, "--workdir=w", "--process_id=1"], ["--coordinator", "all three"]),
         ([QUICK, "--workdir=README.md/w"], ["README.md/w", "cannot be written"]),
     ],
 )
 def test_mistakes_on_the_command_line(arguments, words):
-    assert_fails(run_train(*arguments), *words)
+    assert_fails(call_script("run_train.py", *arguments), *words)
+
+
+def test_a_mistake_ends_the_process():
+    assert_fails(run_script("run_train.py", QUICK), "--workdir is missing")
