@@ -209,14 +209,10 @@ def test_a_run_goes_on_with_more_steps_but_not_with_another_config(tmp_path, tin
     assert checkpoint_steps(tmp_path)[-1] == 4
 
 
-def test_a_run_cut_short_by_fewer_steps_has_a_best_network(tmp_path, tiny_run):
+def test_a_run_cut_short_by_fewer_steps_has_a_best_network(tmp_path, tiny_run, stop_at):
     """As when a stopped run is resumed with fewer steps than it has made."""
-    stopped = worker(tmp_path, overrides={"validate_every": 100}, slow_steps=0.2)
-    for line in stopped.stdout:
-        if line.startswith("step 4/"):
-            stopped.send_signal(signal.SIGTERM)
-            break
-    finish(stopped)
+    with stop_at(4):
+        train_and_evaluate(config(validate_every=100), tmp_path)
     best = train_and_evaluate(config(num_steps=2, validate_every=100), tmp_path)
     assert best["step"] >= 4 and network(tmp_path, "best")
 

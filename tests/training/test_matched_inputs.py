@@ -1,8 +1,6 @@
 """Matched pairs by the config: made once, recorded, joined by weight; and a whole run on them."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from configs import correlation as correlation_config
 from jaxreloc.data import datasets
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.models import saved_network
-from jaxreloc.training import loop, matched_inputs, train_and_evaluate
+from jaxreloc.training import matched_inputs, train_and_evaluate
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_csv
 from tests.training import tiny
@@ -196,20 +194,12 @@ def test_a_run_learns_and_leaves_a_matcher(tmp_path, rng):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path, rng, monkeypatch, capsys):
+def test_a_stopped_run_ends_as_if_it_had_not_been(tmp_path, rng, stop_at, capsys):
     small = planted_run(tmp_path, rng)
     small.num_steps, small.validate_every, small.checkpoint_every = 10, 4, 2
     small.optimizer.warmup_steps = 2
     best = train_and_evaluate(small, tmp_path / "straight")
-    with monkeypatch.context() as stopping:
-        whole_step = loop._Run.step
-
-        def step(run):
-            whole_step(run)
-            if run.number == 5:  # between two checkpoints and two validations
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        stopping.setattr(loop._Run, "step", step)
+    with stop_at(5):  # between two checkpoints and two validations
         train_and_evaluate(small, tmp_path / "stopped")
     assert "stopped by SIGTERM at step 5" in capsys.readouterr().out
     assert train_and_evaluate(small, tmp_path / "stopped") == best

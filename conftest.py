@@ -1,0 +1,40 @@
+"""What the tests of every folder share: where temporary folders and compiled functions go."""
+
+import os
+import tempfile
+
+import jax
+import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+# What is compiled once, here or in a process that a test starts, need not be compiled again.
+KEEP_COMPILED = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """What libraries and processes leave behind is removed with pytest's own folders."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """A folder of this run, so that no run depends on what an earlier one compiled."""
+    options = KEEP_COMPILED | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla"))}
+    before = {name: getattr(jax.config, name) for name in options}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in options.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        reset_cache()  # what modules compile as they are imported settles that there is none
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    reset_cache()
