@@ -227,7 +227,8 @@ def test_no_translation_of_identical_neighbours_is_their_centre(rng):
     assert fused.success.all()
 
 
-def test_batch_axes_vmap_and_a_loop_agree(rng):
+def test_batch_axes_and_vmap_agree(rng):
+    """Under vmap, each query comes without batch axes."""
     _, db, relative, _ = cameras(rng)
     together = run(db, relative)
     shape = jax.eval_shape(
@@ -235,14 +236,9 @@ def test_batch_axes_vmap_and_a_loop_agree(rng):
     )
     assert shape.success.shape == (8, 8) and shape.position_covariance.shape == (8, 8, 3, 3)
     mapped = jax.vmap(fuse)(se3(db), se3(relative))
-    for i in range(0, BATCH, 9):
-        alone = fuse(se3(db[i]), se3(relative[i]))
-        for result in (together, mapped):
-            one = jax.tree.map(lambda x: x[i], result)
-            np.testing.assert_allclose(
-                alone.world_from_query.wxyz_xyz, one.world_from_query.wxyz_xyz, atol=1e-3
-            )
-            np.testing.assert_array_equal(alone.location_inliers, one.location_inliers)
+    metres, degrees = deviation(mapped, together)
+    assert np.quantile(metres, 0.95) < 1e-3 and np.quantile(degrees, 0.95) < 0.05
+    assert np.mean(mapped.location_inliers == together.location_inliers) > 0.99
 
 
 def test_blocks_agree_with_one_batch(rng):
@@ -264,33 +260,63 @@ def test_float32_agrees_with_float64(rng, method):
     assert np.quantile(metres, 0.9) < 2e-3 and np.quantile(degrees, 0.9) < 0.02
 
 
+def total(db, relative, method):
+    fused = run(db, relative, method=method)
+    values = (fused.world_from_query.wxyz_xyz, fused.position_covariance, fused.rotation_std)
+    return sum(jnp.sum(x) for x in values)
+
+
+# Whether a number is finite does not depend on how machine code is optimized, which takes long.
+gradients = jax.jit(
+    jax.grad(total, argnums=(0, 1)),
+    static_argnums=2,
+    compiler_options={"xla_backend_optimization_level": 0},
+)
+
+
 @pytest.mark.parametrize(
     "case, method",
-    [(cameras, "paper"), *((case, "robust") for case in (cameras, *DEGENERATE))],
+    [
+        pytest.param(cameras, "paper", marks=pytest.mark.slow),
+        *((case, "robust") for case in (cameras, *DEGENERATE)),
+    ],
 )
 def test_gradients_are_finite(rng, case, method):
     db, relative = case(rng)[1:3] if case is cameras else case(rng)
-
-    def total(db, relative):
-        fused = run(db, relative, method=method)
-        values = (fused.world_from_query.wxyz_xyz, fused.position_covariance, fused.rotation_std)
-        return sum(jnp.sum(x) for x in values)
-
-    inputs = (jnp.asarray(x, jnp.float32) for x in (db, relative))
-    for gradient in jax.grad(total, argnums=(0, 1))(*inputs):
+    for gradient in gradients(*(jnp.asarray(x, jnp.float32) for x in (db, relative)), method):
         assert np.isfinite(gradient).all()
         if case is cameras:
             assert (np.abs(gradient).max(axis=(1, 2)) > 0).all()
 
 
-def test_sampled_hypotheses_are_as_good_as_all_and_the_key_decides_them(rng):
+def twenty_neighbours(rng):
+    """Queries with more neighbours than all of whose hypotheses are tried, and two keys."""
     query, db, relative, _ = cameras(rng, Noise(outliers=0.3), batch=256, count=20)
     keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), 2)
+    return query, db, relative, keys
+
+
+def test_sampled_hypotheses_use_all_neighbours_and_the_key_decides_them(rng):
+    query, db, relative, keys = twenty_neighbours(rng)
     first, again, other = (run(db, relative, key=key) for key in (keys[0], keys[0], keys[1]))
     np.testing.assert_array_equal(first.world_from_query.wxyz_xyz, again.world_from_query.wxyz_xyz)
+    assert (first.world_from_query.wxyz_xyz != other.world_from_query.wxyz_xyz).any()
+    few = []
+    for i in range(0, len(db), BATCH):
+        part = slice(i, i + BATCH)
+        fused = run(db[part, :COUNT], relative[part, :COUNT])
+        few.append(deviation(fused, query[part])[0])
+    for sampled in (first, other):
+        assert np.median(deviation(sampled, query)[0]) < 0.8 * np.median(few)
+
+
+@pytest.mark.slow
+def test_sampled_hypotheses_are_as_good_as_all(rng):
+    query, db, relative, keys = twenty_neighbours(rng)
     everything = FusionConfig(sampling=Sampling(max_exhaustive=20))
     exhaustive = np.median(deviation(run(db, relative, config=everything), query)[0])
-    for sampled in (first, other):
+    for key in keys:
+        sampled = run(db, relative, key=key)
         assert np.median(deviation(sampled, query)[0]) < 1.15 * exhaustive
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from jaxreloc.geometry.ransac import Sampling, best, draw_pairs, most_votes
 
+draw = jax.jit(draw_pairs, static_argnums=2)
+
 
 def test_best_is_the_highest_usable_score(rng):
     score, usable = rng.normal(size=(9, 200)), rng.uniform(size=(9, 200)) < 0.5
@@ -47,7 +49,7 @@ def drawn(pairs, b):
 @pytest.mark.parametrize("count", [1, 2, 7, 16])
 def test_few_data_give_every_valid_pair_once(rng, count):
     valid = rng.uniform(size=(count, 20)) < 0.7
-    pairs = draw_pairs(jnp.asarray(valid), jax.random.key(0), Sampling())
+    pairs = draw(jnp.asarray(valid), jax.random.key(0), Sampling())
     for b in range(20):
         expected = itertools.combinations(np.flatnonzero(valid[:, b]), 2)
         assert sorted(drawn(pairs, b)) == sorted(expected)
@@ -56,8 +58,8 @@ def test_few_data_give_every_valid_pair_once(rng, count):
 def test_many_data_are_sampled(rng):
     valid = rng.uniform(size=(40, 30)) < 0.8
     key = jax.random.key(int(rng.integers(2**31)))
-    pairs = draw_pairs(jnp.asarray(valid), key, Sampling(num_sampled=3000))
-    few = draw_pairs(jnp.asarray(valid), key, Sampling(num_sampled=50))
+    pairs = draw(jnp.asarray(valid), key, Sampling(num_sampled=3000))
+    few = draw(jnp.asarray(valid), key, Sampling(num_sampled=50))
     for b in range(30):
         indices = np.flatnonzero(valid[:, b])
         found = drawn(pairs, b)
@@ -74,7 +76,7 @@ def test_samples_are_uniform_over_pairs(rng):
     counts = np.zeros((20, 20))
     for i in range(40):
         key = jax.random.fold_in(jax.random.key(int(rng.integers(2**31))), i)
-        for pair in drawn(draw_pairs(valid, key, Sampling(num_sampled=100)), 0):
+        for pair in drawn(draw(valid, key, Sampling(num_sampled=100)), 0):
             counts[pair] += 1
     observed = counts[np.triu_indices(20, 1)]
     expected = observed.mean()
@@ -86,7 +88,7 @@ def test_few_valid_among_many_give_every_pair_once(rng):
     valid = np.zeros((40, 3), bool)
     valid[rng.permutation(40)[:6], 0] = True
     valid[rng.permutation(40)[:1], 1] = True
-    pairs = draw_pairs(jnp.asarray(valid), jax.random.key(0), Sampling())
+    pairs = draw(jnp.asarray(valid), jax.random.key(0), Sampling())
     assert sorted(drawn(pairs, 0)) == list(itertools.combinations(np.flatnonzero(valid[:, 0]), 2))
     assert drawn(pairs, 1) == [] and drawn(pairs, 2) == []
 
@@ -94,7 +96,7 @@ def test_few_valid_among_many_give_every_pair_once(rng):
 def test_the_key_decides(rng):
     valid = jnp.ones((20, 2), bool)
     key, other = jax.random.split(jax.random.key(int(rng.integers(2**31))))
-    draws = [draw_pairs(valid, k, Sampling()) for k in (key, key, other)]
+    draws = [draw(valid, k, Sampling()) for k in (key, key, other)]
     np.testing.assert_array_equal(draws[0].first, draws[1].first)
     assert (np.asarray(draws[0].first) != np.asarray(draws[2].first)).any()
 

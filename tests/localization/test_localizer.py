@@ -66,8 +66,9 @@ def test_no_valid_pair_is_a_failure(database):
 
 def test_more_neighbours_than_images(rng):
     database = oracle_frames(rng, 3)
-    found = localizer(database, num_neighbors=10)(database.images[0], database.intrinsics[0])
-    assert len(found.neighbors) == 3
+    locate = localizer(database, num_neighbors=10)
+    query = locate.retrieve(database.images[0], database.intrinsics[0])
+    assert sorted(query.neighbors) == [0, 1, 2] and query.is_neighbor.all()
 
 
 def test_candidates_join_the_retrieved_images_once(database, rng):

@@ -16,9 +16,11 @@ from jaxreloc.localization.relations import (
     query_confidence,
 )
 
-BATCH, COUNT = 64, 6  # of tests/geometry/test_fusion.py
+BATCH, COUNT = 64, 6  # of tests/geometry/test_fusion.py, whose compiled function serves here
 SUPPORT, OVERLAP = 0.5, 0.8
 MODEL = ConfidenceModel(bias=-1.0, weights=(0.5, -0.8), threshold=0.3)
+
+fuse_uncompiled = fuse_relations.__wrapped__  # but for the fusion within
 
 
 def se3(array):
@@ -58,14 +60,14 @@ def test_confidence_is_the_models_of_the_evidence(asked):
 
 def test_the_threshold_refuses_and_what_is_not_fused_has_no_confidence(asked):
     db, relations = asked
-    plain, share = fuse_relations(se3(db), relations.replace(confidence_model=None))
+    plain, share = fuse_uncompiled(se3(db), relations.replace(confidence_model=None))
     agree = np.asarray(plain.location_inliers & plain.rotation_inliers)
     np.testing.assert_allclose(share, np.where(plain.success, agree.mean(axis=-1), 0), rtol=1e-6)
-    _, confidence = fuse_relations(se3(db), relations)
+    _, confidence = fuse_uncompiled(se3(db), relations)
     assert (np.asarray(confidence)[~np.asarray(plain.success)] == 0).all()
     middle = float(np.median(confidence[: BATCH // 2]))
     strict = relations.replace(confidence_model=dataclasses.replace(MODEL, threshold=middle))
-    refused, same = fuse_relations(se3(db), strict)
+    refused, same = fuse_uncompiled(se3(db), strict)
     np.testing.assert_array_equal(same, confidence)
     np.testing.assert_array_equal(refused.success, plain.success & (np.asarray(same) > middle))
     assert 0.2 < np.mean(refused.success[: BATCH // 2]) < 0.8
@@ -76,7 +78,7 @@ def test_the_unit_of_length_does_not_matter(asked):
     relative = np.asarray(relations.db_from_query.wxyz_xyz)
     in_feet = relations.replace(db_from_query=se3(scaled(relative, 3.28)))
     ours, theirs = (
-        evidence(r, fuse_relations(se3(x), r)[0])[: BATCH // 2]
+        evidence(r, fuse_uncompiled(se3(x), r)[0])[: BATCH // 2]
         for x, r in ((db, relations), (scaled(db, 3.28), in_feet))
     )
     assert np.quantile(np.abs(ours - theirs), 0.95) < 1e-2
@@ -86,6 +88,6 @@ def test_padding_is_no_neighbour(asked):
     db, relations = asked
     real = jnp.broadcast_to(jnp.arange(COUNT) < 3, (BATCH, COUNT))
     plain = relations.replace(confidence_model=None)
-    fused, share = fuse_relations(se3(db), plain, is_neighbor=real)
+    fused, share = fuse_uncompiled(se3(db), plain, is_neighbor=real)
     assert not (np.asarray(fused.location_inliers) & ~np.asarray(real)).any()
     assert np.median(share[: BATCH // 2]) == 1
