@@ -3,10 +3,11 @@
   python -m benchmarks.robustness --library=FOLDER [--rooms=6] [--split=test] [--cache=FOLDER]
 
 `benchmarks/picture_kinds.py` says what the kinds are: the queries of held-out rooms, taken anew
-with one thing changed at a time. The network that ships (`refined`, 512x384) and SIFT with an essential
-matrix relate each query to the same five pictures, which the network's descriptors find. Medians
-and recalls are those of fused poses; queries that are refused count as infinitely far off in them,
-and "wrong" are answers that are off by a metre or 20 deg.
+with one thing changed at a time. The network that ships (`refined`, 512x384) and SIFT with an
+essential matrix relate each query to the same five pictures, which the network's descriptors find;
+a cell of the table has the figures of both. Medians and recalls are those of fused poses; queries
+that are refused count as infinitely far off in them, and "wrong" are answers that are off by a
+metre or 20 deg.
 """
 
 import os
@@ -39,7 +40,7 @@ _CACHE = flags.DEFINE_string(
 )
 
 CANVAS = (384, 512)
-METHODS = {"refined": "refined", Sift.name: "SIFT"}
+METHODS = ("refined", Sift.name)
 
 
 def room_errors(
@@ -79,13 +80,13 @@ def fused_errors(poses: QueryPoses, answers: Answers) -> np.ndarray:
 
 
 def table(rooms: list[dict[str, dict[str, np.ndarray]]]) -> list[dict[str, str]]:
-    """A row for each kind and method, of the queries of all rooms."""
+    """A row for each kind, of the queries of all rooms; cells have the figures of all METHODS."""
     rows = []
     for kind in rooms[0]:
-        for method, title in METHODS.items():
-            errors = np.concatenate([room[kind][method] for room in rooms], axis=1)
-            head = {"queries": kind, "method": title, "n": f"{errors.shape[1]}"}
-            rows.append(head | held_out.fused_figures(*errors))
+        errors = [np.concatenate([room[kind][name] for room in rooms], axis=1) for name in METHODS]
+        figures = [held_out.fused_figures(*found) for found in errors]
+        row = {"pictures": kind, "queries": f"{errors[0].shape[1]}"}
+        rows.append(row | {name: " / ".join(f[name] for f in figures) for name in figures[0]})
     return rows
 
 
@@ -102,7 +103,8 @@ def main(argv: list[str]) -> None:
         rooms.append(room_errors(*pictures, matching, sift))
         seconds = time.perf_counter() - start
         print(f"{_SPLIT.value}-{index:03d}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    print(f"{_ROOMS.value} {_SPLIT.value} rooms, {held_out.NEIGHBOURS} neighbours each")
+    count = f"{_ROOMS.value} {_SPLIT.value} rooms, {held_out.NEIGHBOURS} neighbours each"
+    print(f"{count}; {' / '.join(METHODS)}")
     print(tabulate.tabulate(table(rooms), headers="keys", tablefmt="github", disable_numparse=True))
 
 

@@ -1,5 +1,7 @@
 """Camera paths stay in free space, move as a hand does, and queries see what the database saw."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -155,6 +157,24 @@ def test_queries_overlap_the_database_but_are_new(rng, finder):
     known = np.concatenate([path.world_from_cam[:, :3, 3] for path in database])
     distance, _ = cKDTree(known).query(query.world_from_cam[:, :3, 3])
     assert np.median(distance) > 0.005
+
+
+def test_a_path_is_allowed_where_it_was_found_but_not_in_a_wall(rng, room, finder):
+    path = finder.database_path(rng, LENS, FRAMES)
+    assert finder.allows(path)
+    aside = path.world_from_cam.copy()
+    aside[-1, 0, 3] = room.size[0] / 2
+    assert not finder.allows(dataclasses.replace(path, world_from_cam=aside))
+
+
+def test_close_orbits_circle_near_their_subject(rng):
+    for _ in range(20):
+        target, arm = rng.normal(size=3), rng.normal(size=3) * (1, 1, 0.2)
+        anchor = camera_paths._Anchor(target + arm / np.linalg.norm(arm[:2]), target)
+        centres, targets = camera_paths.close_orbit(rng, anchor, FRAMES)(1.0)
+        assert 0.4 < np.median(np.linalg.norm(centres - targets, axis=1)) < 1.0
+        x, y = (centres - target).T[:2]
+        assert np.rad2deg(np.ptp(np.unwrap(np.arctan2(y, x)))) > 30
 
 
 def test_no_path_is_found_where_there_is_no_space(rng, finder, monkeypatch):
