@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := runs/demo
+# Most tests keep one core busy compiling; each process takes up to 3 GB.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-slow test-torch test-faiss test-report
 
@@ -29,10 +31,10 @@ demo: $(VENV)/installed
 	@echo "The first table's network reads it from matches, and does."
 
 test: $(VENV)/installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 test-slow: $(VENV)/installed
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest $(PARALLEL) -m slow
 
 test-torch: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt

@@ -46,6 +46,11 @@ OWN_FLAGS = (
     flags.DEFINE_enum(
         "index", "exact", ["exact", "faiss"], "Search for similar images; faiss for huge maps."
     ),
+    flags.DEFINE_bool(
+        "quarter_turns",
+        True,
+        "Look at refused images again, turned by 90, 180 and 270 degrees, as of a phone on its side.",
+    ),
     flags.DEFINE_bool("viz", False, "Write OUT_report.html: cameras, queries and their matches."),
     flags.DEFINE_string("rerun", None, "Write this .rrd file for the Rerun viewer (an extra)."),
 )
@@ -118,6 +123,7 @@ def query() -> str:
         fusion_method=FLAGS.method,
         min_baseline=FLAGS.min_baseline,
         index=FLAGS.index,
+        quarter_turns=FLAGS.quarter_turns,
     )
     settings = {"map": FLAGS.map, "images": FLAGS.images, "fusion": FLAGS.method}
     with MapViews(localizer.scene_map, views, pathlib.Path(FLAGS.map).name, settings) as seen:
@@ -148,7 +154,7 @@ COMMANDS = {
         ("map", "images", "out"),
         (
             *("format", "intrinsics", "num_neighbors", "method", "min_baseline", "index"),
-            *("viz", "rerun"),
+            *("quarter_turns", "viz", "rerun"),
         ),
     ),
 }

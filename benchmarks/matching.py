@@ -21,9 +21,10 @@ import numpy as np
 import tabulate
 from absl import app, flags
 
+from jaxreloc import compiler_options
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
-from jaxreloc.models import build, convolution, first_variables
+from jaxreloc.models import build, first_variables
 from jaxreloc.models.matching import correlation, descriptors, rays, refinement
 from jaxreloc.models.matching.correlation import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
@@ -88,7 +89,7 @@ def render_pictures(index: int) -> list[Picture]:
     network = build.build_network(MODEL)
     variables = first_variables(MODEL, network, jax.random.key(0))
 
-    @functools.partial(jax.jit, compiler_options=convolution.compiler_options())
+    @functools.partial(jax.jit, compiler_options=compiler_options.convolutions())
     def describe(image):
         features = network.apply(variables, image[None], method="encode")
         return network.apply(variables, features, method=lambda net, x: net.head.describe(x))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 
+from jaxreloc import compiler_options
 from jaxreloc.data import transforms
 from jaxreloc.evaluation.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
@@ -177,7 +178,7 @@ def timed(function: Callable, *arguments) -> tuple[Any, float]:
 @functools.cache
 def _relate_function(network: SiameseNetwork, estimator: str) -> Callable:
     relate = functools.partial(match_network.relate_matches, network, estimator=estimator)
-    return jax.jit(relate)
+    return jax.jit(relate, compiler_options=compiler_options.wide_vectors())
 
 
 def _each(queries: PosedFrames, neighbors: np.ndarray) -> Iterable[tuple]:

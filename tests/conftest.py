@@ -11,7 +11,8 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-SEED = int(os.environ.get("JAXRELOC_TEST_SEED", secrets.randbits(32)))
+# In the environment, so that the processes among which the tests are shared out have the same.
+SEED = int(os.environ.setdefault("JAXRELOC_TEST_SEED", str(secrets.randbits(32))))
 SHARED_DATA = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

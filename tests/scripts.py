@@ -48,13 +48,18 @@ def call_script(name: str, *arguments) -> subprocess.CompletedProcess:
 
 @contextlib.contextmanager
 def _own_flags():
-    """The flags defined within are gone afterwards."""
-    before = set(flags.FLAGS)
+    """Only absl's own flags and those defined within, which are gone afterwards."""
+    before = {name: flags.FLAGS[name] for name in flags.FLAGS}
+    for name in before:
+        if not flags.FLAGS.find_module_defining_flag(name, "").startswith("absl"):
+            delattr(flags.FLAGS, name)
     try:
         yield
     finally:
-        for name in set(flags.FLAGS) - before:
+        for name in set(flags.FLAGS) - set(before):
             delattr(flags.FLAGS, name)
+        for name in set(before) - set(flags.FLAGS):
+            flags.FLAGS[name] = before[name]
         flags.FLAGS.unparse_flags()
 
 

@@ -1,4 +1,4 @@
-"""Resizing, cropping and colour jitter of one image; the intrinsics follow the pixels.
+"""Resizing, cropping, turning and colour jitter of one image; the intrinsics follow the pixels.
 
 Images are uint8 RGB, height x width x 3. Intrinsics are 3x3 in pixels, (0, 0) being the centre of
 the top-left pixel: scaling an axis by s maps its focal length to f * s and its principal point to
@@ -61,6 +61,32 @@ def resize_frame(
     if isinstance(size, int):
         return resize_short_side(image, intrinsics, size)
     return resize_to_fit(image, intrinsics, *size)
+
+
+def turn(
+    image: Image, intrinsics: Float[np.ndarray, "3 3"], quarter_turns: int
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
+    """The image turned counterclockwise by `quarter_turns` of 90 degrees, and its camera.
+
+    A quarter turn shows pixel (x, y) of an image of width w at M (x, y, 1) = (y, w - 1 - x, 1). Its
+    camera is the given one turned about the optical axis by R, and has the intrinsics K' for which
+    M K = K' R, K' being upper triangular: without skew fx and fy change places.
+
+    Returns:
+      The image, K', and the rotation R = turned_from_given, which takes points of the given
+      camera's frame to the turned one's.
+    """
+    turned_from_given = np.eye(3)
+    for _ in range(quarter_turns % 4):
+        pixels = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, image.shape[1] - 1.0], [0.0, 0.0, 1.0]])
+        mapped = pixels @ intrinsics
+        down = mapped[1, :2] / np.linalg.norm(mapped[1, :2])  # the turned camera's y axis
+        rotation = np.array([[down[1], -down[0], 0.0], [down[0], down[1], 0.0], [0.0, 0.0, 1.0]])
+        intrinsics = mapped @ rotation.T
+        intrinsics[1, 0] = 0.0  # but for rounding it is
+        turned_from_given = rotation @ turned_from_given
+        image = np.rot90(image)
+    return np.ascontiguousarray(image), intrinsics, turned_from_given
 
 
 def center_crop(

@@ -48,6 +48,9 @@ def evaluate_scene(
 ) -> list[MethodResult]:
     """Every query by every method, on the same retrieved images.
 
+    The network alone looks again at what it refuses, turned and with images retrieved anew
+    (`Localizer.quarter_turns`): it is measured as it is used. SIFT finds what is turned without.
+
     Args:
       database: the frames of the localizer's map, whose pictures SIFT reads.
       methods: of METHODS' keys; the results come in its order.
@@ -63,7 +66,7 @@ def evaluate_scene(
         if "nearest" in methods:
             located["nearest"] = localizer.copy_nearest(query)
         if "network" in methods:
-            located["network"] = localizer.locate(query, localizer.relate)
+            located["network"] = localizer.localize(query)
         if sift is not None:
             sift.prefetch(query.neighbors)
             located["sift"] = localizer.locate(query, sift)

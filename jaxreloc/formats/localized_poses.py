@@ -31,6 +31,7 @@ class LocalizedPose:
     position_covariance: Float64[np.ndarray, "3 3"]  # world axes, square metres
     rotation_std_deg: float
     total_ms: float
+    turn_deg: int = 0  # counterclockwise: how the picture was turned to be localized
 
 
 def tum_line(pose: LocalizedPose) -> str:
@@ -61,6 +62,7 @@ def json_line(pose: LocalizedPose) -> str:
             "num_neighbors": pose.num_neighbors,
             "position_covariance_m2": pose.position_covariance.tolist(),
             "rotation_std_deg": pose.rotation_std_deg,
+            "turn_deg": pose.turn_deg,
         }
     return json.dumps(fields, allow_nan=False)
 

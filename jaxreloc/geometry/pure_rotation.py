@@ -15,7 +15,7 @@ from jaxreloc.geometry.lanes import Lane, Vector, dot
 EXPLAINED_SHARE = 0.85  # of the epipolar inliers
 NEGLIGIBLE = 1e-3  # of the squared threshold: for matches without noise
 WIDENING = 4.0  # of the squared threshold
-PARALLAX_DEVIATIONS = 4.0
+PARALLAX_DEVIATIONS = 5.0
 RATIO_DEVIATION = 1.0  # times 1 / sqrt(n), of (a + b) / 2b for sums a, b of n squared normals
 DAMPING = 1e-6
 

@@ -6,8 +6,10 @@ DAGM 2003) of fixed shape, jitted and vmapped over pairs:
 1. samples of five matches, drawn by weight, each solved from one start (`essential.five_point`);
 2. MSAC on Sampson's error for all of them; the best few become candidates, beside a given
    initial pose, and the depths' signs choose among the four poses of each;
-3. every candidate is refined on all matches (`epipolar.refine`), and MSAC with depths chooses;
-4. the winner is refined at the scale of its own residuals, with its information matrix.
+3. every candidate is refined (`epipolar.refine`), and MSAC with depths on all matches chooses;
+4. the finalists are refined at the scale of their own residuals, fewer of them for more steps: where
+   wrong matches outweigh what the right ones say, as on planes, steps are short. The winner is
+   reported with its information matrix.
 
 Units and frames are those of `jaxreloc.geometry.epipolar`: coordinates in the plane z = 1,
 thresholds in pixels over the focal length, the pose `db_from_query` with |t| = 1.
@@ -46,12 +48,12 @@ class RelativePoseConfig:
     """The work per pair, all of it independent of the data."""
 
     hypotheses: int = 768
-    newton_steps: int = 8
+    newton_steps: int = 6
     search_matches: int = 200
-    candidates: int = 24
+    candidates: int = 16
     candidate_steps: int = 4
     finalists: int = 3
-    final_steps: int = 16
+    final_steps: tuple[int, int, int] = (5, 5, 20)  # of all finalists, of two, of the winner
     min_inliers: int = 8
 
 
@@ -175,14 +177,28 @@ def _estimate(x_query, x_db, weights, threshold, start, *, draws, config) -> Rel
     finalists, _ = _best(candidates, costs, min(config.finalists, config.candidates))
     twin = planar.twin(jax.tree.map(lambda x: x[:1], finalists), matches, threshold)
     finalists = jax.tree.map(lambda *x: jnp.concatenate(x), finalists, twin)
-    for _ in range(2):  # the noise shows better about a better pose
-        scale, _ = _noise_scale(finalists, matches, threshold)
-        scale = jnp.broadcast_to(scale, (config.final_steps // 2,) + scale.shape)
-        finalists = epipolar.refine(finalists, matches, scale, threshold)
-    costs = epipolar.msac_cost_in_front(finalists, matches, threshold)
-    best, _ = _best(finalists, costs, 1)
-    alternative, other_cost = _runner_up(finalists, costs, best)
+    all_steps, two_steps, winner_steps = config.final_steps
+    best, rival, _ = _final(finalists, matches, threshold, all_steps)
+    two = jax.tree.map(lambda *x: jnp.concatenate(x), best, rival)
+    best, alternative, other_cost = _final(two, matches, threshold, two_steps)
+    best = _refine_at_noise(best, matches, threshold, winner_steps)
     return _report(best, alternative, other_cost, matches, threshold, config)
+
+
+def _final(pose: LanePose, matches: Matches, threshold: Lane, steps: int):
+    """Refines all lanes; the best one, the best other one, and the latter's cost."""
+    pose = _refine_at_noise(pose, matches, threshold, steps)
+    costs = epipolar.msac_cost_in_front(pose, matches, threshold)
+    best, _ = _best(pose, costs, 1)
+    return best, *_runner_up(pose, costs, best)
+
+
+def _refine_at_noise(pose: LanePose, matches: Matches, threshold: Lane, steps: int) -> LanePose:
+    """Refines at the scale of the pose's own residuals."""
+    scale, _ = _noise_scale(pose, matches, threshold)
+    return epipolar.refine(
+        pose, matches, jnp.broadcast_to(scale, (steps,) + scale.shape), threshold
+    )
 
 
 def _refine(pose: LanePose, matches: Matches, threshold: Lane, steps: int) -> LanePose:

@@ -3,10 +3,11 @@
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import jax
@@ -18,6 +19,7 @@ from jaxreloc.formats.images import decode_image, read_image
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
 from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
+from jaxreloc.localization.quarter_turns import QUARTER_TURNS, View, turned_views
 from jaxreloc.localization.relations import PairRelations, fuse_relations
 from jaxreloc.localization.retrieval import (
     RANKED_PER_NEIGHBOR,
@@ -35,13 +37,23 @@ BATCH_SIZE = 16
 class Query:
     """An image to localize with its retrieved database images."""
 
-    image: UInt8[np.ndarray, "h w 3"]  # as given
-    intrinsics: Float[np.ndarray, "3 3"]  # of `image`
+    view: View
     network_intrinsics: Float[np.ndarray, "1 3 3"]  # of the network's input
     features: PyTree  # of the pair head, leading axis 1
     neighbors: Int[np.ndarray, "N"]  # database indices, most similar first, then candidates
     is_neighbor: Bool[np.ndarray, "N"]  # false on padding
+    candidates: Int[np.ndarray, "C"] | None  # as given
     clock: StageClock
+
+    @property
+    def image(self) -> UInt8[np.ndarray, "h w 3"]:
+        """At full size."""
+        return self.view.image
+
+    @property
+    def intrinsics(self) -> Float[np.ndarray, "3 3"]:
+        """Of `image`."""
+        return self.view.intrinsics
 
 
 class Relator(Protocol):
@@ -56,7 +68,8 @@ class Localization:
     """Where the query camera is, and how well that is known.
 
     `world_from_query` is rigid, in OpenCV camera axes and the database's metres. It means
-    nothing where `success` is false.
+    nothing where `success` is false. It is the pose of the picture as given, also where
+    `turn_deg` says that the network saw it turned (counterclockwise).
     """
 
     world_from_query: Float[np.ndarray, "4 4"]
@@ -68,6 +81,8 @@ class Localization:
     rotation_std: float  # radians
     neighbors: Int[np.ndarray, "N"]
     stage_ms: dict[str, float]
+    refused: bool = False  # no success, by a network that knows how likely its poses are right
+    turn_deg: int = 0  # 0, 90, 180 or 270
 
 
 class Localizer:
@@ -85,6 +100,11 @@ class Localizer:
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
       index: finds the most similar images; None compares all of them.
+      quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
+        retrieval included, and the most confident of the answers that are not refused is taken.
+        The network does not match what is turned by 60 degrees or more, as in a picture of a phone
+        on its side whose file does not say so. A refused query takes four times as long. Networks
+        that do not know how likely a pose is right refuse nothing, and see no picture turned.
     """
 
     def __init__(
@@ -95,10 +115,12 @@ class Localizer:
         fusion_method: str = "robust",
         min_baseline: float | None = None,
         index: Index | None = None,
+        quarter_turns: bool = True,
     ):
         self.scene_map = scene_map
         self.network = scene_map.network
         self.num_neighbors = num_neighbors
+        self.quarter_turns = quarter_turns
         self.index = ExactIndex(scene_map.descriptors) if index is None else index
         self._centres = np.asarray(scene_map.world_from_db.translation())
         self.min_baseline = (
@@ -117,6 +139,8 @@ class Localizer:
     ) -> Localization:
         """Localizes one image by the network: one backbone pass and a head pass a neighbour.
 
+        A refused image takes as much again for each quarter turn.
+
         Args:
           image: RGB, of any size.
           intrinsics: of that image, in pixels; (0, 0) is the centre of the top-left pixel. None
@@ -128,7 +152,7 @@ class Localizer:
         Raises:
           ValueError: it is no such image, or these are not its intrinsics.
         """
-        return self.locate(self.retrieve(image, intrinsics, candidates), self.relate)
+        return self.localize(self.retrieve(image, intrinsics, candidates))
 
     def localize_all(
         self,
@@ -139,9 +163,9 @@ class Localizer:
     ) -> list[Localization]:
         """Localizes any number of images, of any sizes, in batches of one shape.
 
-        Images are taken from their sequence a batch at a time, so that it may read them then.
-        The answers are those of calling the localizer on each image; `stage_ms` is an image's
-        share of its batch.
+        Images are taken from their sequence a batch at a time, so that it may read them then;
+        refused ones are taken once more. The answers are those of calling the localizer on each
+        image; `stage_ms` is an image's share of its batches.
 
         Args:
           intrinsics: of each image; None as in `__call__`.
@@ -149,13 +173,16 @@ class Localizer:
         intrinsics = [None] * len(images) if intrinsics is None else intrinsics
         if len(images) != len(intrinsics):
             raise ValueError(f"{len(images)} images, but {len(intrinsics)} intrinsics")
-        found = []
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-            for start in range(0, len(images), batch_size):
-                batch = range(start, min(start + batch_size, len(images)))
-                found += self._localize_batch(
-                    [images[i] for i in batch], [intrinsics[i] for i in batch], batch_size, threads
-                )
+
+        def given(i: int) -> View:
+            return self._view(images[i], intrinsics[i])
+
+        found = list(self._locate_batches(map(given, range(len(images))), batch_size))
+        again = [i for i, x in enumerate(found) if x.refused and self.quarter_turns]
+        turned = (view for i in again for view in turned_views(given(i)))
+        located = self._locate_batches(turned, batch_size)
+        for i, *answers in zip(again, *[located] * len(QUARTER_TURNS)):
+            found[i] = _best_of_turns(found[i], answers)
         return found
 
     def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:
@@ -166,19 +193,19 @@ class Localizer:
           batch_size: for `localize_all` with that batch size.
 
         Returns:
-          The latency then: the milliseconds of a query, in a batch if `batch_size` is given.
+          The latency then: the milliseconds of a query that is not refused, in a batch if
+          `batch_size` is given.
         """
         image = _decode(self.scene_map.thumbnails[0])
         height, width = image.shape[:2]
         intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
-        none = np.zeros(0, int) if candidates else None
+        view, none = View(image, intrinsics), np.zeros(0, int) if candidates else None
         for _ in range(2):
             start = time.perf_counter()
             if batch_size is None:
-                self(image, intrinsics, none)
+                self.locate(self._retrieve(view, none), self.relate)
             else:
-                images, cameras = [image] * batch_size, [intrinsics] * batch_size
-                self.localize_all(images, cameras, batch_size=batch_size)
+                list(self._locate_batches([view] * batch_size, batch_size))
             elapsed_ms = 1e3 * (time.perf_counter() - start)
         return elapsed_ms / (batch_size or 1)
 
@@ -189,10 +216,12 @@ class Localizer:
         candidates: Int[np.ndarray, "C"] | None = None,
     ) -> Query:
         """Encodes the image and finds its neighbours; see `__call__`."""
+        return self._retrieve(self._view(image, intrinsics), candidates)
+
+    def _retrieve(self, view: View, candidates: Int[np.ndarray, "C"] | None = None) -> Query:
         clock = StageClock()
         with clock.stage("prepare"):
-            intrinsics = self._checked_intrinsics(image, intrinsics)
-            network_image, network_intrinsics = self.network.prepare(image, intrinsics)
+            network_image, network_intrinsics = self.network.prepare(view.image, view.intrinsics)
         with clock.stage("backbone"):
             features = self.network.encode(network_image[None])
             descriptor = jax.block_until_ready(self.network.descriptor(features))
@@ -202,12 +231,12 @@ class Localizer:
             if candidates is not None:
                 neighbors, is_neighbor = _with_candidates(neighbors, candidates)
         return Query(
-            image=image,
-            intrinsics=intrinsics,
+            view=view,
             network_intrinsics=network_intrinsics[None].astype(np.float32),
             features=features,
             neighbors=neighbors,
             is_neighbor=is_neighbor,
+            candidates=candidates,
             clock=clock,
         )
 
@@ -234,6 +263,14 @@ class Localizer:
             stage_ms=query.clock.stage_ms,
         )
 
+    def localize(self, query: Query) -> Localization:
+        """The network's answer to a query as given; if refused, to its quarter turns."""
+        found = self.locate(query, self.relate)
+        if not (found.refused and self.quarter_turns):
+            return found
+        turned = [self._retrieve(view, query.candidates) for view in turned_views(query.view)]
+        return _best_of_turns(found, [self.locate(x, self.relate) for x in turned])
+
     def locate(self, query: Query, relator: Relator) -> Localization:
         """Relates the query to its neighbours by `relator` and fuses the relative poses."""
         clock = query.clock.copy()
@@ -243,18 +280,19 @@ class Localizer:
             (found,) = self._fuse_related([query], [related])
         return dataclasses.replace(found, stage_ms=clock.stage_ms)
 
-    def _localize_batch(
-        self,
-        images: Sequence[UInt8[np.ndarray, "h w 3"]],
-        intrinsics: Sequence[Float[np.ndarray, "3 3"] | None],
-        batch_size: int,
-        threads: concurrent.futures.Executor,
+    def _locate_batches(self, views: Iterable[View], batch_size: int) -> Iterator[Localization]:
+        views = iter(views)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            while batch := list(itertools.islice(views, batch_size)):
+                yield from self._locate_batch(batch, batch_size, threads)
+
+    def _locate_batch(
+        self, views: Sequence[View], batch_size: int, threads: concurrent.futures.Executor
     ) -> list[Localization]:
-        """Up to `batch_size` images, padded to as many with the last one."""
-        clock, padding = StageClock(), batch_size - len(images)
+        """Up to `batch_size` views, padded to as many with the last one."""
+        clock, padding = StageClock(), batch_size - len(views)
         with clock.stage("prepare"):
-            intrinsics = list(map(self._checked_intrinsics, images, intrinsics))
-            prepared = list(map(self.network.prepare, images, intrinsics))
+            prepared = [self.network.prepare(view.image, view.intrinsics) for view in views]
             network_images, network_intrinsics = zip(*prepared, *[prepared[-1]] * padding)
         with clock.stage("backbone"):
             features = self.network.encode(np.stack(network_images))
@@ -264,15 +302,15 @@ class Localizer:
             neighbors = self._neighbors(descriptors)
         queries = [
             Query(
-                image=images[i],
-                intrinsics=intrinsics[i],
+                view=view,
                 network_intrinsics=network_intrinsics[i][None].astype(np.float32),
                 features=features[i],
                 neighbors=neighbors[i],
                 is_neighbor=np.ones(len(neighbors[i]), bool),
+                candidates=None,
                 clock=clock,
             )
-            for i in range(len(images))
+            for i, view in enumerate(views)
         ]
         with clock.stage("relate"):
             related = list(threads.map(lambda x: jax.block_until_ready(self.relate(x)), queries))
@@ -280,21 +318,22 @@ class Localizer:
             found = self._fuse_related(
                 queries + [queries[-1]] * padding, related + [related[-1]] * padding
             )
-        stage_ms = {stage: ms / len(images) for stage, ms in clock.stage_ms.items()}
-        return [dataclasses.replace(x, stage_ms=stage_ms) for x in found[: len(images)]]
+        stage_ms = {stage: ms / len(views) for stage, ms in clock.stage_ms.items()}
+        return [dataclasses.replace(x, stage_ms=stage_ms) for x in found[: len(views)]]
 
-    def _checked_intrinsics(
+    def _view(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"] | None
-    ) -> Float[np.ndarray, "3 3"]:
+    ) -> View:
+        """The image as given; see `__call__` for what is checked."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(
                 f"an image is RGB, uint8 of shape [h, w, 3], not {image.dtype} of {image.shape}"
             )
         height, width = image.shape[:2]
         if intrinsics is None:
-            return self.assumed_camera.intrinsics(width, height)
+            return View(image, self.assumed_camera.intrinsics(width, height))
         check_intrinsics(intrinsics, width, height)
-        return np.asarray(intrinsics, np.float64)
+        return View(image, np.asarray(intrinsics, np.float64))
 
     def _neighbors(self, descriptors: Float[Array, "B dim"]) -> list[Int[np.ndarray, "N"]]:
         """The neighbours of each query."""
@@ -319,7 +358,7 @@ class Localizer:
         )
         return [
             Localization(
-                world_from_query=world_from_query[i].astype(np.float64),
+                world_from_query=query.view.pose_as_given(world_from_query[i]),
                 success=bool(fused.success[i]),
                 confidence=float(confidence[i]),
                 location_inliers=fused.location_inliers[i][query.is_neighbor],
@@ -328,9 +367,20 @@ class Localizer:
                 rotation_std=float(fused.rotation_std[i]),
                 neighbors=query.neighbors[query.is_neighbor],
                 stage_ms=query.clock.stage_ms,
+                refused=relations.confidence_model is not None and not fused.success[i],
+                turn_deg=query.view.turn_deg,
             )
-            for i, query in enumerate(queries)
+            for i, (query, relations) in enumerate(zip(queries, related, strict=True))
         ]
+
+
+def _best_of_turns(refused: Localization, turned: Sequence[Localization]) -> Localization:
+    """The most confident answer to the turned picture, if there is one; all tries' time."""
+    answered = [x for x in turned if x.success]
+    best = max(answered, key=lambda x: x.confidence, default=refused)
+    stages = refused.stage_ms
+    stage_ms = {s: sum(x.stage_ms[s] for x in (refused, *turned)) for s in stages}
+    return dataclasses.replace(best, stage_ms=stage_ms)
 
 
 def _with_candidates(

@@ -11,6 +11,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, UInt8
 
+from jaxreloc import compiler_options
 from jaxreloc.data import transforms
 from jaxreloc.geometry.fusion import FusionConfig, Reliability
 from jaxreloc.geometry.location import LocationConfig
@@ -86,18 +87,19 @@ class MatchNetwork:
         variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)
         encode = jax.jit(
-            functools.partial(_encode, apply), compiler_options=convolution.compiler_options()
+            functools.partial(_encode, apply), compiler_options=compiler_options.convolutions()
         )
         self._encode = convolution.image_by_image(encode)
         match = functools.partial(_match_one_to_many, apply)
-        self._match = jax.jit(match)
+        self._match = jax.jit(match, compiler_options=compiler_options.wide_vectors())
         relate = functools.partial(
             relate_matches, loaded.network, variables, estimator=self.estimator
         )
         self._relate = jax.jit(
             lambda db, db_intrinsics, query, query_intrinsics: relate(
                 match(db, db_intrinsics, query, query_intrinsics), db_intrinsics, query_intrinsics
-            )
+            ),
+            compiler_options=compiler_options.wide_vectors(),
         )
         probe = jax.ShapeDtypeStruct((1, *self.canvas, 3), np.uint8)
         self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))

@@ -61,6 +61,7 @@ def open_localizer(
     fusion_method: str = "robust",
     min_baseline: float | None = None,
     index: str = "exact",
+    quarter_turns: bool = True,
 ) -> Localizer:
     """A localizer of the map on disk; see `Localizer` for the options.
 
@@ -77,6 +78,7 @@ def open_localizer(
         fusion_method=fusion_method,
         min_baseline=min_baseline,
         index=_faiss_index(scene_map, num_neighbors) if index == "faiss" else None,
+        quarter_turns=quarter_turns,
     )
 
 
@@ -213,6 +215,7 @@ def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
         position_covariance=found.position_covariance,
         rotation_std_deg=float(np.rad2deg(found.rotation_std)),
         total_ms=sum(found.stage_ms.values()),
+        turn_deg=found.turn_deg,
     )
 
 

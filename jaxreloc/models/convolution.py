@@ -114,11 +114,6 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
-def compiler_options() -> dict[str, str]:
-    """What to pass as `jax.jit(f, compiler_options=...)` around convolutions."""
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if _on_cpu() else {}
-
-
 def image_by_image(
     compiled: Callable[[Array], PyTree],
 ) -> Callable[[Float[Array, "B H W C"]], PyTree]:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxreloc import compiler_options
 from jaxreloc.models import build, convolution, layers, variables
 from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.models.siamese import SiameseNetwork
@@ -59,7 +60,7 @@ def inference_functions(loaded: LoadedNetwork) -> InferenceFunctions:
         return lambda given, *arguments: loaded.network.apply(given, *arguments, method=name)
 
     def compiled(function: Callable) -> Callable:
-        options = convolution.compiler_options()
+        options = compiler_options.convolutions()
         return functools.partial(jax.jit(function, compiler_options=options), folded)
 
     return InferenceFunctions(

@@ -18,8 +18,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jaxreloc import compiler_options
 from jaxreloc.geometry import errors
-from jaxreloc.models import RelativePose, SiameseNetwork, convolution
+from jaxreloc.models import RelativePose, SiameseNetwork
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.training import descriptor_losses, losses
@@ -146,7 +147,7 @@ def _compiled(pmapped: Callable) -> Callable:
     pmap itself takes none, and over several processes only pmap itself turns local arrays into
     global ones: those run with XLA's defaults.
     """
-    options = convolution.compiler_options()
+    options = compiler_options.convolutions()
     if not options or jax.process_count() > 1:
         return pmapped
     by_shapes = {}

@@ -20,6 +20,7 @@ from jaxreloc.models.imagenet_matcher import imagenet_matcher
 from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.usage import UsageError
+from tests.models.blank_head import blank_headed_matcher
 
 CANVAS = (128, 160)
 INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
@@ -28,7 +29,7 @@ INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> MatchNetwork:
     folder = tmp_path_factory.mktemp("matcher")
-    imagenet_matcher(CANVAS).save(folder)
+    blank_headed_matcher(CANVAS).save(folder)
     return load_inference_network(folder)
 
 
@@ -212,4 +213,4 @@ def test_pairs_far_weaker_than_the_best_are_left_out(estimates, monkeypatch):
 
 def test_an_unknown_estimator_is_named():
     with pytest.raises(UsageError, match="unknown estimator 'best'; known: matches, network"):
-        MatchNetwork(imagenet_matcher(CANVAS), estimator="best")
+        MatchNetwork(blank_headed_matcher(CANVAS), estimator="best")

@@ -97,7 +97,3 @@ def test_image_by_image_keeps_order_and_structure(rng):
     )
     assert sizes == [1] * 5 or jax.default_backend() != "cpu"
 
-
-def test_compiler_options_are_accepted():
-    options = convolution.compiler_options()
-    assert jax.jit(lambda x: x + 1, compiler_options=options)(1.0) == 2.0

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreloc.models import build_network, first_variables, inference, init_variables
+from jaxreloc.models import build, build_network, first_variables, inference, init_variables
+from jaxreloc.models.backbones import resnet
 from jaxreloc.models.saved_network import LoadedNetwork
 
 CONFIG = {"backbone": "resnet18", "head": "concat"}
@@ -28,6 +29,23 @@ def variables(network):
         variables["batch_stats"],
     )
     return {"params": variables["params"], "batch_stats": statistics}
+
+
+@pytest.fixture
+def small(monkeypatch, variables):
+    """The config of a network with one block a stage, which compiles faster, and its variables."""
+    blocks = functools.partial(resnet.ResNet, (1, 1, 1, 1))
+    monkeypatch.setitem(build.BACKBONES, "small", blocks)
+    config = CONFIG | {"backbone": "small"}
+    network = build_network(config)
+    shapes = jax.eval_shape(lambda: init_variables(network, jax.random.key(0)))
+
+    def part(whole, shapes):
+        if not isinstance(shapes, dict):
+            return whole
+        return {name: part(whole[name], inner) for name, inner in shapes.items()}
+
+    return config, part(variables, shapes)
 
 
 def assert_close(actual, expected):
@@ -92,7 +110,9 @@ def test_both_images_go_through_one_branch(network, variables, batch):
     assert np.abs(swapped.t - stacked.t).max() > 1e-2 * np.abs(stacked.t).max()
 
 
-def test_training_updates_statistics_and_remat_changes_nothing(network, variables, batch):
+def test_training_updates_statistics_and_remat_changes_nothing(small, batch):
+    config, variables = small
+
     def loss_gradient_and_statistics(network):
         def loss(params):
             given = {"params": params, "batch_stats": variables["batch_stats"]}
@@ -102,14 +122,14 @@ def test_training_updates_statistics_and_remat_changes_nothing(network, variable
         gradient, statistics = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
         return gradient["backbone"]["conv1"]["kernel"], statistics
 
-    gradient, statistics = loss_gradient_and_statistics(network)
+    gradient, statistics = loss_gradient_and_statistics(build_network(config))
     assert np.abs(gradient).max() > 0 and np.isfinite(gradient).all()
     changed = jax.tree.map(
         lambda new, old: bool((new != old).any()), statistics, variables["batch_stats"]
     )
     assert all(jax.tree.leaves(changed))
 
-    remat = build_network(CONFIG | {"remat": True})
+    remat = build_network(config | {"remat": True})
     remat_gradient, remat_statistics = loss_gradient_and_statistics(remat)
     # Batch statistics of three images amplify rounding, so single entries may differ by percents.
     assert np.linalg.norm(remat_gradient - gradient) < 2e-2 * np.linalg.norm(gradient)
@@ -120,8 +140,9 @@ def test_training_updates_statistics_and_remat_changes_nothing(network, variable
     )
 
 
-def test_bfloat16_computes_with_float32_parameters(variables, batch):
-    network = build_network(CONFIG | {"dtype": "bfloat16"})
+def test_bfloat16_computes_with_float32_parameters(small, batch):
+    config, variables = small
+    network = build_network(config | {"dtype": "bfloat16"})
     shapes = jax.eval_shape(lambda: init_variables(network, jax.random.key(0)))
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(shapes))
 
@@ -132,7 +153,7 @@ def test_bfloat16_computes_with_float32_parameters(variables, batch):
     pose, updates = apply(network)
     dtypes = {x.dtype.name for x in jax.tree.leaves((pose, updates))}
     assert dtypes == {"float32"}
-    exact, exact_updates = apply(build_network(CONFIG))
+    exact, exact_updates = apply(build_network(config))
     means = [
         x["batch_stats"]["backbone"]["conv1"]["norm"]["mean"] for x in (updates, exact_updates)
     ]

@@ -9,6 +9,14 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.models.heads.relative_pose import PairReliability, RelativePose
 from jaxreloc.training.correlation_losses import CorrelationLoss, spread_loss
 
+evaluate = jax.jit(CorrelationLoss())
+
+
+@jax.jit
+@jax.grad
+def gradients_of(pose, target, overlaps):
+    return jnp.sum(CorrelationLoss()(pose, target, overlaps)[0])
+
 
 def random_pose(rng, batch=4) -> RelativePose:
     def normal(*shape):
@@ -44,7 +52,7 @@ def test_spread_does_not_change_the_pose(rng):
 
 def test_parts_against_scipy(rng):
     pose, target = random_pose(rng), random_target(rng)
-    loss, parts = CorrelationLoss()(pose, target, jnp.ones(4, bool))
+    loss, parts = evaluate(pose, target, jnp.ones(4, bool))
     q, q_target = (np.roll(np.asarray(x), -1, axis=-1) for x in (pose.q_wxyz, target[:, :4]))
     angle = (Rotation.from_quat(q).inv() * Rotation.from_quat(q_target)).magnitude()
     np.testing.assert_allclose(parts["rotation"], 2 * np.sin(angle / 4), rtol=1e-3, atol=1e-5)
@@ -60,14 +68,10 @@ def test_parts_against_scipy(rng):
 
 def test_pairs_without_overlap_teach_only_that(rng):
     pose, target = random_pose(rng), random_target(rng)
-    loss, parts = CorrelationLoss()(pose, target, jnp.zeros(4, bool))
+    loss, parts = evaluate(pose, target, jnp.zeros(4, bool))
     assert all(np.all(x == 0) for name, x in parts.items() if name != "overlap")
     np.testing.assert_allclose(loss, CorrelationLoss().overlap * parts["overlap"], rtol=1e-6)
-
-    def total(pose):
-        return jnp.sum(CorrelationLoss()(pose, target, jnp.zeros(4, bool))[0])
-
-    gradients = jax.grad(total)(pose)
+    gradients = gradients_of(pose, target, jnp.zeros(4, bool))
     assert np.all(gradients.t == 0) and np.all(gradients.q_wxyz == 0)
     assert np.all(gradients.reliability.overlap_logit > 0)
 
@@ -75,5 +79,5 @@ def test_pairs_without_overlap_teach_only_that(rng):
 def test_gradients_are_finite_at_the_target(rng):
     target = random_target(rng)
     pose = random_pose(rng).replace(t=target[:, 4:], q_wxyz=target[:, :4])
-    gradients = jax.grad(lambda p: jnp.sum(CorrelationLoss()(p, target, jnp.ones(4, bool))[0]))(pose)
+    gradients = gradients_of(pose, target, jnp.ones(4, bool))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))

@@ -39,6 +39,10 @@ def flat_wall(rng, shift_cells=0):
 
 
 loss_of = jax.jit(DescriptorLoss().of_batch)
+value_and_gradient = jax.jit(
+    jax.value_and_grad(lambda descriptors, batch: loss_of({}, descriptors, batch)[0].sum())
+)
+counted = jax.jit(coarse_matches)
 
 
 def test_matching_descriptors_cost_next_to_nothing_and_others_much(rng):
@@ -74,11 +78,11 @@ def test_the_coarse_part_is_the_cross_entropy_of_both_directions(rng):
 def test_counts_the_cells_that_are_matched_right(rng):
     db = random_descriptors(rng)
     query = db.replace(coarse=jnp.roll(db.coarse, -1, axis=2))
-    right, visible = coarse_matches((db, query), flat_wall(rng, shift_cells=1))
+    right, visible = counted((db, query), flat_wall(rng, shift_cells=1))
     assert visible[0] == HEIGHT * (WIDTH - 1)
     assert right[0] == visible[0]
     far = db.replace(coarse=jnp.roll(db.coarse, 3, axis=2))
-    right, _ = coarse_matches((db, far), flat_wall(rng))
+    right, _ = counted((db, far), flat_wall(rng))
     assert right[0] == 0
 
 
@@ -86,7 +90,7 @@ def test_counts_the_cells_that_are_matched_right(rng):
 def test_gradients_are_finite_with_and_without_an_overlap(rng, shift_cells):
     db, query = random_descriptors(rng), random_descriptors(rng)
     batch = flat_wall(rng, shift_cells)
-    value, gradient = jax.value_and_grad(lambda x: loss_of({}, x, batch)[0].sum())((db, query))
+    value, gradient = value_and_gradient((db, query), batch)
     assert np.isfinite(value)
     for leaf in jax.tree.leaves(gradient):
         assert np.all(np.isfinite(leaf))

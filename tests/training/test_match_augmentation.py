@@ -13,6 +13,10 @@ from jaxreloc.training.match_augmentation import MatchAugmentation
 
 PAIRS, POINTS = 3, 40
 
+mirror = jax.jit(match_augmentation.mirror)
+turn_cameras = jax.jit(match_augmentation.turn_cameras)
+rotation_vectors = jax.jit(jax.vmap(lambda q_wxyz: jaxlie.SO3(q_wxyz).log()))
+
 
 @pytest.fixture
 def planted(rng):
@@ -53,12 +57,12 @@ def test_planted_matches_are_consistent(planted):
 def test_mirrored_pairs_are_consistent(planted):
     matches, pose = planted
     mirrored = jnp.array([True, False, True])
-    new_matches, new_pose = match_augmentation.mirror(matches, pose, mirrored)
+    new_matches, new_pose = mirror(matches, pose, mirrored)
     assert_consistent(new_matches, new_pose)
     np.testing.assert_array_equal(new_matches.x_query[1], matches.x_query[1])
     np.testing.assert_array_equal(new_pose.wxyz_xyz[1], pose.wxyz_xyz[1])
     np.testing.assert_array_equal(new_matches.x_db[0] * jnp.array([[-1, 1]]), matches.x_db[0])
-    twice = match_augmentation.mirror(new_matches, new_pose, mirrored)
+    twice = mirror(new_matches, new_pose, mirrored)
     np.testing.assert_array_equal(twice[1].wxyz_xyz, pose.wxyz_xyz)
 
 
@@ -66,7 +70,7 @@ def test_turned_cameras_are_consistent(planted, rng):
     matches, pose = planted
     vectors = jnp.asarray(rng.normal(size=(2, PAIRS, 3)) * [0.1, 0.1, 0.5], jnp.float32)
     turns = [jax.vmap(jaxlie.SO3.exp)(v) for v in vectors]
-    new_matches, new_pose = match_augmentation.turn_cameras(matches, pose, *turns)
+    new_matches, new_pose = turn_cameras(matches, pose, *turns)
     assert_consistent(new_matches, new_pose)
     assert np.abs(new_pose.wxyz_xyz - pose.wxyz_xyz).max() > 0.01
     lengths = (np.linalg.norm(p.translation(), axis=1) for p in (new_pose, pose))
@@ -78,7 +82,7 @@ def test_turning_in_plane_turns_the_picture(planted):
     angle = 0.4
     turn = jaxlie.SO3(jnp.tile(jaxlie.SO3.from_z_radians(angle).wxyz[None], (PAIRS, 1)))
     still = jaxlie.SO3(jnp.tile(jnp.array([[1.0, 0, 0, 0]]), (PAIRS, 1)))
-    turned, _ = match_augmentation.turn_cameras(matches, pose, still, turn)
+    turned, _ = turn_cameras(matches, pose, still, turn)
     c, s = np.cos(angle), np.sin(angle)
     expected = np.asarray(matches.x_query) @ np.array([[c, s], [-s, c]])
     np.testing.assert_allclose(turned.x_query, expected, atol=1e-5)
@@ -106,11 +110,11 @@ def test_augmentation_mirrors_half_the_pairs_and_turns_as_told():
     matches = RayMatches(ray, ray, ones, ones, ones)
     identity = jaxlie.SE3(jnp.tile(jnp.array([[1.0, 0, 0, 0, 0, 0, 0]]), (count, 1)))
     draw = jnp.arange(count, dtype=jnp.uint32)
-    still = MatchAugmentation(turn_std_deg=(0, 0, 0), kept=1.0)
-    mirrored = jax.jit(still)(matches, identity, draw)[0].x_query[:, 0, 0] < 0
+    augment = jax.jit(MatchAugmentation((3.0, 1.0, 10.0), 1.0))
+    seen, turned = augment(matches, identity, draw)
+    mirrored = seen.x_query[:, 0, 0] < 0  # no turn is so large
     assert 0.45 < np.mean(mirrored) < 0.55
-    turned = jax.jit(MatchAugmentation((3.0, 1.0, 10.0), 1.0))(matches, identity, draw)[1]
-    vectors = np.asarray(jax.vmap(lambda q: jaxlie.SO3(q).log())(turned.wxyz_xyz[:, :4]))
+    vectors = np.asarray(rotation_vectors(turned.wxyz_xyz[:, :4]))
     # Two cameras turn, each by its own rotation.
     expected = np.sqrt(2) * np.deg2rad([3.0, 1.0, 10.0])
     np.testing.assert_allclose(vectors.std(axis=0), expected, rtol=0.08)

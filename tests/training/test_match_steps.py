@@ -67,7 +67,9 @@ def one_batch(rng, count=8):
     return next(loader.batches())
 
 
-def loss_by_hand(params, batch, augmentation=None):
+@functools.partial(jax.jit, static_argnames="augmentation")
+@jax.value_and_grad
+def loss_by_hand(params, batch, augmentation):
     matches, pose = RayMatches(**batch["matches"]), jaxlie.SE3(jnp.asarray(batch["db_from_query"]))
     if augmentation is not None:
         matches, pose = augmentation(matches, pose, batch["draw"])
@@ -80,7 +82,7 @@ def test_a_step_descends_the_loss_of_the_augmented_matches(augmentation, rng):
     batch = one_batch(rng)
     network, state = network_and_state()
     params = state.params["network"]
-    value, gradient = jax.value_and_grad(loss_by_hand)(params, batch, augmentation)
+    value, gradient = loss_by_hand(params, batch, augmentation)
     train_step = step.make_train_step(
         network, CorrelationLoss(), optax.sgd(0.1), augmentation=augmentation
     )

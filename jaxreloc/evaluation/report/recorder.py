@@ -1,5 +1,6 @@
 """Gathers what a report shows of a scene while its queries are being localized."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -7,9 +8,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxreloc.data import transforms
 from jaxreloc.evaluation.report.content import (
     Cameras,
     Estimates,
+    PairMatches,
     QueryPictures,
     SceneContent,
 )
@@ -100,7 +103,10 @@ class SceneRecorder:
             title=self._methods[method],
             world_from_query=np.stack([x.world_from_query for x in located]),
             success=np.array([x.success for x in located]),
-            agreeing=tuple(x.location_inliers for x in located),
+            agreeing=tuple(
+                np.isin(shown.neighbors, x.neighbors[x.location_inliers])
+                for shown, x in zip(map(_shown, self._located), located, strict=True)
+            ),
             position_std=np.array([_worst_std(x.position_covariance) for x in located]),
         )
 
@@ -110,9 +116,29 @@ class SceneRecorder:
         intrinsics: np.ndarray,
         located: Mapping[str, Localization],
     ) -> QueryPictures:
-        neighbors = next(iter(located.values())).neighbors
-        matches = self._matcher(image, intrinsics, neighbors) if self._matcher else None
-        return QueryPictures(_jpeg(image), tuple(map(int, neighbors)), matches)
+        shown = _shown(located)
+        matches = self._matches(image, intrinsics, shown) if self._matcher else None
+        return QueryPictures(_jpeg(image), tuple(map(int, shown.neighbors)), matches)
+
+    def _matches(
+        self, image: np.ndarray, intrinsics: np.ndarray, shown: Localization
+    ) -> tuple[PairMatches, ...]:
+        """Of the image as it was localized, in pixels of the image as given."""
+        turned, turned_intrinsics, turned_from_given = transforms.turn(
+            image, intrinsics, shown.turn_deg // 90
+        )
+        pixels = intrinsics @ turned_from_given.T @ np.linalg.inv(turned_intrinsics)
+        return tuple(
+            dataclasses.replace(
+                pair, query_px=pair.query_px @ pixels[:2, :2].T + pixels[:2, 2]
+            )
+            for pair in self._matcher(turned, turned_intrinsics, shown.neighbors)
+        )
+
+
+def _shown(located: Mapping[str, Localization]) -> Localization:
+    """The method whose retrieved images are shown: the first one."""
+    return next(iter(located.values()))
 
 
 def _worst_std(covariance: Float[np.ndarray, "3 3"]) -> float:

@@ -17,7 +17,7 @@ from tests.localization.fakes import OracleNetwork, oracle_frames
 def queries(rng):
     """A map and its answers to three pictures."""
     scene_map = SceneMap.from_images(
-        OracleNetwork(), encode_frames(oracle_frames(rng, 12), OracleNetwork())
+        OracleNetwork(), encode_frames(oracle_frames(rng, 21), OracleNetwork())
     )
     localizer, frames = Localizer(scene_map), oracle_frames(rng, 3)
     localized = [

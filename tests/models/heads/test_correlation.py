@@ -13,6 +13,10 @@ from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.siamese import SiameseNetwork
 
+TRANSFORMER = PoseTransformer(layers.Compute())
+init = jax.jit(TRANSFORMER.init)
+apply = jax.jit(TRANSFORMER.apply)
+
 
 def random_matches(rng, batch=2, count=TOKENS) -> RayMatches:
     def uniform(*shape):
@@ -24,16 +28,15 @@ def random_matches(rng, batch=2, count=TOKENS) -> RayMatches:
 
 def test_transformer_starts_near_the_identity_with_finite_gradients(rng):
     matches = random_matches(rng)
-    transformer = PoseTransformer(layers.Compute())
-    variables = jax.jit(transformer.init)(jax.random.key(0), matches)
-    pose = transformer.apply(variables, matches)
+    variables = init(jax.random.key(0), matches)
+    pose = apply(variables, matches)
     assert pose.t.shape == (2, 3)
     np.testing.assert_allclose(pose.q_wxyz, np.tile([1, 0, 0, 0], (2, 1)), atol=0.3)
     np.testing.assert_allclose(pose.t, np.zeros((2, 3)), atol=0.3)
     assert pose.reliability.overlap_logit.shape == (2,)
 
     def total(variables):
-        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(transformer.apply(variables, matches)))
+        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(apply(variables, matches)))
 
     gradients = jax.jit(jax.grad(total))(variables)["params"]
     for name, gradient in jax.tree_util.tree_leaves_with_path(gradients):
@@ -45,9 +48,7 @@ def test_transformer_starts_near_the_identity_with_finite_gradients(rng):
 def test_transformer_ignores_the_order_of_the_matches(rng):
     matches = random_matches(rng)
     order = rng.permutation(TOKENS)
-    transformer = PoseTransformer(layers.Compute())
-    variables = jax.jit(transformer.init)(jax.random.key(0), matches)
-    apply = jax.jit(transformer.apply)
+    variables = init(jax.random.key(0), matches)
     shuffled = apply(variables, jax.tree.map(lambda x: x[:, order], matches))
     for a, b in zip(jax.tree.leaves(apply(variables, matches)), jax.tree.leaves(shuffled)):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -92,8 +93,11 @@ def test_relates_images_of_any_shape_by_their_intrinsics(rng):
     network = SiameseNetwork(PatchBackbone(), head)
     images = jnp.asarray(rng.integers(0, 256, (2, 128, 96, 3)), jnp.uint8)
     intrinsics = jnp.tile(jnp.array([[[90.0, 0, 48], [0, 90, 64], [0, 0, 1]]]), (2, 1, 1))
-    init = jax.jit(network.init, static_argnames="train")
-    variables = init(jax.random.key(1), images, images, intrinsics, intrinsics, train=False)
+    given = images, images, intrinsics, intrinsics
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(1), *given, train=False))
+    variables = jax.tree.map(  # of any sign but for scales and variances
+        lambda s: np.float32(rng.uniform(0.2, 1, s.shape) - 0.6 * (len(s.shape) > 1)), shapes
+    )
 
     @jax.jit
     def relate(intrinsics):

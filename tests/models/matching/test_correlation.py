@@ -79,7 +79,7 @@ def test_equals_a_loop_over_cells(rng):
 
 
 def test_pairs_of_a_batch_are_matched_one_by_one(rng):
-    query, db = random_descriptors(rng, 3, 4, 5), random_descriptors(rng, 3, 4, 5)
+    query, db = random_descriptors(rng, 3, 4, 6), random_descriptors(rng, 3, 5, 4)
     together = match(query, db, SETTINGS)
     for b in range(3):
         alone = match(*jax.tree.map(lambda x: x[b : b + 1], (query, db)), SETTINGS)
@@ -88,7 +88,8 @@ def test_pairs_of_a_batch_are_matched_one_by_one(rng):
 
 
 def test_quantised_descriptors_need_not_be_restored(rng):
-    query, db = (descriptors.quantise(random_descriptors(rng, b, 4, 5)) for b in (1, 2))
+    both = random_descriptors(rng, 3, 4, 6), random_descriptors(rng, 3, 5, 4)
+    query, db = map(descriptors.quantise, both)
     found = match(query, db, SETTINGS)
     expected = match(descriptors.restore(query), descriptors.restore(db), SETTINGS)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreloc.models.matching import correlation, descriptors, rays, refinement
-from jaxreloc.models.matching.correlation import CellMatches
+from jaxreloc.models.matching.correlation import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import described_texture, smooth_texture, unit
 
 refine = jax.jit(refinement.refine)
+match = jax.jit(correlation.match, static_argnums=2)
 
 
 def cell_matches(query_cells, db_cells) -> CellMatches:
@@ -90,7 +91,7 @@ def test_halves_the_error_under_a_homography(rng):
         for plane in np.moveaxis(texture, -1, 0)
     ]
     db, query = described_texture(np.stack(planes, -1) + 1e-6), described_texture(texture)
-    coarse_to_fine = correlation.match(query, db)
+    coarse_to_fine = match(query, db, MatchSettings())
     refined = refine(coarse_to_fine, query.detail, db.detail)
     pixels = np.asarray(rays.cell_pixels(refined.query_cells, 8))[0].astype(np.float64)
     expected = cv2.perspectiveTransform(pixels[None], homography)[0]

@@ -1,0 +1,21 @@
+"""A network that matches and whose head is never asked."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreloc.models import build, initial
+from jaxreloc.models.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.saved_network import LoadedNetwork
+
+
+def blank_headed_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
+    """`imagenet_matcher` with zeros for its random variables, which take long to compile."""
+
+    def zeros(network, key):
+        shapes = jax.eval_shape(lambda: build.init_variables(network, key))
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(initial, "init_variables", zeros)
+        return imagenet_matcher(image_size)
