@@ -49,7 +49,7 @@ OWN_FLAGS = (
     flags.DEFINE_bool(
         "quarter_turns",
         True,
-        "Look at refused images again, turned by 90, 180 and 270 degrees, as of a phone on its side.",
+        "Look at refused images again, turned by quarter turns, as a phone on its side takes them.",
     ),
     flags.DEFINE_bool("viz", False, "Write OUT_report.html: cameras, queries and their matches."),
     flags.DEFINE_string("rerun", None, "Write this .rrd file for the Rerun viewer (an extra)."),

@@ -19,7 +19,7 @@ from jaxreloc.formats.images import decode_image, read_image
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
 from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
-from jaxreloc.localization.quarter_turns import QUARTER_TURNS, View, turned_views
+from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
 from jaxreloc.localization.relations import PairRelations, fuse_relations
 from jaxreloc.localization.retrieval import (
     RANKED_PER_NEIGHBOR,
@@ -101,8 +101,9 @@ class Localizer:
         the most similar images.
       index: finds the most similar images; None compares all of them.
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
-        retrieval included, and the most confident of the answers that are not refused is taken.
-        The network does not match what is turned by 60 degrees or more, as in a picture of a phone
+        retrieval included, and the most confident answer is taken if it is sure enough
+        (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given).
+        The network hardly matches what is turned by 60 degrees or more, as in a picture of a phone
         on its side whose file does not say so. A refused query takes four times as long. Networks
         that do not know how likely a pose is right refuse nothing, and see no picture turned.
     """
@@ -376,10 +377,10 @@ class Localizer:
 
 def _best_of_turns(refused: Localization, turned: Sequence[Localization]) -> Localization:
     """The most confident answer to the turned picture, if there is one; all tries' time."""
-    answered = [x for x in turned if x.success]
+    answered = [x for x in turned if x.success and x.confidence > MIN_CONFIDENCE]
     best = max(answered, key=lambda x: x.confidence, default=refused)
-    stages = refused.stage_ms
-    stage_ms = {s: sum(x.stage_ms[s] for x in (refused, *turned)) for s in stages}
+    tries = (refused, *turned)
+    stage_ms = {stage: sum(x.stage_ms[stage] for x in tries) for stage in refused.stage_ms}
     return dataclasses.replace(best, stage_ms=stage_ms)
 
 

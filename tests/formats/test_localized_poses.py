@@ -41,6 +41,9 @@ def test_json_holds_the_uncertainty(pose):
     assert fields["confidence"] == 0.75
     np.testing.assert_array_equal(fields["position_covariance_m2"], pose.position_covariance)
     assert (fields["num_inliers"], fields["num_neighbors"], fields["success"]) == (4, 5, True)
+    assert fields["turn_deg"] == 0
+    turned = dataclasses.replace(pose, turn_deg=270)
+    assert json.loads(LINE_FORMATS["jsonl"](turned))["turn_deg"] == 270
 
 
 @pytest.mark.parametrize("name", sorted(LINE_FORMATS))

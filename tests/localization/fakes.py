@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.localization.relations import PairRelations
+from jaxreloc.localization.relations import ConfidenceModel, PairRelations
 
 
 class OracleNetwork:
@@ -35,6 +35,40 @@ class OracleNetwork:
         query = jaxlie.SE3(jnp.broadcast_to(query_features["pose"], (len(db_intrinsics), 7)))
         db_from_query = jax.vmap(lambda a, b: a.inverse() @ b)(db, query)
         return PairRelations(db_from_query, np.ones(len(db_intrinsics), bool))
+
+
+class UprightOracle(OracleNetwork):
+    """Relates by what `sign_picture` wrote along the upper edge, and refuses all else."""
+
+    feature_structure = jax.tree.structure({"pose": 0, "support": 0})
+    confidence_model = ConfidenceModel(bias=0.0, weights=(0.0, 0.0), threshold=0.5)
+
+    def prepare(self, image, intrinsics):
+        return image[:1, :32], intrinsics
+
+    def encode(self, images):
+        pose = pose_in_picture(images[..., 2:30, :])
+        signed = images[:, 0, 30, :1] > 0
+        return {
+            "pose": np.where(signed, pose, np.float32([1, 0, 0, 0, 0, 0, 0])[None]),
+            "support": images[:, 0, 30, 0] / np.float32(255),
+        }
+
+    def relate(self, db_features, db_intrinsics, query_features, query_intrinsics):
+        exact = super().relate(db_features, db_intrinsics, query_features, query_intrinsics)
+        support = np.broadcast_to(query_features["support"], len(db_intrinsics))
+        return exact.replace(
+            valid=support > 0,
+            support=support,
+            overlap_probability=np.ones(len(support), np.float32),
+            confidence_model=self.confidence_model,
+        )
+
+
+def sign_picture(picture, pose_pixels, support):
+    """Writes a pose of `oracle_frames` along the upper edge, for `UprightOracle`."""
+    picture[0, 2:30] = pose_pixels
+    picture[0, 30] = round(255 * support)
 
 
 def pose_in_picture(images) -> np.ndarray:

@@ -61,7 +61,8 @@ def test_no_valid_pair_is_a_failure(database):
         relations = locate.relate(query)
         return relations.replace(valid=np.zeros_like(relations.valid))
 
-    assert not locate.locate(query, none_valid).success
+    found = locate.locate(query, none_valid)
+    assert not found.success and not found.refused
 
 
 def test_more_neighbours_than_images(rng):
@@ -211,6 +212,7 @@ def test_a_real_network_compiles_once_and_serves_threads(rng, compilations):
         np.testing.assert_array_equal(one.world_from_query, threaded.world_from_query)
         np.testing.assert_array_equal(one.neighbors, in_batch.neighbors)
     assert any(one.success for one in alone)
+    assert any(one.refused for one in alone)  # so that turned pictures compiled nothing, either
 
 
 def photographs(rng, n) -> PosedFrames:

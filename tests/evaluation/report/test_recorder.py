@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,37 @@ def test_the_matcher_is_asked_for_the_pictured_only(rng, tmp_path):
     assert matcher.asked == [(0, 5), (1, 5), (2, 5), (4, 5), (2, 5)]
     pairs = content.pictures[8].matches
     assert [pair.db_px[0, 0] for pair in pairs] == [2, 5]
+
+
+def test_matches_of_a_turned_picture_are_drawn_where_the_given_one_has_them(rng, tmp_path):
+    image = np.zeros((600, 800, 3), np.uint8)
+    image[50, 700] = 255
+
+    class BrightPixel(CountingMatcher):
+        def __call__(self, image, intrinsics, neighbors):
+            y, x = np.argwhere(image[:, :, 0])[0]
+            at = np.array([[x, y]], float)
+            return tuple(PairMatches(at, at, np.array([True])) for _ in neighbors)
+
+    for turn_deg in (0, 90, 180, 270):
+        taken = recorder(rng, tmp_path, BrightPixel())
+        found = dataclasses.replace(localization(rng, [4]), turn_deg=turn_deg)
+        taken.add("a", image, K, {"network": found})
+        (pair,) = taken.content().pictures[0].matches
+        np.testing.assert_allclose(pair.query_px, [[700, 50]], atol=1e-9)
+        assert (pair.db_px[0] == [700, 50]).all() == (turn_deg == 0)
+
+
+def test_the_agreeing_ones_are_of_the_images_that_are_shown(rng, tmp_path):
+    """A method may have retrieved others than the method whose neighbours are shown."""
+    taken = recorder(rng, tmp_path)
+    inliers = np.array([True, False, True])
+    found = dataclasses.replace(localization(rng, [5, 1, 2]), location_inliers=inliers)
+    shown = localization(rng, [1, 2, 3])
+    taken.add("a", np.zeros((8, 8, 3), np.uint8), K, {"nearest": shown, "network": found})
+    content = taken.content()
+    assert content.pictures[0].neighbors == (1, 2, 3)
+    np.testing.assert_array_equal(content.estimates["network"].agreeing[0], [False, True, False])
 
 
 def test_cameras_of_the_database_are_passed_on(rng, tmp_path):

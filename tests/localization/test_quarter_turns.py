@@ -1,0 +1,175 @@
+import dataclasses
+
+import jaxlie
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.geometry.fusion import FusedPose
+from jaxreloc.localization import localizer as localizer_module
+from jaxreloc.localization.encoding import encode_frames
+from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE
+from jaxreloc.localization.scene_map import SceneMap
+from tests.localization.fakes import UprightOracle, oracle_frames, sign_picture
+
+HEIGHT, WIDTH = 34, 40
+NONE = np.zeros(0, int)
+INTRINSICS = np.array([[30.0, 0, 18], [0, 45, 20], [0, 0, 1]])
+
+
+def signed(frames, support):
+    """Upright pictures that hold the poses of these frames."""
+    pictures = [np.zeros((HEIGHT, WIDTH, 3), np.uint8) for _ in frames.names]
+    for picture, pixels in zip(pictures, frames.images, strict=True):
+        sign_picture(picture, pixels[0], support)
+    return dataclasses.replace(
+        frames,
+        images=pictures,
+        intrinsics=np.tile(INTRINSICS, (len(frames), 1, 1)),
+        image_sizes=np.tile([WIDTH, HEIGHT], (len(frames), 1)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def first_neighbor_instead_of_fusion(monkeypatch):
+    """Its relation is the answer and its support the confidence, for which nothing compiles."""
+
+    def fuse(world_from_db, neighbors, relations, is_neighbor, method, config):
+        world_from_first = matrices(world_from_db)[neighbors[:, 0]]
+        pose = world_from_first @ matrices(relations.db_from_query)[:, 0]
+        confidence = relations.support[:, 0]
+        fused = FusedPose(
+            world_from_query=pose,
+            location_inliers=is_neighbor,
+            rotation_inliers=is_neighbor,
+            position_covariance=np.tile(np.eye(3), (len(neighbors), 1, 1)),
+            rotation_std=np.zeros(len(neighbors)),
+            success=confidence > relations.confidence_model.threshold,
+        )
+        return pose, fused, confidence
+
+    monkeypatch.setattr(localizer_module, "_fuse_neighbors", fuse)
+
+
+def matrices(poses: jaxlie.SE3) -> np.ndarray:
+    values = np.asarray(poses.wxyz_xyz, np.float64)
+    found = np.tile(np.eye(4), (*values.shape[:-1], 1, 1))
+    rotation = Rotation.from_quat(values[..., :4].reshape(-1, 4), scalar_first=True)
+    found[..., :3, :3] = rotation.as_matrix().reshape(*values.shape[:-1], 3, 3)
+    found[..., :3, 3] = values[..., 4:]
+    return found
+
+
+def localizer(rng, **options):
+    network, database = UprightOracle(), signed(oracle_frames(rng, 21), 1.0)
+    scene_map = SceneMap.from_images(network, encode_frames(database, network))
+    return Localizer(scene_map, **options)
+
+
+def turned_clockwise(intrinsics, width, height):
+    """By hand: pixel (x, y) is seen at (height - 1 - y, x)."""
+    (fx, _, cx), (_, fy, cy), _ = intrinsics
+    turned = np.array([[fy, 0, height - 1 - cy], [0, fx, cx], [0, 0, 1]])
+    return turned, height, width
+
+
+def held_askew(image, turns):
+    """The picture of a camera that was held turned counterclockwise, and its intrinsics."""
+    intrinsics, width, height = INTRINSICS, WIDTH, HEIGHT
+    for _ in range(turns):
+        intrinsics, width, height = turned_clockwise(intrinsics, width, height)
+    return np.ascontiguousarray(np.rot90(image, -turns)), intrinsics
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_the_pose_is_of_the_picture_as_given(rng, turns):
+    """Points project, by it and by the given intrinsics, to where the given picture has them."""
+    locate, queries = localizer(rng), signed(oracle_frames(rng, 1), 0.95)
+    image, intrinsics = held_askew(queries.images[0], turns)
+    candidates = np.array([3, 5])
+    found = locate(image, intrinsics, candidates)
+    assert found.success and not found.refused and found.turn_deg == 90 * turns
+    assert set(candidates) <= set(found.neighbors)
+    points = rng.uniform((-1, -1, 3), (1, 1, 5), (20, 3))
+    x, y, z = INTRINSICS @ points.T
+    x, y, width, height = x / z, y / z, WIDTH, HEIGHT
+    for _ in range(turns):
+        x, y, width, height = height - 1 - y, x, height, width
+    query_from_upright = np.linalg.inv(found.world_from_query) @ queries.world_from_cam[0]
+    seen = points @ query_from_upright[:3, :3].T + query_from_upright[:3, 3]
+    projected = intrinsics @ seen.T
+    np.testing.assert_allclose(projected[:2] / projected[2:], [x, y], atol=0.2)
+
+
+def answering(rng, supports):
+    """A picture that is answered as another place from each of its sides, and those places."""
+    frames, picture = oracle_frames(rng, 4), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for turns, support in supports.items():
+        sign_picture(np.rot90(picture, turns), frames.images[turns][0], support)
+    return picture, frames.world_from_cam
+
+
+def test_the_most_confident_answer_of_the_turned_ones_is_taken(rng):
+    locate = localizer(rng)
+    picture, truth = answering(rng, {1: 0.95, 2: 0.98, 3: 0.91})
+    found = locate(picture, INTRINSICS, NONE)
+    assert found.success and found.turn_deg == 180
+    np.testing.assert_allclose(found.world_from_query[:3, 3], truth[2, :3, 3], atol=2e-3)
+
+
+def test_an_answer_to_the_picture_as_given_is_not_doubted(rng):
+    locate = localizer(rng)
+    picture, truth = answering(rng, {0: 0.7, 1: 0.95})
+    found = locate(picture, INTRINSICS, NONE)
+    assert found.success and found.turn_deg == 0
+    np.testing.assert_allclose(found.world_from_query[:3, 3], truth[0, :3, 3], atol=2e-3)
+
+
+@pytest.mark.parametrize("support", [0.4, 0.8])
+def test_what_no_turn_makes_sure_stays_refused(rng, support):
+    picture, _ = answering(rng, {2: support})
+    locate = localizer(rng)
+    upright = locate.locate(locate.retrieve(np.rot90(picture, 2), INTRINSICS, NONE), locate.relate)
+    assert upright.success == (support == 0.8) and upright.confidence < MIN_CONFIDENCE
+    found = locate(picture, INTRINSICS, NONE)
+    assert found.refused and not found.success and found.turn_deg == 0
+
+
+def test_nothing_is_turned_where_it_is_not_wanted(rng):
+    picture, _ = answering(rng, {1: 0.95})
+    locate = localizer(rng, quarter_turns=False)
+    found = locate(picture, INTRINSICS, NONE)
+    assert found.refused and not found.success and found.turn_deg == 0
+
+
+def test_every_try_is_timed(rng, monkeypatch):
+    locate, picture = localizer(rng), answering(rng, {1: 0.95})[0]
+    times = []
+    plain_locate = locate.locate
+
+    def timed_locate(query, relator):
+        times.append(plain_locate(query, relator))
+        return times[-1]
+
+    monkeypatch.setattr(locate, "locate", timed_locate)
+    found = locate(picture, INTRINSICS, NONE)
+    assert [x.turn_deg for x in times] == [0, 90, 180, 270]
+    for stage, ms in found.stage_ms.items():
+        assert ms == pytest.approx(sum(x.stage_ms[stage] for x in times))
+
+
+def test_batches_give_the_answers_of_single_queries(rng):
+    locate, queries = localizer(rng), signed(oracle_frames(rng, 6), 0.95)
+    queries.images[4][:] = 0  # is refused
+    askew = [held_askew(image, i % 4) for i, image in enumerate(queries.images)]
+    together = locate.localize_all(*zip(*askew), batch_size=4)
+    assert [x.turn_deg for x in together] == [0, 90, 180, 270, 0, 90]
+    for one, batched in zip(askew, together, strict=True):
+        alone = locate(*one, NONE)
+        assert (alone.success, alone.refused) == (batched.success, batched.refused)
+        assert alone.turn_deg == batched.turn_deg
+        assert alone.confidence == pytest.approx(batched.confidence, abs=1e-5)
+        np.testing.assert_array_equal(alone.neighbors, batched.neighbors)
+        if alone.success:
+            np.testing.assert_allclose(alone.world_from_query, batched.world_from_query, atol=1e-4)
