@@ -55,6 +55,7 @@ from jaxreloc.geometry.rotation import RotationConfig
 Method = Literal["robust", "paper"]
 MAX_COORDINATE = 1e12  # metres; a neighbour beyond it counts as not valid
 MAX_LOCAL = 1e6  # units of local coordinates
+MAX_VARIANCE = MAX_COORDINATE**2  # square metres; of a position of which nothing is known
 STD_RATIOS = (1e-2, 1e3)  # of stated standard deviations to the model's, at most
 MAX_INLIER_PRIOR = 0.999
 CPU_BLOCK = 512  # queries at a time, so that what a block computes stays in the cache
@@ -246,10 +247,16 @@ def _fuse_block(db, relative, valid, reliability, *, key, method, config):
         jnp.stack([*rotated.q_wxyz, *position], axis=-1),
         jnp.transpose(located.inlier_weight > 0.5),
         jnp.transpose(rotated.inlier_weight > 0.5),
-        covariance.reshape(-1, 3, 3),
+        _finite_covariance(covariance.reshape(-1, 3, 3)),
         rotated.std,
         success,
     )
+
+
+def _finite_covariance(covariance: jax.Array) -> jax.Array:
+    """Nothing known, [B, 3, 3], where a number is too large for its type."""
+    known = jnp.all(jnp.isfinite(covariance), axis=(1, 2), keepdims=True)
+    return jnp.where(known, covariance, MAX_VARIANCE * jnp.eye(3)[None])
 
 
 def _stated_prior(inlier_prior: jax.Array | None, valid: jax.Array) -> jax.Array | None:

@@ -548,10 +548,10 @@ def test_robust_loses_to_paper_in_no_noise_setting(rng, university, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_64_neighbours(rng, method):
+@pytest.mark.parametrize("method, largest_deg", [("paper", 4.5), ("robust", 2.0)])
+def test_64_neighbours(rng, method, largest_deg):
     query, db, relative, _ = cameras(rng, Noise(), batch=64, count=64)
     fused = run(db, relative, method=method)
     assert fused.success.all() and fused.location_inliers.shape == (64, 64)
     metres, degrees = deviation(fused, query)
-    assert np.median(metres) < 0.1 and np.median(degrees) < 3
+    assert np.median(metres) < 0.1 and np.median(degrees) < largest_deg
