@@ -178,14 +178,10 @@ def _match_room(here, there, network: MatchNetwork) -> Queries:
     )
 
 
-def nearest_images(queries: EncodedScene, database: EncodedScene, step: int = 1) -> np.ndarray:
-    """The database images [Q, N] that are most similar to each query, the most similar first.
-
-    Args:
-      step: of the database every so many-th image is looked at.
-    """
-    similarity = queries.features.descriptor @ database.features.descriptor[::step].T
-    return step * np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
+def nearest_images(queries: EncodedScene, database: EncodedScene) -> np.ndarray:
+    """The database images [Q, N] that are most similar to each query, the most similar first."""
+    similarity = queries.features.descriptor @ database.features.descriptor.T
+    return np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
 
 
 def match_queries(

@@ -3,9 +3,10 @@
   python -m benchmarks.robustness --library=FOLDER [--rooms=6] [--split=test] [--cache=FOLDER]
 
 `benchmarks/picture_kinds.py` says what the kinds are: the queries of held-out rooms, taken anew
-with one thing changed at a time. The network that ships (`refined`, 512x384) and SIFT with an
-essential matrix relate each query to the same five pictures, which the network's descriptors find;
-a cell of the table has the figures of both. Medians and recalls are those of fused poses; queries
+with one thing changed at a time. The localizer with the network that ships (`refined`, 512x384) and
+SIFT with an essential matrix relate each query to the same five pictures, which the network's
+descriptors find; what the localizer refuses it looks at again, turned, with pictures of its own. A
+cell of the table has the figures of both. Medians and recalls are those of fused poses; queries
 that are refused count as infinitely far off in them, and "wrong" are answers that are off by a
 metre or 20 deg.
 """
@@ -25,11 +26,15 @@ from absl import flags
 from benchmarks import held_out
 from benchmarks.held_out import QueryPoses
 from benchmarks.picture_kinds import KINDS, load_pictures
-from benchmarks.relating import Answers, Matching, Sift
+from benchmarks.relating import Answers, Sift
 from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.evaluation import metrics
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.models.shipped_matcher import shipped_matcher
-from jaxreloc.training.match_making import encode_scene, joined
+from jaxreloc.localization.encoding import encode_frames
+from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.training.match_making import joined
 from jaxreloc.usage import run_script
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
@@ -40,37 +45,53 @@ _CACHE = flags.DEFINE_string(
 )
 
 CANVAS = (384, 512)
-METHODS = ("refined", Sift.name)
+METHODS = ("localizer", Sift.name)
 
 
 def room_errors(
-    database: PosedFrames, kinds: dict[str, PosedFrames], matching: Matching, sift: Sift
+    database: PosedFrames, kinds: dict[str, PosedFrames], network: MatchNetwork, sift: Sift
 ) -> dict[str, dict[str, np.ndarray]]:
     """Errors [2, Q] of position (metres) and rotation (degrees) by kind and method."""
     parts = list(kinds.values())
+    localizers = {
+        step: thinned_localizer(database, step, network) for step in {k.map_step for k in KINDS}
+    }
+    found = [
+        localized(localizers[kind.map_step], frames)
+        for kind, frames in zip(KINDS, parts, strict=True)
+    ]
+    neighbors = np.concatenate(
+        [kind.map_step * nearest for kind, (_, nearest) in zip(KINDS, found, strict=True)]
+    )
     queries = joined(parts)
-    neighbors = thinned_neighbors(database, parts, matching)
+    (answers,) = sift.relate_scene(database, queries, neighbors).values()
     poses = QueryPoses(database.world_from_cam[neighbors], queries.world_from_cam)
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    errors = {name: {} for name in kinds}
-    for family in (matching, sift):
-        for method, answers in family.relate_scene(database, queries, neighbors).items():
-            found = fused_errors(poses, answers)
-            for name, part in zip(kinds, np.split(found, ends, axis=1), strict=True):
-                errors[name][method] = part
-    return errors
+    of_sift = np.split(fused_errors(poses, answers), ends, axis=1)
+    return {
+        name: dict(zip(METHODS, (errors, theirs), strict=True))
+        for name, (errors, _), theirs in zip(kinds, found, of_sift, strict=True)
+    }
 
 
-def thinned_neighbors(
-    database: PosedFrames, parts: list[PosedFrames], matching: Matching
-) -> np.ndarray:
-    """The five pictures [Q, N] that retrieval finds in what each kind leaves of the map."""
-    db = encode_scene(database, matching.network)
-    return np.concatenate(
-        [
-            held_out.nearest_images(encode_scene(frames, matching.network), db, kind.map_step)
-            for kind, frames in zip(KINDS, parts, strict=True)
-        ]
+def thinned_localizer(database: PosedFrames, step: int, network: MatchNetwork) -> Localizer:
+    """Of a map of every so many-th picture; the most similar ones are the neighbours."""
+    kept = encode_frames(database.select(range(0, len(database), step)), network)
+    return Localizer(SceneMap.from_images(network, kept), min_baseline=0)
+
+
+def localized(localizer: Localizer, frames: PosedFrames) -> tuple[np.ndarray, np.ndarray]:
+    """Errors [2, Q], infinite where refused, and the retrieved pictures [Q, N] of each as given."""
+    queries = [localizer.retrieve(*x) for x in zip(frames.images, frames.intrinsics, strict=True)]
+    answers = [localizer.localize(query) for query in queries]
+    errors = metrics.pose_errors(
+        np.stack([answer.world_from_query for answer in answers]),
+        frames.world_from_cam,
+        np.array([answer.success for answer in answers]),
+    )
+    return (
+        np.stack([errors.position_m, errors.rotation_deg]),
+        np.stack([query.neighbors for query in queries]),
     )
 
 
@@ -94,13 +115,13 @@ def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
     cache = _CACHE.value and pathlib.Path(_CACHE.value)
-    matching = Matching(shipped_matcher(CANVAS), {"refined": "refined"})
+    network = held_out.matcher(CANVAS)
     sift = Sift(CANVAS)
     rooms = []
     for index in range(_ROOMS.value):
         start = time.perf_counter()
         pictures = load_pictures(_SPLIT.value, index, _LIBRARY.value, cache)
-        rooms.append(room_errors(*pictures, matching, sift))
+        rooms.append(room_errors(*pictures, network, sift))
         seconds = time.perf_counter() - start
         print(f"{_SPLIT.value}-{index:03d}: {seconds:.0f} s", file=sys.stderr, flush=True)
     count = f"{_ROOMS.value} {_SPLIT.value} rooms, {held_out.NEIGHBOURS} neighbours each"

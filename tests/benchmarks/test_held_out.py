@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -93,17 +91,3 @@ def test_refused_queries_count_as_infinitely_far_off():
         "wrong": "40%",
         "refused": "20%",
     }
-
-
-def test_neighbours_come_from_what_is_left_of_the_map(rng):
-    def scene(count):
-        features = SimpleNamespace(descriptor=rng.normal(size=(count, 7)))
-        return SimpleNamespace(features=features)
-
-    queries, database = scene(4), scene(40)
-    similarity = queries.features.descriptor @ database.features.descriptor.T
-    for step in (1, 3):
-        nearest = held_out.nearest_images(queries, database, step)
-        for row, mine in zip(similarity, nearest, strict=True):
-            left = sorted(range(0, 40, step), key=lambda i: -row[i])
-            np.testing.assert_array_equal(mine, left[: held_out.NEIGHBOURS])
