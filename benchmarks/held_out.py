@@ -93,12 +93,17 @@ def load_room(
     path = cache and cache / f"{split}-{index:03d}-pictures.npz"
 
     def render() -> dict[str, PosedFrames]:
-        if library is None:
-            raise UsageError(f"room {split}-{index:03d} is to be rendered: give --library=FOLDER")
+        check_library(library, split, index)
         room = render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
         return {"database": room.database, "query": room.query}
 
     return RenderedRoom(**kept_frames(path, render))
+
+
+def check_library(library: str | None, split: str, index: int) -> None:
+    """Raises a UsageError if there is none to render the room with."""
+    if library is None:
+        raise UsageError(f"room {split}-{index:03d} is to be rendered: give --library=FOLDER")
 
 
 def kept_frames(

@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
-from benchmarks.held_out import kept_frames
+from benchmarks.held_out import check_library, kept_frames
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, close_orbit
 from tfds_builders.synthetic_rooms.generation import (
     MAX_ATTEMPTS,
@@ -210,8 +209,7 @@ def load_pictures(
 
     @functools.cache
     def stage() -> Stage:
-        if library is None:
-            raise UsageError(f"room {split}-{index:03d} is to be rendered: give --library=FOLDER")
+        check_library(library, split, index)
         return set_stage(split, index, library)
 
     def load(name: str, take) -> PosedFrames:

@@ -7,9 +7,9 @@ DAGM 2003) of fixed shape, jitted and vmapped over pairs:
 2. MSAC on Sampson's error for all of them; the best few become candidates, beside a given
    initial pose, and the depths' signs choose among the four poses of each;
 3. every candidate is refined (`epipolar.refine`), and MSAC with depths on all matches chooses;
-4. the finalists are refined at the scale of their own residuals, fewer of them for more steps: where
-   wrong matches outweigh what the right ones say, as on planes, steps are short. The winner is
-   reported with its information matrix.
+4. the finalists are refined at the scale of their own residuals, fewer of them for more steps:
+   where wrong matches outweigh what the right ones say, as on planes, steps are short. The winner
+   is reported with its information matrix.
 
 Units and frames are those of `jaxreloc.geometry.epipolar`: coordinates in the plane z = 1,
 thresholds in pixels over the focal length, the pose `db_from_query` with |t| = 1.

@@ -133,13 +133,14 @@ def _photographed(
 ) -> PosedFrames:
     """The pictures along `paths`; each path has its light, its camera and its settings."""
     images, depths = [], []
-    for path in paths:
+    cameras = [path.cameras() for path in paths]
+    for along in cameras:
         dimming = np.exp(rng.normal(0, settings.light_change, room.lamps)).astype(np.float32)
         development = random_development(rng)
-        taken = room.pictures(rng, path.cameras(), development, dimming)
+        taken = room.pictures(rng, along, development, dimming)
         images += taken[0]
         depths += taken[1]
-    return posed_frames(scene, first_path, [path.cameras() for path in paths], images, depths)
+    return posed_frames(scene, first_path, cameras, images, depths)
 
 
 def posed_frames(
