@@ -78,36 +78,41 @@ def match(
         given for all.
     """
     return over_pairs(
-        lambda q, d: _match_pair(*q, *_grids_of_one(d), settings), _grids(query), db
+        lambda q, d: _match_pair(*q, *grids_of_one(d), settings), grids(query), db
     )
 
 
-def _grids(descriptors: CellDescriptors) -> tuple[Array, Array]:
+def coarse_grid_of(descriptors: CellDescriptors) -> Float[Array, "B h w C"]:
+    """Unit vectors of the coarse cells, as they are compared, quantised or not."""
+    return descriptors_lib.coarse_grid(descriptors_lib.restore(descriptors))
+
+
+def grids(descriptors: CellDescriptors) -> tuple[Array, Array]:
     """Unit vectors of the coarse and the fine cells, as they are compared."""
     descriptors = descriptors_lib.restore(descriptors)
     return descriptors_lib.coarse_grid(descriptors), descriptors_lib.fine_grid(descriptors)
 
 
-def _grids_of_one(descriptors: CellDescriptors) -> tuple[Array, Array]:
-    """`_grids` of one image, without the axis of images.
+def grids_of_one(descriptors: CellDescriptors) -> tuple[Array, Array]:
+    """`grids` of one image, without the axis of images.
 
     Made where they are used, they take the memory of one image. Buffers of many megabytes are given
     back to the system after each call and cost more to get again than to fill.
     """
     with_axis = jax.tree.map(lambda x: x[None], descriptors)
-    return jax.tree.map(lambda x: x[0], _grids(with_axis))
+    return jax.tree.map(lambda x: x[0], grids(with_axis))
 
 
 def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):
     candidates = _coarse_matches(query_coarse, db_coarse, settings)
-    matches = _fine_matches(query_fine, db_fine, candidates, settings)
+    matches = fine_matches(query_fine, db_fine, candidates, settings)
     count = min(settings.max_matches, matches.confidence.size)
     _, best = jax.lax.top_k(matches.confidence, count)
     return jax.tree.map(lambda x: x[best], matches)
 
 
 @struct.dataclass
-class _Candidates:
+class Candidates:
     """Coarse cells (row, column) that match, and how surely."""
 
     query_cells: Int[Array, "M 2"]
@@ -115,30 +120,41 @@ class _Candidates:
     confidence: Float[Array, "M"]
 
 
-def _coarse_matches(query: Array, db: Array, settings: MatchSettings) -> _Candidates:
-    (query_height, query_width, channels), (height, width, _) = query.shape, db.shape
+def _coarse_matches(query: Array, db: Array, settings: MatchSettings) -> Candidates:
+    db_cells, confidence = coarse_matches(query, db, settings.coarse_temperature)
+    confidence, chosen = jax.lax.top_k(confidence, min(settings.candidates, len(confidence)))
+    return Candidates(cell_places(chosen, query.shape[1]), db_cells[chosen], confidence)
+
+
+def coarse_matches(
+    query: Float[Array, "h w C"], db: Float[Array, "h2 w2 C"], temperature: float
+) -> tuple[Int[Array, "h*w 2"], Float[Array, "h*w"]]:
+    """The best database cell (row, column) of every query cell, by rows, and its confidence."""
+    (_, _, channels), (height, width, _) = query.shape, db.shape
     similarity = query.reshape(-1, channels) @ db.reshape(-1, channels).T
-    likelihood = _likelihood(similarity, settings.coarse_temperature)
+    likelihood = _likelihood(similarity, temperature)
     best = _argmax_by_rows(similarity, width)
-    best_cells = jnp.stack(jnp.divmod(best, width), axis=-1)
+    best_cells = cell_places(best, width)
     reverse = _at(likelihood, best[:, None])[:, 0] / jnp.sum(likelihood, axis=0)[best]
     nearby = best_cells[:, None] + _square(-COARSE_RADIUS, COARSE_RADIUS + 1)[None]
     inside = jnp.all((nearby >= 0) & (nearby < jnp.array([[[height, width]]])), axis=-1)
     nearby_index = jnp.where(inside, nearby[..., 0] * width + nearby[..., 1], 0)
     mass = jnp.sum(_at(likelihood, nearby_index) * inside, axis=1) / jnp.sum(likelihood, axis=1)
-    count = min(settings.candidates, query_height * query_width)
-    confidence, chosen = jax.lax.top_k(mass * reverse, count)
-    return _Candidates(
-        query_cells=jnp.stack(jnp.divmod(chosen, query_width), axis=-1),
-        db_cells=best_cells[chosen],
-        confidence=confidence,
-    )
+    return best_cells, mass * reverse
 
 
-def _fine_matches(
-    query: Array, db: Array, candidates: _Candidates, settings: MatchSettings
+def cell_places(index: Int[Array, "n"], width: int) -> Int[Array, "n 2"]:
+    """Row and column of cells that are counted by rows."""
+    return jnp.stack(jnp.divmod(index, width), axis=-1)
+
+
+def fine_matches(
+    query: Float[Array, "h w C"],
+    db: Float[Array, "h2 w2 C"],
+    candidates: Candidates,
+    settings: MatchSettings,
 ) -> CellMatches:
-    """One match for each of the four fine cells of every candidate, in no order."""
+    """One match for each of the four fine cells of every candidate, candidate by candidate."""
     height, width, _ = db.shape
     window = min(settings.window, height, width)
     corners = jnp.clip(
