@@ -1,0 +1,423 @@
+"""A query's pose from its matches with N posed images at once: a bundle adjustment of one camera.
+
+The query side of a match is the centre of one of K cells, exact by definition; the database sides
+are measurements. All matches of one cell are one track, whose point lies on the cell's ray:
+
+    X_j = c + R x_j / rho_j,    r_ij = project(R_i^T (X_j - c_i)) - y_ij,
+
+with the query's rotation R and centre c, the inverse depth rho_j of cell j, and the database
+cameras (R_i, c_i). Everything is divided by rho_j, so that points at infinity are ordinary:
+v_ij = R_i^T (R x_j + rho_j (c - c_i)), r_ij = v_xy / v_z - y_ij. Where the depth of the database's
+side is known (inverse depth d_ij, deviation s_ij), (rho_j / v_z - d_ij) / s_ij is a residual too.
+
+The cost is Geman and McClure's, sum_ij w_ij e_ij / (S^2 + e_ij), e_ij = |r_ij|^2 / sigma_i^2, with
+a scale S that falls from stage to stage; a known depth is a term of its own, so that a wrong one
+does not silence its match. It is minimised by Levenberg-Marquardt on SO(3) x R^3; the
+inverse depths are eliminated by the Schur complement, which is a scalar for each of them (Triggs et
+al., "Bundle Adjustment - A Modern Synthesis", 2000). Matches lie on a dense grid [N, K] with zero
+weights where there is none. A cell that is seen in one image alone constrains the pose by its
+epipolar line, without being told.
+
+In the normal equations, what depends on a match are eight numbers; all else is linear in them with
+coefficients of its database image. So each step is a few elementwise passes over the grid and two
+matrix products. Units: positions in any unit, `normalised` makes them suit single precision; image
+coordinates on the plane z = 1.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxreloc.geometry import lanes
+
+NEAREST = 1e-3  # of a ray's length: what lies less far in front of a camera is behind it
+INVERSE_DEPTHS = (1e-4, 1e2)  # per unit of length, after `normalised`
+DEPTH_ROUNDS = 4  # of the reweighted linear solution for the inverse depths
+DEPTH_SCALE = 4.0  # S of these rounds
+RIDGE = 1e-9
+DAMPING = 1e-3
+DAMPINGS = (1e-7, 1e6)
+LONGEST_STEP = 0.3  # radians, and units of length
+# Of a track's inverse depth, in one step.
+LARGEST_CHANGE = (0.5, 3.0)
+
+
+class DepthPrior(NamedTuple):
+    """What is known of the inverse depths of the database's sides, in the database cameras."""
+
+    inverse_depth: Float[Array, "N K"]
+    weight: Float[Array, "N K"]  # 1 / deviation; 0 where nothing is known
+
+
+class Tracks(NamedTuple):
+    """The matches of one query with N database images.
+
+    Attributes:
+      rays: of the K query cells, in the query camera's axes, z = 1.
+      x_db: where each database camera sees them, on its plane z = 1.
+      weights: of each match; 0 masks it.
+      rotation, centre: world_from_db.
+      sigma: standard deviation of a match, image coordinates of each database camera.
+      depth: None if nothing is known.
+    """
+
+    rays: Float[Array, "K 3"]
+    x_db: Float[Array, "N K 2"]
+    weights: Float[Array, "N K"]
+    rotation: Float[Array, "N 3 3"]
+    centre: Float[Array, "N 3"]
+    sigma: Float[Array, "N"]
+    depth: DepthPrior | None = None
+
+
+class QueryPose(NamedTuple):
+    """world_from_query."""
+
+    rotation: Float[Array, "3 3"]
+    centre: Float[Array, "3"]
+
+
+class _Observed(NamedTuple):
+    """What a pose and depths make of the matches; each [N, K]."""
+
+    u: Array  # projected, over x and y
+    v: Array
+    inverse_z: Array
+    r_x: Array
+    r_y: Array
+    r_depth: Array  # weighted by the prior
+    squared: Array  # e_ij
+    ahead: Array
+
+
+def refine(
+    tracks: Tracks,
+    start: QueryPose,
+    inverse_depth: Float[Array, "K"],
+    scales: tuple[float, ...],
+    steps: int,
+) -> tuple[QueryPose, Float[Array, "K"], Float[Array, ""]]:
+    """`steps` of Levenberg-Marquardt at each scale S; the pose, its depths, and its last cost."""
+
+    def stage(carry, scale):
+        pose, rho = carry
+        state = (pose, rho, _normal_equations(tracks, pose, rho, scale), jnp.float32(DAMPING))
+
+        def step(_, state):
+            pose, rho, equations, damping = state
+            new_pose, new_rho = _solve(equations, tracks, pose, rho, damping)
+            new = _normal_equations(tracks, new_pose, new_rho, scale)
+            better = new.cost < equations.cost
+            pose, rho, equations = jax.tree.map(
+                lambda a, b: jnp.where(better, a, b),
+                (new_pose, new_rho, new),
+                (pose, rho, equations),
+            )
+            damping = jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), *DAMPINGS)
+            return pose, rho, equations, damping
+
+        pose, rho, equations, _ = jax.lax.fori_loop(0, steps, step, state)
+        return (pose, rho), equations.cost
+
+    (pose, rho), costs = jax.lax.scan(
+        stage, (start, inverse_depth), jnp.asarray(scales, jnp.float32)
+    )
+    return pose, rho, costs[-1]
+
+
+def linear_inverse_depth(tracks: Tracks, pose: QueryPose) -> Float[Array, "K"]:
+    """The inverse depth of each cell given the pose.
+
+    On the ray the projection errors p + rho q are linear; the least squares solution is reweighted
+    by the errors that it leaves.
+    """
+    a, b = _in_database(tracks, pose)
+    y = tracks.x_db
+    p = (a[0] - y[..., 0] * a[2], a[1] - y[..., 1] * a[2])
+    q = tuple(
+        b[:, k, None] - y[..., k] * b[:, 2, None] for k in (0, 1)
+    )
+    pq, qq = p[0] * q[0] + p[1] * q[1], q[0] * q[0] + q[1] * q[1]
+    weights = tracks.weights / tracks.sigma[:, None] ** 2
+
+    def round_(_, carry):
+        rho, factor, depth_factor = carry
+        w = weights * factor
+        top, bottom = -jnp.sum(w * pq, axis=0), jnp.sum(w * qq, axis=0)
+        if tracks.depth is not None:
+            # rho / v_z = d with v_z = a_z + rho b_z: rho (1 - d b_z) = d a_z.
+            one = 1 - tracks.depth.inverse_depth * b[:, 2, None]
+            known = tracks.weights * depth_factor * tracks.depth.weight**2
+            top = top + jnp.sum(known * one * tracks.depth.inverse_depth * a[2], axis=0)
+            bottom = bottom + jnp.sum(known * one * one, axis=0)
+        rho = jnp.clip(top / (bottom + RIDGE), *INVERSE_DEPTHS)
+        seen = _observe(tracks, pose, rho)
+        factor = (DEPTH_SCALE**2 / (DEPTH_SCALE**2 + seen.squared)) ** 2
+        factor = jnp.where(seen.ahead, factor * seen.inverse_z**2, 0.0)
+        depth_factor = (DEPTH_SCALE**2 / (DEPTH_SCALE**2 + seen.r_depth**2)) ** 2
+        depth_factor = jnp.where(seen.ahead, depth_factor * seen.inverse_z**2, 0.0)
+        return rho, factor, depth_factor
+
+    count = tracks.rays.shape[0]
+    ones = jnp.ones(tracks.weights.shape)
+    start = (jnp.full(count, INVERSE_DEPTHS[0]), ones, ones)
+    return jax.lax.fori_loop(0, DEPTH_ROUNDS, round_, start)[0]
+
+
+def refine_depth(
+    tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"], scale: float, steps: int
+) -> tuple[Float[Array, "K"], Float[Array, "K"]]:
+    """The inverse depths alone by Gauss-Newton, the pose being known, and their information."""
+
+    def step(_, rho):
+        equations = _normal_equations(tracks, pose, rho, jnp.float32(scale))
+        change = -equations.depth_gradient / (equations.depth_curvature + RIDGE)
+        smallest, largest = LARGEST_CHANGE
+        change = jnp.clip(change, -smallest * rho, largest * rho)
+        return jnp.clip(rho + change, *INVERSE_DEPTHS)
+
+    rho = jax.lax.fori_loop(0, steps, step, inverse_depth)
+    equations = _normal_equations(tracks, pose, rho, jnp.float32(scale))
+    return rho, scale**2 * equations.depth_curvature
+
+
+def cost(
+    tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"], scale: float
+) -> Float[Array, ""]:
+    """Geman and McClure's sum of the module; a match that is not in front counts as an outlier."""
+    return _cost(tracks, _observe(tracks, pose, inverse_depth), scale)
+
+
+def residuals(
+    tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"]
+) -> tuple[Float[Array, "N K"], Bool[Array, "N K"]]:
+    """e_ij, the squared errors in deviations, and whether the point lies before the camera."""
+    seen = _observe(tracks, pose, inverse_depth)
+    return seen.squared, seen.ahead
+
+
+def information(
+    tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"], scale: float
+) -> tuple[Float[Array, "7 7"], Float[Array, "7"]]:
+    """The normal equations at a pose without the depths, of seven unknowns, and their right side.
+
+    They are the rotation vector and the centre, world axes, and the logarithm of a factor of the
+    query's rays, f_given / f: what the residuals say of a focal length that may be wrong. The
+    Gauss-Newton step is minus the solution.
+    """
+    equations = _normal_equations(tracks, pose, inverse_depth, jnp.float32(scale))
+    schur, gradient, _ = _without_depth(equations, 0.0)
+    turned = tracks.rays @ pose.rotation.T
+    stretched = (tracks.rays * jnp.array([[1.0, 1.0, 0.0]])) @ pose.rotation.T
+    unit = jnp.broadcast_to(jnp.eye(3)[None], (len(turned), 3, 3))
+    # Rows are what moves, columns the displacement of the ray: w x (R x), rho dc, and the stretch.
+    moves = jnp.concatenate(
+        [
+            jnp.cross(unit, turned[:, None]),
+            inverse_depth[:, None, None] * unit,
+            stretched[:, None],
+        ],
+        axis=1,
+    )
+    full = jnp.stack([jnp.stack([schur[_PLACE[i, j]] for j in range(3)]) for i in range(3)])
+    by_moves = jnp.einsum("kai,ijk->kaj", moves, full)
+    # d(cost) / d(e) at e = 0 is w / S^2.
+    return (
+        scale**2 * jnp.einsum("kaj,kbj->ab", by_moves, moves),
+        scale**2 * jnp.einsum("kai,ik->a", moves, gradient),
+    )
+
+
+def _in_database(tracks: Tracks, pose: QueryPose):
+    """v = a + rho b in each database camera: a as three [N, K], b [N, 3]."""
+    from_query = jnp.einsum("nji,jk->nik", tracks.rotation, pose.rotation)
+    a = jnp.einsum("nik,ck->nic", from_query, tracks.rays)
+    b = jnp.einsum("nji,nj->ni", tracks.rotation, pose.centre[None] - tracks.centre)
+    return (a[:, 0], a[:, 1], a[:, 2]), b
+
+
+def _observe(tracks: Tracks, pose: QueryPose, rho: Float[Array, "K"]) -> _Observed:
+    a, b = _in_database(tracks, pose)
+    v = tuple(a[k] + rho[None] * b[:, k, None] for k in range(3))
+    ahead = v[2] > NEAREST
+    # Divisions are what XLA keeps instead of computing it again at each use.
+    inverse_z = 1 / jnp.where(ahead, v[2], 1.0)
+    u, w = v[0] * inverse_z, v[1] * inverse_z
+    r_x, r_y = u - tracks.x_db[..., 0], w - tracks.x_db[..., 1]
+    squared = (r_x * r_x + r_y * r_y) / tracks.sigma[:, None] ** 2
+    r_depth = jnp.zeros_like(r_x)
+    if tracks.depth is not None:
+        r_depth = tracks.depth.weight * (rho[None] * inverse_z - tracks.depth.inverse_depth)
+    return _Observed(u, w, inverse_z, r_x, r_y, r_depth, squared, ahead)
+
+
+def _cost(tracks: Tracks, seen: _Observed, scale) -> Float[Array, ""]:
+    share = jnp.where(seen.ahead, seen.squared / (scale**2 + seen.squared), 1.0)
+    if tracks.depth is not None:
+        squared = seen.r_depth**2
+        share = share + jnp.where(seen.ahead, squared / (scale**2 + squared), tracks.depth.weight > 0)
+    return jnp.sum(tracks.weights * share)
+
+
+class _NormalEquations(NamedTuple):
+    """Sums over the database images, for each cell.
+
+    With G_ij = d r_ij / d v_ij R_i^T: `curvature` sum w G^T G (its upper triangle), `gradient` sum
+    w G^T r; with d_ij = d r_ij / d rho_j: `mixed` sum w G^T d, `depth_curvature` sum w d^T d and
+    `depth_gradient` sum w d^T r.
+    """
+
+    curvature: Float[Array, "6 K"]
+    gradient: Float[Array, "3 K"]
+    mixed: Float[Array, "3 K"]
+    depth_curvature: Float[Array, "K"]
+    depth_gradient: Float[Array, "K"]
+    cost: Float[Array, ""]
+
+
+_UPPER = tuple(zip(*np.triu_indices(3), strict=True))
+_PLACE = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+
+
+def _normal_equations(
+    tracks: Tracks, pose: QueryPose, rho: Float[Array, "K"], scale: Array
+) -> _NormalEquations:
+    seen = _observe(tracks, pose, rho)
+    robust = tracks.weights * scale**2 / (scale**2 + seen.squared) ** 2
+    robust = jnp.where(seen.ahead, robust, 0.0)
+    weight = robust / tracks.sigma[:, None] ** 2
+    along = weight * seen.inverse_z
+    s = along * seen.inverse_z
+    su, sv = s * seen.u, s * seen.v
+    # P^T P and P^T r of P = d r / d v, in the database camera's axes.
+    square = [s, su, sv, s * (seen.u**2 + seen.v**2)]
+    right = [along * seen.r_x, along * seen.r_y, -along * (seen.u * seen.r_x + seen.v * seen.r_y)]
+    if tracks.depth is not None:
+        robust = tracks.weights * scale**2 / (scale**2 + seen.r_depth**2) ** 2
+        robust = jnp.where(seen.ahead, robust, 0.0)
+        by_rho = tracks.depth.weight * seen.inverse_z  # of the third residual, v fixed
+        by_z = -rho[None] * by_rho * seen.inverse_z
+        square[3] = square[3] + robust * by_z**2
+        right[2] = right[2] + robust * by_z * seen.r_depth
+        extra = [robust * by_z * by_rho, robust * by_rho**2, robust * by_rho * seen.r_depth]
+    else:
+        extra = []
+    numbers = jnp.stack(square + right + extra)  # [7 or 10, N, K]
+    coefficients = _coefficients(tracks, pose, len(extra))  # [14, 7 or 10, N]
+    sums = jnp.einsum("fsn,snk->fk", coefficients, numbers)
+    return _NormalEquations(
+        curvature=sums[:6],
+        gradient=sums[6:9],
+        mixed=sums[9:12],
+        depth_curvature=sums[12],
+        depth_gradient=sums[13],
+        cost=_cost(tracks, seen, scale),
+    )
+
+
+def _coefficients(tracks: Tracks, pose: QueryPose, extra: int) -> Float[Array, "14 numbers N"]:
+    """Of each per-match number in each sum; see `_NormalEquations`."""
+    c = jnp.moveaxis(tracks.rotation, 0, -1)  # columns c[:, k] are the camera's axes in the world
+    offset = pose.centre[:, None] - tracks.centre.T  # [3, N]
+    zero = jnp.zeros_like(offset[0])
+
+    def outer(i, j):
+        """R_i (P^T P) R_i^T, entry (i, j), by s, s u, s v and s (u^2 + v^2)."""
+        return [
+            c[i, 0] * c[j, 0] + c[i, 1] * c[j, 1],
+            -(c[i, 0] * c[j, 2] + c[i, 2] * c[j, 0]),
+            -(c[i, 1] * c[j, 2] + c[i, 2] * c[j, 1]),
+            c[i, 2] * c[j, 2],
+        ]
+
+    b = [sum(c[i, k] * offset[i] for i in range(3)) for k in range(3)]
+    curvature = {(i, j): outer(i, j) for i, j in _UPPER}
+    mixed = [
+        [
+            c[i, 0] * b[0] + c[i, 1] * b[1],
+            -(c[i, 0] * b[2] + c[i, 2] * b[0]),
+            -(c[i, 1] * b[2] + c[i, 2] * b[1]),
+            c[i, 2] * b[2],
+        ]
+        for i in range(3)
+    ]
+    depth_curvature = [b[0] ** 2 + b[1] ** 2, -2 * b[0] * b[2], -2 * b[1] * b[2], b[2] ** 2]
+    none4, none3, nothing = [zero] * 4, [zero] * 3, [zero] * extra
+    rows = [curvature[pair] + none3 + nothing for pair in _UPPER]
+    rows += [none4 + [c[i, k] for k in range(3)] + nothing for i in range(3)]
+    one = jnp.ones_like(zero)
+    tail = [[c[i, 2], zero, zero] for i in range(3)] if extra else [[]] * 3
+    rows += [mixed[i] + none3 + tail[i] for i in range(3)]
+    rows += [depth_curvature + none3 + ([2 * b[2], one, zero] if extra else [])]
+    rows += [none4 + b + ([zero, zero, one] if extra else [])]
+    return jnp.stack([jnp.stack(row) for row in rows])
+
+
+def _without_depth(equations: _NormalEquations, damping) -> tuple[Array, Array, Array]:
+    """Of each cell the curvature [6, K] and gradient [3, K] that eliminating its depth leaves, and
+    the damped curvature of the depth [K]."""
+    depth = equations.depth_curvature * (1 + damping) + RIDGE
+    mixed = equations.mixed
+    products = jnp.stack([mixed[i] * mixed[j] for i, j in _UPPER])
+    schur = equations.curvature - products / depth[None]
+    gradient = equations.gradient - mixed * (equations.depth_gradient / depth)[None]
+    return schur, gradient, depth
+
+
+def _reduced(equations: _NormalEquations, rho, pose: QueryPose, tracks: Tracks, damping):
+    """The 6 x 6 system without the depths, the diagonal before, and how each depth follows.
+
+    A step (w, dc) moves cell j's ray by T_j (w, dc), T_j = [-[R x_j]_x, rho_j I].
+    """
+    schur, gradient, depth = _without_depth(equations, damping)
+    turned = tracks.rays @ pose.rotation.T
+    z = jnp.concatenate([turned.T, rho[None]])  # [4, K]
+    pairs = jnp.stack([z[a] * z[b] for a, b in zip(*np.triu_indices(4), strict=True)])
+    moments = jnp.einsum("pk,qk->pq", pairs, jnp.concatenate([schur, equations.curvature]))
+    matrix = jnp.einsum("abpq,pq->ab", _FORMS, moments[:, :6])
+    full = jnp.einsum("abpq,pq->ab", _FORMS, moments[:, 6:])
+    right = jnp.einsum("azi,zi->a", _LINEAR, jnp.einsum("zk,ik->zi", z, gradient))
+    return matrix, right, jnp.diagonal(full), (depth, turned)
+
+
+def _solve(equations, tracks, pose, rho, damping):
+    matrix, right, diagonal, (depth, turned) = _reduced(equations, rho, pose, tracks, damping)
+    matrix = matrix + jnp.diag(damping * diagonal + RIDGE * jnp.sum(diagonal) + lanes.TINY)
+    step = -jnp.linalg.solve(matrix, right[:, None])[:, 0]
+    step = jnp.where(jnp.all(jnp.isfinite(step)), step, 0.0)
+    step = step * jnp.minimum(1.0, LONGEST_STEP / (jnp.max(jnp.abs(step)) + lanes.TINY))
+    moved = jnp.cross(step[None, :3], turned) + rho[:, None] * step[None, 3:]
+    change = -(equations.depth_gradient + jnp.sum(equations.mixed.T * moved, axis=1)) / depth
+    smallest, largest = LARGEST_CHANGE
+    new_rho = jnp.clip(rho + jnp.clip(change, -smallest * rho, largest * rho), *INVERSE_DEPTHS)
+    return QueryPose(_turn(step[:3]) @ pose.rotation, pose.centre + step[3:]), new_rho
+
+
+def _turn(w: Float[Array, "3"]) -> Float[Array, "3 3"]:
+    """The rotation by a rotation vector, from the quaternion (1, w / 2)."""
+    q = lanes.unit((jnp.ones(()), *(0.5 * x for x in w)))
+    return jnp.stack([jnp.stack(row) for row in lanes.rotation_rows(q)])
+
+
+def _forms() -> tuple[np.ndarray, np.ndarray]:
+    """T^T N T and T^T h as sums over products of z = (R x, rho) with the entries of N, and of h."""
+    steps = np.zeros((6, 4, 3))  # T^T = sum_z z steps[:, z]
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        # w x (R x), component k, is w_i (R x)_j - w_j (R x)_i.
+        steps[i, j, k] = 1.0
+        steps[j, i, k] = -1.0
+        steps[3 + i, 3, i] = 1.0
+    upper4, upper3 = list(zip(*np.triu_indices(4))), list(zip(*np.triu_indices(3)))
+    forms = np.zeros((6, 6, 10, 6))
+    for p, (y, z) in enumerate(upper4):
+        for q, (i, j) in enumerate(upper3):
+            for a, b in {(y, z), (z, y)}:
+                for m, n in {(i, j), (j, i)}:
+                    forms[:, :, p, q] += np.outer(steps[:, a, m], steps[:, b, n])
+    return forms.astype(np.float32), steps.astype(np.float32)
+
+
+_FORMS, _LINEAR = _forms()
