@@ -1,0 +1,308 @@
+"""The absolute pose of a query from all matches with its neighbours, and how far to trust it.
+
+1. Hypotheses (`pose_hypotheses`): where the depth of database points is known, the solutions of
+   three matches; elsewhere the relative poses of the first neighbours, each at many lengths, which
+   single matches with other neighbours suggest; and whatever poses are given.
+2. All are scored by a sample of the matches: distance to the epipolar line in the database image,
+   points behind a camera and contradicted depths counted as wrong (MSAC, Torr and Zisserman 2000).
+3. The best distinct ones are refined on a part of the tracks (`tracks.refine`), the best two of
+   these on all. The best one wins; the margin to the other is evidence.
+
+Beside solutions of three points the relative poses of pairs gain nothing: on validation rooms recall
+within 10 cm and 5 degrees fell from 89% to 86% with both.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import jax_dataclasses as jdc
+import numpy as np
+from jaxlie import SE3, SO3
+from jaxtyping import Array, Bool, Float
+
+from jaxreloc.geometry import lanes, pose_hypotheses, tracks as tracks_lib
+from jaxreloc.geometry.pose_hypotheses import HypothesisConfig, Hypotheses
+from jaxreloc.geometry.tracks import DepthPrior, QueryPose, Tracks
+
+INLIER = 3.0  # deviations of a match
+SMALLEST_UNIT = 1e-6
+# Poses that are nearer to each other than this, in both, are one.
+SAME_ROTATION = np.deg2rad(3.0)
+SAME_POSITION = 0.05  # of the distance between neighbours
+UNKNOWN_VARIANCE = 1e12
+FINAL_SCALE = 1.0  # of the robust cost, at which the covariance is read
+RIDGE = 1e-6  # of the information, whose diagonal is scaled to 1
+MOST_DEVIATION = 0.3  # of the position, in lengths of the scene's median distance
+
+
+@dataclasses.dataclass(frozen=True)
+class AbsolutePoseConfig:
+    """The work for each query, all of it independent of the data.
+
+    Attributes:
+      sample: matches that hypotheses are scored by; of the solutions of three points, which are
+        many, the `first_best` go on that `first_sample` matches find best.
+      candidates: distinct hypotheses that are refined on every `candidate_stride`-th cell.
+      candidate_scales, candidate_steps, scales, steps: of `tracks.refine`.
+      min_inliers: matches that must agree.
+    """
+
+    hypotheses: HypothesisConfig = HypothesisConfig()
+    first_sample: int = 96
+    first_best: int = 128
+    sample: int = 500
+    candidates: int = 8
+    candidate_stride: int = 3
+    candidate_scales: tuple[float, ...] = (6.0, 3.0)
+    candidate_steps: int = 4
+    finalists: int = 2
+    scales: tuple[float, ...] = (3.0, 2.0, 1.0)
+    steps: int = 5
+    min_inliers: int = 12
+
+
+@jdc.pytree_dataclass
+class AbsolutePose:
+    """The pose of a query, and how far to trust it. Nothing in it is ever NaN.
+
+    Attributes:
+      world_from_query: meaningless where not `success`.
+      inliers: matches within INLIER deviations, in front of both cameras.
+      support: the share of the matches' weight that the pose explains, 0 to 1, by the robust cost.
+      margin: by how much more than the best other pose does, in the same unit; all of it, if there
+        is no other.
+      covariance: of (rotation vector in world axes, centre), from the normal equations.
+      inverse_depth: of the query cells, 1 / z.
+      focal_log, focal_std: by how much the residuals would have the query's focal length corrected,
+        log(f_given / f), and its deviation.
+      success: enough matches agree, and they determine the pose.
+    """
+
+    world_from_query: SE3
+    inliers: Bool[Array, "N K"]
+    inverse_depth: Float[Array, "K"]
+    support: Float[Array, ""]
+    margin: Float[Array, ""]
+    covariance: Float[Array, "6 6"]
+    focal_log: Float[Array, ""]
+    focal_std: Float[Array, ""]
+    success: Bool[Array, ""]
+
+
+def normalised(
+    world_from_db: SE3,
+    x_query: Float[Array, "K 2"],
+    x_db: Float[Array, "N K 2"],
+    weights: Float[Array, "N K"],
+    sigma: Float[Array, "N"],
+    depth: DepthPrior | None,
+) -> tuple[Tracks, Float[Array, "3"], Float[Array, ""]]:
+    """Tracks in local units, and their origin and unit in the world.
+
+    The origin is the neighbours' median, the unit their median distance from it; where they all are
+    at one place, a tenth of the scene's median depth, or 1 if that is not known either. What is not
+    finite has no weight.
+    """
+    centre = world_from_db.translation()
+    rotation = world_from_db.rotation().as_matrix()
+    is_known = jnp.all(jnp.isfinite(centre), axis=-1) & jnp.all(
+        jnp.isfinite(rotation), axis=(-2, -1)
+    )
+    is_known = is_known & jnp.isfinite(sigma) & (sigma > 0)
+    usable = is_known[:, None] & jnp.all(jnp.isfinite(x_db), axis=-1)
+    usable = usable & jnp.all(jnp.isfinite(x_query), axis=-1)[None] & jnp.isfinite(weights)
+    weights = jnp.where(usable & (weights > 0), weights, 0.0)
+    counted = jnp.where(jnp.any(weights > 0, axis=1)[:, None], centre, jnp.nan)
+    origin = jnp.nan_to_num(jnp.nanmedian(counted, axis=0))
+    centre = jnp.where(is_known[:, None], centre - origin[None], 0.0)
+    spread = jnp.nan_to_num(
+        jnp.nanmedian(jnp.linalg.norm(counted - origin[None], axis=-1))
+    )
+    scene = 0.1
+    if depth is not None:
+        known = usable & (depth.weight > 0) & (depth.inverse_depth > 0)
+        known = known & jnp.isfinite(depth.inverse_depth) & jnp.isfinite(depth.weight)
+        near = jnp.nanmedian(jnp.where(known, depth.inverse_depth, jnp.nan))
+        scene = jnp.where(jnp.isfinite(near), 0.1 / jnp.maximum(near, SMALLEST_UNIT), 1.0)
+        depth = DepthPrior(
+            inverse_depth=jnp.where(known, depth.inverse_depth, 1.0),
+            weight=jnp.where(known, depth.weight, 0.0),
+        )
+    unit = jnp.where(spread > 1e-3 * scene, spread, scene)
+    if depth is not None:
+        depth = DepthPrior(depth.inverse_depth * unit, depth.weight / unit)
+    finite_query = jnp.where(jnp.isfinite(x_query), x_query, 0.0)
+    return (
+        Tracks(
+            rays=jnp.concatenate([finite_query, jnp.ones((len(x_query), 1))], axis=-1),
+            x_db=jnp.where(usable[..., None], x_db, 0.0),
+            weights=weights,
+            rotation=jnp.where(is_known[:, None, None], rotation, jnp.eye(3)[None]),
+            centre=centre / unit,
+            sigma=jnp.where(is_known, sigma, 1.0),
+            depth=depth,
+        ),
+        origin,
+        unit,
+    )
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def estimate_absolute_pose(
+    world_from_db: SE3,
+    x_query: Float[Array, "K 2"],
+    x_db: Float[Array, "N K 2"],
+    weights: Float[Array, "N K"],
+    *,
+    sigma: Float[Array, "N"],
+    key: Array,
+    depth: DepthPrior | None = None,
+    given: SE3 | None = None,
+    given_usable: Bool[Array, "G"] | None = None,
+    config: AbsolutePoseConfig = AbsolutePoseConfig(),
+) -> AbsolutePose:
+    """The pose of one query from its matches with N posed images; see the module.
+
+    Args:
+      world_from_db: of the images, the one that matches best first.
+      x_query: the K query cells, on the plane z = 1.
+      x_db: where each image shows them, on its plane z = 1.
+      weights: the probability of each match to be right; 0 masks it.
+      sigma: standard deviation of a match, pixels over focal length of each image.
+      key: PRNG key.
+      depth: inverse depths (1 / z) of the database's sides, and the inverse of their deviations.
+      given: G more hypotheses world_from_query, such as a fusion's or the last pose of a video.
+      given_usable: which of them are any.
+      config: the amount of work.
+    """
+    tracks, origin, unit = normalised(world_from_db, x_query, x_db, weights, sigma, depth)
+    hypotheses = _hypotheses(tracks, origin, unit, key, given, given_usable, config)
+    sample = pose_hypotheses.representatives(tracks, config.sample)
+    score = pose_hypotheses.scores(hypotheses, sample, config.hypotheses.threshold)
+    hypotheses, score = pose_hypotheses.best(hypotheses, score, 8 * config.candidates)
+    candidates, _ = pose_hypotheses.distinct(
+        hypotheses, score, config.candidates, rotation=SAME_ROTATION, position=SAME_POSITION
+    )
+    few = _every(tracks, config.candidate_stride)
+    candidates, score = _refined(
+        few, candidates, config.candidate_scales, config.candidate_steps
+    )
+    finalists, _ = pose_hypotheses.distinct(
+        candidates, score, config.finalists, rotation=SAME_ROTATION, position=SAME_POSITION
+    )
+    return _report(tracks, finalists, origin, unit, config)
+
+
+def _hypotheses(tracks, origin, unit, key, given, given_usable, config) -> Hypotheses:
+    pair_key, triple_key = jax.random.split(key)
+    if tracks.depth is None:
+        parts = [pose_hypotheses.of_pairs(tracks, pair_key, config.hypotheses)]
+    else:
+        triples = pose_hypotheses.of_triples(tracks, triple_key, config.hypotheses)
+        few = pose_hypotheses.representatives(tracks, config.first_sample)
+        score = pose_hypotheses.scores(triples, few, config.hypotheses.threshold)
+        parts = [pose_hypotheses.best(triples, score, config.first_best)[0]]
+    if given is not None:
+        centre = (given.translation() - origin[None]) / unit
+        usable = jnp.all(jnp.isfinite(given.wxyz_xyz), axis=-1)
+        usable = usable if given_usable is None else usable & given_usable
+        rotation = given.rotation().as_matrix()
+        parts.append(
+            Hypotheses(
+                jnp.where(usable[:, None, None], rotation, jnp.eye(3)[None]),
+                jnp.where(usable[:, None], centre, 0.0),
+                usable,
+            )
+        )
+    return pose_hypotheses.concatenate(*parts)
+
+
+def _every(tracks: Tracks, stride: int) -> Tracks:
+    """Every so many-th cell."""
+    depth = tracks.depth
+    return tracks._replace(
+        rays=tracks.rays[::stride],
+        x_db=tracks.x_db[:, ::stride],
+        weights=tracks.weights[:, ::stride],
+        depth=depth and DepthPrior(depth.inverse_depth[:, ::stride], depth.weight[:, ::stride]),
+    )
+
+
+def _refined(
+    tracks: Tracks, hypotheses: Hypotheses, scales: tuple[float, ...], steps: int
+) -> tuple[Hypotheses, Array]:
+    """Each refined, and its cost at the last scale."""
+
+    def one(rotation, centre):
+        pose = QueryPose(rotation, centre)
+        depth = tracks_lib.linear_inverse_depth(tracks, pose)
+        pose, _, cost = tracks_lib.refine(tracks, pose, depth, scales, steps)
+        return pose, cost
+
+    pose, cost = jax.vmap(one)(hypotheses.rotation, hypotheses.centre)
+    cost = jnp.where(hypotheses.usable & jnp.isfinite(cost), cost, jnp.inf)
+    return Hypotheses(pose.rotation, pose.centre, hypotheses.usable), cost
+
+
+def _report(tracks: Tracks, finalists: Hypotheses, origin, unit, config) -> AbsolutePose:
+    def one(rotation, centre):
+        pose = QueryPose(rotation, centre)
+        depth = tracks_lib.linear_inverse_depth(tracks, pose)
+        return tracks_lib.refine(tracks, pose, depth, config.scales, config.steps)
+
+    pose, depth, cost = jax.vmap(one)(finalists.rotation, finalists.centre)
+    cost = jnp.where(finalists.usable & jnp.isfinite(cost), cost, jnp.inf)
+    winner = jnp.argmin(cost)
+    pose, depth = jax.tree.map(lambda x: x[winner], (pose, depth))
+    total = jnp.sum(tracks.weights)
+    if tracks.depth is not None:
+        total = total + jnp.sum(jnp.where(tracks.depth.weight > 0, tracks.weights, 0.0))
+    support = 1 - jnp.min(cost) / (total + lanes.TINY)
+    others = jnp.where(jnp.arange(len(cost)) == winner, jnp.inf, cost)
+    margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)
+    squared, ahead = tracks_lib.residuals(tracks, pose, depth)
+    inliers = ahead & (squared < INLIER**2) & (tracks.weights > 0)
+    covariance, focal_log, focal_std = _uncertainty(tracks, pose, depth, unit)
+    enough = jnp.sum(inliers) >= config.min_inliers
+    seen = jnp.any(inliers, axis=0)
+    far = jnp.nanmedian(jnp.where(seen, unit / depth, jnp.nan))
+    deviation = jnp.sqrt(jnp.maximum(jnp.trace(covariance[3:, 3:]), 0.0))
+    is_known = deviation < MOST_DEVIATION * jnp.nan_to_num(far)
+    success = jnp.isfinite(jnp.min(cost)) & enough & is_known
+    rotation = jnp.where(success, pose.rotation, jnp.eye(3))
+    centre = jnp.where(success, origin + unit * pose.centre, origin)
+    return AbsolutePose(
+        world_from_query=SE3.from_rotation_and_translation(SO3.from_matrix(rotation), centre),
+        inliers=inliers,
+        inverse_depth=depth / unit,
+        support=jnp.where(success, jnp.clip(support, 0.0, 1.0), 0.0),
+        margin=jnp.where(success, jnp.nan_to_num(margin), 0.0),
+        covariance=covariance,
+        focal_log=focal_log,
+        focal_std=focal_std,
+        success=success,
+    )
+
+
+def _uncertainty(tracks: Tracks, pose: QueryPose, depth, unit) -> tuple[Array, Array, Array]:
+    """The 6 x 6 covariance, log(f_given / f) by one step of seven unknowns, and its deviation.
+
+    The residuals' own size, where it is larger than a match's deviation, widens them.
+    """
+    information, right = tracks_lib.information(tracks, pose, depth, FINAL_SCALE)
+    scale = jnp.sqrt(jnp.maximum(jnp.diagonal(information), 0.0)) + lanes.TINY
+    information = information / (scale[:, None] * scale[None]) + RIDGE * jnp.eye(7)
+    units = jnp.concatenate([jnp.ones(3), jnp.full(3, unit)]) / scale[:6]
+    covariance = jnp.linalg.inv(information[:6, :6]) * units[:, None] * units[None]
+    with_focal = jnp.linalg.inv(information) / (scale[:, None] * scale[None])
+    good = jnp.all(jnp.isfinite(covariance)) & jnp.all(jnp.diagonal(covariance) > 0)
+    focal_variance = jnp.where(with_focal[6, 6] > 0, with_focal[6, 6], UNKNOWN_VARIANCE)
+    step = -(with_focal @ right)[6]
+    known = good & jnp.isfinite(step) & jnp.isfinite(focal_variance)
+    return (
+        jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(6)),
+        jnp.where(known, step, 0.0),
+        jnp.where(known, jnp.sqrt(focal_variance), UNKNOWN_VARIANCE),
+    )
