@@ -5,12 +5,16 @@ RUN := $(VENV)/bin/python
 DEMO := runs/demo
 # Most tests keep one core busy compiling; each process takes up to 3 GB.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
+	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: demo test test-slow test-torch test-faiss test-report
+.PHONY: demo test test-slow test-torch test-faiss test-report test-package lock
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: $(VENV)/installed
@@ -37,13 +41,24 @@ test-slow: $(VENV)/installed
 	$(RUN) -m pytest $(PARALLEL) -m slow
 
 test-torch: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+	$(INSTALL) -r requirements-torch.txt
 	$(RUN) -m pytest tests/models/torch_equality.py
 
 test-faiss: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-faiss.txt
+	$(INSTALL) -r requirements-faiss.txt
 	$(RUN) -m pytest tests/localization/faiss_index.py
 
 test-report: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-rerun.txt
+	$(INSTALL) -r requirements-rerun.txt
 	$(RUN) -m pytest -m report tests/evaluation tests/test_run_eval.py tests/test_run_localize.py
+
+# Builds the wheel and installs it twice, by the versions of today and by the lowest: minutes, and 400 MB to fetch.
+test-package: $(VENV)/installed
+	$(RUN) -m pytest -m package tests/test_package.py
+
+# The versions that pyproject.toml allows become the ones that are installed; those that fit stay.
+lock: $(VENV)/installed
+	$(LOCK) --extra dev --output-file requirements.txt
+	for extra in cuda docs faiss rerun torch; do \
+		$(LOCK) --extra $$extra --constraint requirements.txt --output-file requirements-$$extra.txt || exit 1; \
+	done

@@ -4,11 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-import ml_collections
 from absl import flags
-from ml_collections.config_flags import config_flags
 
+from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
+
+with extra("eval"):
+    import ml_collections
+    from ml_collections.config_flags import config_flags
 
 
 def define_config(

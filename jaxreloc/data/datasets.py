@@ -6,16 +6,20 @@ builds by random access, without TensorFlow.
 
 import dataclasses
 import pathlib
+import typing
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxreloc.data.tfds_frames import SplitFrames
+from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
 from jaxreloc.usage import UsageError, check_choice
+
+if typing.TYPE_CHECKING:
+    from jaxreloc.data.tfds_frames import SplitFrames
 
 LOCALIZATION_SPLITS = ("database", "query")
 DEFAULT_QUERY_EVERY = 5
@@ -35,7 +39,7 @@ class _TfdsDataset:
 
     def open(
         self, scene: str | None, variant: str | None, split: str, data_dir: str | None
-    ) -> SplitFrames:
+    ) -> "SplitFrames":
         """The split that holds the scene's frames, prepared first if that needs no download."""
         if self.scenes is not None:
             check_choice(f"scene of {self.name}", scene, self.scenes)
@@ -47,10 +51,13 @@ class _TfdsDataset:
             raise UsageError(
                 f"{builder.info.full_name} is not in {builder.data_dir}; {self.remedy}"
             )
+        from jaxreloc.data.tfds_frames import SplitFrames
+
         return SplitFrames(builder, self.split(scene, split))
 
     def _builder(self, config: str | None, data_dir: str | None):
-        import tensorflow_datasets as tfds
+        with extra("datasets"):
+            import tensorflow_datasets as tfds
 
         import tfds_builders  # noqa: F401  (registers the builders)
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import cv2
-import grain
 import numpy as np
 from absl import flags, logging
 from jaxtyping import Float32
@@ -20,9 +19,13 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.data import transforms
 from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
 from jaxreloc.data.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
+from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError, check_choice
+
+with extra("train"):
+    import grain
 
 READ_THREADS = 1  # more of them wait for the interpreter's lock
 PREFETCHED_BATCHES = 2  # of the thread, or of each worker

@@ -10,14 +10,17 @@ import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow_datasets as tfds
 from absl import logging
 from jaxtyping import Float32, UInt8
 
+from jaxreloc.extras import extra
 from jaxreloc.files import replacing
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.images import decode_image, image_size
 from jaxreloc.usage import UsageError, check_choice
+
+with extra("datasets"):
+    import tensorflow_datasets as tfds
 
 _TEXTS = ("scene", "sequence", "image_id")
 _POSES = ("world_from_cam", "intrinsics", "depth_intrinsics")

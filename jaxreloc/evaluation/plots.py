@@ -4,11 +4,14 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from jaxreloc.evaluation.evaluate import MethodResult
+from jaxreloc.extras import extra
 from jaxreloc.files import replacing
 from jaxreloc.formats.frames import PosedFrames
+
+with extra("eval"):
+    from matplotlib.figure import Figure
 
 
 def save_top_view(

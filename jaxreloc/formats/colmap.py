@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from jaxreloc.extras import extra
 from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera, from_corner_convention
 from jaxreloc.formats.collector import (
@@ -125,7 +126,8 @@ def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool 
 
 def _import_pycolmap() -> types.ModuleType:
     """pycolmap, with SIGTERM left as it was."""
-    import pycolmap
+    with extra("colmap"):
+        import pycolmap
 
     if threading.current_thread() is threading.main_thread():  # only there may it be set
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)

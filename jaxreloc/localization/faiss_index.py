@@ -1,17 +1,15 @@
 """Approximate retrieval with FAISS, for maps beyond what comparing all images can serve.
 
-An optional extra: `pip install -r requirements-faiss.txt`.
+An optional extra: `pip install 'jaxreloc[faiss]'`.
 """
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxreloc.usage import UsageError
+from jaxreloc.extras import extra
 
-try:
+with extra("faiss"):
     import faiss
-except ImportError as error:
-    raise UsageError("FAISS is not installed: pip install -r requirements-faiss.txt") from error
 
 # Under this many images lists are not worth while, and each image is compared.
 MIN_IMAGES = 10_000

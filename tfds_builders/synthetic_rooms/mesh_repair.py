@@ -3,10 +3,13 @@
 import dataclasses
 
 import numpy as np
-import trimesh
 
+from jaxreloc.extras import extra
 from tfds_builders.synthetic_rooms.meshes import Mesh
 from tfds_builders.synthetic_rooms.ray_casting import RayCaster, even_directions
+
+with extra("rooms"):
+    import trimesh
 
 ROUNDS = 8  # of halving edges
 LIFT = 1e-3  # metres off a surface where rays start

@@ -3,11 +3,14 @@
 import dataclasses
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from jaxtyping import Bool, Float32, Float64, Int32
 
+from jaxreloc.extras import extra
 from tfds_builders.synthetic_rooms.meshes import Mesh
+
+with extra("rooms"):
+    from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore_scene import EmbreeScene
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-import trimesh
 from absl import logging
 from jaxtyping import UInt8
 
+from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.meshes import Material, Mesh, merged
 from tfds_builders.synthetic_rooms.textures import SIZE
+
+with extra("rooms"):
+    import trimesh
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
 MAX_FILE_BYTES = 2_000_000

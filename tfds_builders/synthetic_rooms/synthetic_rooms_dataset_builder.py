@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow_datasets as tfds
 
+from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
@@ -82,6 +83,8 @@ class Builder(RandomAccessBuilder):
 
             library = prepared_library(_manual_folder(dl_manager), self._library_cache())
             settings = dataclasses.replace(settings, library=str(library))
+        with extra("rooms"):  # what the workers will need
+            import embreex  # noqa: F401
         scratch = tempfile.TemporaryDirectory(prefix="synthetic_rooms-")
         rooms = {
             "train": config.train_rooms,

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreloc.evaluation.report.content import Cameras, SceneContent, upright
+from jaxreloc.extras import extra
 from jaxreloc.files import replacing
 from jaxreloc.formats.images import image_size
-from jaxreloc.usage import UsageError
 
 DATABASE, TRUTH, ESTIMATE = (152, 161, 179), (20, 137, 90), (217, 72, 15)
 TIMELINE = "query"
@@ -17,12 +17,8 @@ TIMELINE = "query"
 
 def require_package() -> None:
     """Raises UsageError, saying how to get it, unless Rerun can be imported."""
-    try:
+    with extra("rerun"):
         import rerun  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--rerun needs rerun-sdk ({error}); pip install -r requirements-rerun.txt"
-        ) from error
 
 
 def write_recording(path: pathlib.Path, scenes: Sequence[SceneContent]) -> None:

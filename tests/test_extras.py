@@ -1,0 +1,56 @@
+"""A library of an extra that is absent is one line, which says what to install."""
+
+import importlib
+import pathlib
+import sys
+import tomllib
+
+import pytest
+
+from jaxreloc.usage import UsageError
+from tests.scripts import ROOT
+
+# The library that is absent, what is imported or called then, and the extra that has it.
+ABSENT = [
+    ("faiss", "jaxreloc.localization.faiss_index", "faiss"),
+    ("matplotlib.figure", "jaxreloc.evaluation.plots", "eval"),
+    ("ml_collections", "jaxreloc.config_flag", "eval"),
+    ("grain", "jaxreloc.data.loader", "train"),
+    ("tensorboardX", "jaxreloc.training", "train"),
+    ("tensorflow_datasets", "jaxreloc.data.tfds_frames", "datasets"),
+    ("tensorflow_datasets", "tfds_builders", "datasets"),
+    ("embreex.mesh_construction", "tfds_builders.synthetic_rooms.ray_casting", "rooms"),
+    ("trimesh", "tfds_builders.synthetic_rooms.mesh_repair", "rooms"),
+]
+
+
+@pytest.mark.parametrize("library, module, extra", ABSENT)
+def test_an_absent_library_names_its_extra(library, module, extra, monkeypatch):
+    for name in list(sys.modules):  # what is imported already stays so for the other tests
+        if name == module or name.startswith(f"{module}."):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UsageError, match=rf"pip install 'jaxreloc\[{extra}\]'"):
+        importlib.import_module(module)
+    assert extra in extras()
+
+
+def test_colmap_models_name_their_extra(monkeypatch, tmp_path):
+    from jaxreloc.formats.colmap import read_colmap
+
+    for name in ("cameras.txt", "images.txt", "points3D.txt"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(UsageError, match=r"pip install 'jaxreloc\[colmap\]'"):
+        read_colmap(tmp_path)
+
+
+def test_all_has_every_extra_but_those_of_a_machine_or_a_developer():
+    (everything,) = extras()["all"]
+    named = set(everything.partition("[")[2].rstrip("]").split(","))
+    assert named == set(extras()) - {"all", "cuda", "dev", "docs", "torch"}
+
+
+def extras() -> dict[str, list[str]]:
+    project = tomllib.loads(pathlib.Path(ROOT, "pyproject.toml").read_text())["project"]
+    return project["optional-dependencies"]
