@@ -50,7 +50,7 @@ test-faiss: $(VENV)/installed
 
 test-report: $(VENV)/installed
 	$(INSTALL) -r requirements-rerun.txt
-	$(RUN) -m pytest -m report tests/evaluation tests/test_run_eval.py tests/test_run_localize.py
+	$(RUN) -m pytest -m report tests/evaluation
 
 # Builds the wheel and installs it twice, by the versions of today and by the lowest: minutes, and 400 MB to fetch.
 test-package: $(VENV)/installed

@@ -2,10 +2,10 @@
 
   python -m benchmarks.retrieval [--sizes=1000,26000,1000000] [--dim=512]
 
-Needs `pip install -r requirements-faiss.txt`. The descriptors are made up: places with a hundred
+Needs the extra `faiss`. The descriptors are made up: places with a hundred
 views each, the views of a place at a cosine of 0.8, of which the queries are others. 26,000 is
 about the size of 7-Scenes' database. FAISS flat is its exact search and FAISS lists is
-`FaissIndex`, what `run_localize.py --index=faiss` uses. Memory is that of the descriptors or the
+`FaissIndex`, what `jaxreloc query --index=faiss` uses. Memory is that of the descriptors or the
 index; recall is of the five most similar images of the exact search.
 """
 

@@ -39,6 +39,11 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def one_line(message: object) -> str:
+    """The message without its line breaks."""
+    return " ".join(str(message).split())
+
+
 def _fail(error: Exception) -> None:
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     sys.exit(EXIT_STATUS)

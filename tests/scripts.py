@@ -1,24 +1,44 @@
-"""Scripts as a user runs them: in a process of their own, or in the tests' own, which is faster."""
+"""Commands as a user runs them: in a process of their own, or in the tests' own, which is faster."""
 
 import contextlib
 import io
 import logging
 import pathlib
-import runpy
 import subprocess
 import sys
 
 import pytest
-from absl import flags
 
-from jaxreloc.usage import EXIT_STATUS, UsageError
+from jaxreloc.cli import main
+from jaxreloc.usage import EXIT_STATUS
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def run_script(name: str, *arguments) -> subprocess.CompletedProcess:
+    """A script of the project's folder."""
+    return _run(name, *arguments)
+
+
+def run_command(*arguments) -> subprocess.CompletedProcess:
+    """`jaxreloc ...`."""
+    return _run("-m", "jaxreloc", *arguments)
+
+
+def call_command(*arguments) -> subprocess.CompletedProcess:
+    """What run_command gives, without a process: nothing is imported or compiled again."""
+    argv = list(map(str, arguments))
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, _warnings_to(stderr):
+        patch.chdir(ROOT)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            status = main.run(argv)
+    return subprocess.CompletedProcess(argv, status, stdout.getvalue(), stderr.getvalue())
+
+
+def _run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, name, *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -26,46 +46,9 @@ def run_script(name: str, *arguments) -> subprocess.CompletedProcess:
     )
 
 
-def call_script(name: str, *arguments) -> subprocess.CompletedProcess:
-    """What run_script gives, without a process: nothing is imported or compiled again.
-
-    A mistake is worded as `usage.run_script` words it, which tests of processes hold it to.
-    """
-    argv = [name, *map(str, arguments)]
-    stdout, stderr, status = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, _own_flags(), _warnings_to(stderr):
-        patch.chdir(ROOT)
-        patch.setattr(sys, "argv", argv)
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-            main = runpy.run_path(name)["main"]
-            try:
-                main(flags.FLAGS(argv))
-            except (flags.Error, UsageError) as error:
-                status = EXIT_STATUS
-                stderr.write("error: " + " ".join(str(error).split()) + "\n")
-    return subprocess.CompletedProcess(argv, status, stdout.getvalue(), stderr.getvalue())
-
-
-@contextlib.contextmanager
-def _own_flags():
-    """Only absl's own flags and those defined within, which are gone afterwards."""
-    before = {name: flags.FLAGS[name] for name in flags.FLAGS}
-    for name in before:
-        if not flags.FLAGS.find_module_defining_flag(name, "").startswith("absl"):
-            delattr(flags.FLAGS, name)
-    try:
-        yield
-    finally:
-        for name in set(flags.FLAGS) - set(before):
-            delattr(flags.FLAGS, name)
-        for name in set(before) - set(flags.FLAGS):
-            flags.FLAGS[name] = before[name]
-        flags.FLAGS.unparse_flags()
-
-
 @contextlib.contextmanager
 def _warnings_to(stream: io.StringIO):
-    """Shows what a script's warnings are, as absl's handler does."""
+    """Shows warnings, as a process does."""
     handler = logging.StreamHandler(stream)
     handler.setLevel(logging.WARNING)
     logging.getLogger("absl").addHandler(handler)

@@ -1,9 +1,6 @@
 """The --config flag: overrides by field, and one line about what is wrong with them."""
 
-import sys
-
 import pytest
-from absl import flags
 
 from configs import pairs
 from jaxreloc import config_flag
@@ -12,24 +9,13 @@ from jaxreloc.usage import UsageError
 FILE = pairs.__file__
 
 
-@pytest.fixture
-def parse(monkeypatch):
-    """Parses a command line with a fresh --config flag."""
-
-    def parse(*args):
-        values = flags.FlagValues()
-        monkeypatch.setattr(flags, "FLAGS", values)
-        monkeypatch.setattr(sys, "argv", ["run_train.py", *args])
-        config_flag.define_config(flag_values=values)
-        values(sys.argv)
-        return values["config"].value
-
-    return parse
+def load(file_and_variant, *overrides):
+    return config_flag.load_config(file_and_variant, overrides)
 
 
-def test_a_file_a_variant_and_overrides_of_each_type(parse):
-    config = parse(
-        f"--config={FILE}:port",
+def test_a_file_a_variant_and_overrides_of_each_type():
+    config = load(
+        f"{FILE}:port",
         "--config.optimizer.learning_rate=0.5",
         "--config.optimizer.decay_at=(3,4)",
         "--config.optimizer.max_gradient_norm=2.5",
@@ -55,18 +41,18 @@ def test_a_file_a_variant_and_overrides_of_each_type(parse):
         (["--config.nodata"], r"config\.nodata; known"),
     ],
 )
-def test_unknown_fields_list_the_known_ones(arguments, expected, parse):
+def test_unknown_fields_list_the_known_ones(arguments, expected):
     with pytest.raises(UsageError, match=expected):
-        parse(f"--config={FILE}", *arguments)
+        load(FILE, *arguments)
 
 
-def test_a_wrong_type_names_the_field(parse):
-    with pytest.raises(flags.Error, match="config.optimizer.learning_rate=fast"):
-        parse(f"--config={FILE}", "--config.optimizer.learning_rate=fast")
+def test_a_wrong_type_names_the_field():
+    with pytest.raises(UsageError, match="config.optimizer.learning_rate=fast"):
+        load(FILE, "--config.optimizer.learning_rate=fast")
 
 
-def test_absent_files_and_unknown_variants(parse):
+def test_absent_files_and_unknown_variants():
     with pytest.raises(UsageError, match="none.py: no such file"):
-        parse("--config=configs/none.py")
+        load("configs/none.py")
     with pytest.raises(UsageError, match="known: authors, direction, learned, port, quick"):
-        parse(f"--config={FILE}:best")
+        load(f"{FILE}:best")

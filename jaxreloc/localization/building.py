@@ -1,4 +1,4 @@
-"""Building and changing maps: `run_localize.py map`, `map add` and `map remove`."""
+"""Building and changing maps: `jaxreloc map`."""
 
 import pathlib
 import sys

@@ -139,7 +139,7 @@ def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """One writer at a time; the lock goes with the process that holds it."""
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no scene map; make one with run_localize.py map")
+        raise UsageError(f"{folder}: no scene map; make one with jaxreloc map build")
     if (folder / SEGMENTS).is_symlink():
         raise UsageError(f"{folder / SEGMENTS}: is a link, which may lead anywhere; copy the map")
     try:

@@ -48,7 +48,7 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{folder}: no scene map; make one with run_localize.py map") from error
+        raise UsageError(f"{folder}: no scene map; make one with jaxreloc map build") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not a map's manifest ({error}); build the map again") from error
     if content.get("version") != VERSION:

@@ -1,4 +1,4 @@
-"""Localizing pictures, a video or a camera's stream in a map: `run_localize.py query`."""
+"""Localizing pictures, a video or a camera's stream in a map: `jaxreloc query`."""
 
 import dataclasses
 import os

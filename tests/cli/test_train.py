@@ -1,4 +1,4 @@
-"""run_train.py as a user runs it: a run on photographs, and one line about each mistake."""
+"""`jaxreloc train` and run_train.py as a user runs it: a run on photographs, and one line about each mistake."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from jaxreloc.models import saved_network
 from tests.photographs import write_photographs
-from tests.scripts import assert_fails, call_script, run_script
+from tests.scripts import assert_fails, call_command, run_script
 
 QUICK = "--config=configs/pairs.py:quick"
 
@@ -49,7 +49,7 @@ def test_own_photographs_end_to_end(tmp_path, rng):
     ],
 )
 def test_mistakes_on_the_command_line(arguments, words):
-    assert_fails(call_script("run_train.py", *arguments), *words)
+    assert_fails(call_command("train", *arguments), *words)
 
 
 def test_a_mistake_ends_the_process():

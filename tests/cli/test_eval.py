@@ -1,4 +1,4 @@
-"""run_eval.py as a user runs it: the table, the files, and what it says to mistakes."""
+"""`jaxreloc eval` and run_eval.py as a user runs it: the table, the files, and what it says to mistakes."""
 
 import csv
 import json
@@ -9,11 +9,11 @@ import pytest
 
 from jaxreloc.evaluation.evaluate import METHODS
 from tests.photographs import save_small_network, write_photographs
-from tests.scripts import assert_fails, call_script, run_script
+from tests.scripts import assert_fails, call_command, run_script
 
 
 def run_eval(*arguments):
-    return call_script("run_eval.py", *arguments)
+    return call_command("eval", *arguments)
 
 
 @pytest.fixture(scope="module")

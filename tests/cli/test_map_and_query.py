@@ -1,4 +1,4 @@
-"""run_localize.py as a user runs it: build a map, query it, change it."""
+"""`jaxreloc map` and `jaxreloc query` as a user runs them: build a map, query it, change it."""
 
 import json
 import os
@@ -14,11 +14,7 @@ import pytest
 
 from jaxreloc.formats.pose_list import read_evaluation_poses
 from tests.photographs import save_small_network, write_photographs
-from tests.scripts import ROOT, assert_fails, call_script, run_script
-
-
-def run_localize(*arguments):
-    return call_script("run_localize.py", *arguments)
+from tests.scripts import ROOT, assert_fails, call_command, run_command
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +23,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("localize")
     write_photographs(folder / "photographs", np.random.default_rng(0), n=6)
     save_small_network(folder / "workdir")
-    result = run_localize(*map_arguments(folder, folder / "map"))
+    result = call_command(*map_arguments(folder, folder / "map"))
     assert result.returncode == 0, result.stderr
     assert "6 images of" in result.stdout and "kB each" in result.stdout
     assert "images/s" in result.stdout
@@ -36,7 +32,7 @@ def folder(tmp_path_factory):
 
 def map_arguments(folder, out):
     images = folder / "photographs"
-    return ("map", f"--images={images}", f"--out={out}", f"--workdir={folder}/workdir")
+    return ("map", "build", f"--images={images}", f"--out={out}", f"--workdir={folder}/workdir")
 
 
 def query_arguments(folder, images, out):
@@ -44,13 +40,13 @@ def query_arguments(folder, images, out):
 
 
 def query(folder, images, out, *arguments):
-    return run_localize(*query_arguments(folder, images, out), *arguments)
+    return call_command(*query_arguments(folder, images, out), *arguments)
 
 
 def test_pictures_give_a_line_each(folder, tmp_path):
     out = tmp_path / "poses.txt"
     chosen = query_arguments(folder, folder / "photographs" / "images", out)
-    result = run_script("run_localize.py", *chosen, "--format=colmap")
+    result = run_command(*chosen, "--format=colmap")
     assert result.returncode == 0, result.stderr
     assert "no intrinsics given" in result.stderr and "a query takes" in result.stderr
     lines = out.read_text().splitlines()
@@ -95,13 +91,13 @@ def test_poses_apart_from_the_images(folder, tmp_path):
     (tmp_path / "pictures" / "03.png").rename(tmp_path / "pictures" / "other.png")
     poses = f"--poses={folder}/photographs/transforms.json"
     arguments = (poses, f"--out={tmp_path}/map", f"--workdir={folder}/workdir")
-    result = run_localize("map", f"--images={tmp_path}/pictures", *arguments)
+    result = call_command("map", "build", f"--images={tmp_path}/pictures", *arguments)
     assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
     assert "1 of 6 poses have no picture" in result.stderr
     assert "1 of 6 pictures have no pose" in result.stderr
     (tmp_path / "strangers").mkdir()
     (tmp_path / "pictures" / "other.png").rename(tmp_path / "strangers" / "x.png")
-    result = run_localize("map", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m")
+    result = call_command("map", "build", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m")
     assert_fails(result, "poses: images/00.png, images/01.png, images/02.png", "pictures: x.png")
 
 
@@ -109,14 +105,14 @@ def test_poses_apart_from_the_images(folder, tmp_path):
 def test_a_map_changes_in_place(folder, tmp_path):
     shutil.copytree(folder / "map", tmp_path / "map")
     changed = f"--map={tmp_path}/map"
-    result = run_localize("map", "remove", changed, "--names=images/00.png,images/01.png")
+    result = call_command("map", "remove", changed, "--names=images/00.png,images/01.png")
     assert result.returncode == 0 and "4 images" in result.stdout, result.stderr
     more = f"--images={folder}/photographs"
-    assert_fails(run_localize("map", "add", changed, more), "images/02.png and 3 more", "already")
-    assert_fails(run_localize("map", "remove", changed, "--names=nobody.png"), "nobody.png")
+    assert_fails(call_command("map", "add", changed, more), "images/02.png and 3 more", "already")
+    assert_fails(call_command("map", "remove", changed, "--names=nobody.png"), "nobody.png")
     one = tmp_path / "one"
     write_photographs(one, np.random.default_rng(1), n=1)
-    result = run_localize("map", "add", changed, f"--images={one}")
+    result = call_command("map", "add", changed, f"--images={one}")
     assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
 
 
@@ -124,7 +120,7 @@ def test_a_map_changes_in_place(folder, tmp_path):
 def test_a_map_of_one_image_fails_without_a_crash(folder, tmp_path):
     write_photographs(tmp_path / "one", np.random.default_rng(1), n=1)
     network = f"--workdir={folder}/workdir"
-    result = run_localize("map", f"--images={tmp_path}/one", f"--out={tmp_path}/map", network)
+    result = call_command("map", "build", f"--images={tmp_path}/one", f"--out={tmp_path}/map", network)
     assert result.returncode == 0 and "1 images" in result.stdout, result.stderr
     result = query(tmp_path, tmp_path / "one" / "images", tmp_path / "out", "--format=jsonl")
     assert result.returncode == 0, result.stderr
@@ -156,7 +152,7 @@ def test_interrupting_keeps_what_was_localized(folder, tmp_path):
     for i in range(300):
         shutil.copy(folder / "photographs" / "images" / "00.png", pictures / f"{i:03d}.png")
     arguments = (f"--map={folder}/map", f"--images={pictures}", f"--out={tmp_path}/out")
-    command = [sys.executable, "run_localize.py", "query", *arguments]
+    command = [sys.executable, "-m", "jaxreloc", "query", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         for _ in range(3):
             process.stdout.readline()
@@ -167,12 +163,12 @@ def test_interrupting_keeps_what_was_localized(folder, tmp_path):
 
 
 def test_mistakes(folder, tmp_path):
-    assert_fails(run_script("run_localize.py", "mpa"), "map add", "map remove", "query")
-    assert_fails(run_localize(*map_arguments(folder, folder / "map")), "exists")
+    assert_fails(run_command("mpa"), "no command 'mpa'", "map add", "map remove", "query")
+    assert_fails(call_command(*map_arguments(folder, folder / "map")), "exists")
     both = ("--workdir=a", "--checkpoint=b")
-    assert_fails(run_localize("map", "--images=x", "--out=y", *both), "--workdir", "--checkpoint")
+    assert_fails(call_command("map", "build", "--images=x", "--out=y", *both), "--workdir", "--checkpoint")
     images = folder / "photographs" / "images"
-    assert_fails(query(tmp_path, images, tmp_path / "o"), "no scene map", "run_localize.py map")
+    assert_fails(query(tmp_path, images, tmp_path / "o"), "no scene map", "jaxreloc map build")
     assert_fails(query(folder, tmp_path, tmp_path / "o"), "no picture")
     assert_fails(query(folder, images, tmp_path / "o", "--format=xml"), "tum", "jsonl")
     assert_fails(query(folder, images, tmp_path / "o", "--workdir=x"), "query takes no --workdir")

@@ -1,0 +1,155 @@
+"""`jaxreloc eval`: tables of errors, of a network or of poses that another program has written."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxreloc.cli.options import Network, Retrieval, Views
+from jaxreloc.cli.parsing import Listed, flag
+from jaxreloc.usage import UsageError, check_choice
+
+DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenes:
+    scene: Annotated[Listed, flag("Scenes, separated by commas, or all.", "A,B")] = ()
+    dataset: Annotated[str, flag("Their dataset (seven_scenes).", "NAME")] = "seven_scenes"
+    ground_truth: Annotated[Listed, flag("Of seven_scenes: dslam, sfm or both.", "A,B")] = ()
+    data_path: Annotated[
+        str | None, flag("Your photographs, or an unpacked 7 Scenes.", "DIR")
+    ] = None
+    data_dir: Annotated[str | None, flag("Where TFDS keeps prepared datasets.", "DIR")] = None
+    skip_bad_frames: Annotated[bool, flag("Leave bad frames out, and list them.")] = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Localizer(Network, Retrieval):
+    estimator: Annotated[
+        Literal["network", "matches", "refined"] | None,
+        flag("Of what ships: network, matches or refined.", "NAME"),
+    ] = None
+    config: Annotated[str | None, flag("Config that the network has to fit.", "FILE")] = None
+
+    def __post_init__(self):
+        Network.__post_init__(self)
+        Retrieval.__post_init__(self)
+        if self.named and self.estimator:
+            raise UsageError("--estimator is of the network that ships, not of a trained one")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OtherPrograms:
+    pairs: Annotated[str | None, flag("Pair list of --estimates; no network runs.", "FILE")] = None
+    estimates: Annotated[str | None, flag("Relative poses of these pairs.", "FILE")] = None
+    translation_frame: Annotated[
+        Literal["world", "camera"], flag("Of the estimates: world or camera.", "NAME")
+    ] = "world"
+    poses: Annotated[Listed, flag("Pose files to measure against --truth.", "A,B")] = ()
+    truth: Annotated[Listed, flag("Files of the true poses.", "A,B")] = ()
+
+
+def evaluate(
+    scenes: Scenes = Scenes(),
+    localizer: Localizer = Localizer(),
+    baseline: Annotated[Listed, flag("Rows beside the network's: nearest, sift.", "A,B")] = ("nearest", "sift"),
+    out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
+    views: Views = Views(),
+    others: OtherPrograms = OtherPrograms(),
+    overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
+) -> None:
+    """Evaluates relocalization in scenes and prints the tables."""
+    if (views.viz or views.rerun) and not scenes.scene:
+        raise UsageError("--viz and --rerun show the queries of a scene; name it by --scene")
+    if others.pairs or others.estimates:
+        print(_table_of_estimates(others, localizer))
+    elif others.poses or others.truth:
+        print(_table_of_poses(others))
+    else:
+        _evaluate_network(scenes, localizer, baseline, out, views, overrides)
+
+
+def _table_of_estimates(others: OtherPrograms, retrieval: Retrieval) -> str:
+    from jaxreloc.evaluation.pair_estimates import evaluate_pair_estimates
+
+    if not (others.pairs and others.estimates):
+        raise UsageError("--pairs and --estimates belong together; give both")
+    return evaluate_pair_estimates(
+        others.pairs,
+        others.estimates,
+        method=retrieval.method,
+        translation_frame=others.translation_frame,
+        num_neighbors=retrieval.num_neighbors,
+    )
+
+
+def _table_of_poses(others: OtherPrograms) -> str:
+    from jaxreloc.evaluation import run
+
+    if not (others.poses and others.truth):
+        raise UsageError("--poses and --truth belong together; give both")
+    return run.evaluate_pose_files(others.poses, others.truth)
+
+
+def _evaluate_network(
+    scenes: Scenes,
+    localizer: Localizer,
+    baseline: tuple[str, ...],
+    out: str | None,
+    views: Views,
+    overrides: tuple[str, ...],
+) -> None:
+    """Prints the tables of a network beside the baselines, for each ground truth."""
+    if not scenes.scene:
+        raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
+    if views.rerun and len(scenes.ground_truth) > 1:
+        raise UsageError("--rerun is one recording; give one --ground_truth with it")
+    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.evaluation import run
+    from jaxreloc.evaluation.report.views import Views as ReportViews
+
+    use_compilation_cache()
+    model = None
+    if localizer.config:
+        from jaxreloc.config_flag import load_config
+
+        model = load_config(localizer.config, overrides).model
+    defaults = run.Settings
+    settings = run.Settings(
+        dataset=scenes.dataset,
+        scenes=scenes.scene,
+        data_path=scenes.data_path,
+        data_dir=scenes.data_dir,
+        skip_bad_frames=scenes.skip_bad_frames,
+        num_neighbors=localizer.num_neighbors or defaults.num_neighbors,
+        fusion_method=localizer.method,
+        min_baseline=localizer.min_baseline,
+        methods=("network", *baseline),
+        long_side=localizer.long_side or defaults.long_side,
+        estimator=localizer.estimator,
+    )
+    for dataset, folder in _evaluations(scenes, localizer, out):
+        print(f"{dataset}, results in {folder}\n")
+        each = dataclasses.replace(settings, dataset=dataset)
+        shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
+        print(
+            run.evaluate_network(localizer.named, each, folder, model=model, views=shown), end="\n\n"
+        )
+
+
+def _evaluations(
+    scenes: Scenes, network: Network, out: str | None
+) -> list[tuple[str, pathlib.Path]]:
+    """The datasets to evaluate and the folder for the results of each."""
+    from jaxreloc.evaluation.run import GROUND_TRUTHS
+
+    base = pathlib.Path(out or (network.named or DEFAULT_OUT) / "eval" / scenes.dataset)
+    if not scenes.ground_truth:
+        return [(scenes.dataset, base)]
+    if scenes.dataset != "seven_scenes":
+        raise UsageError(f"--ground_truth is for seven_scenes, not for {scenes.dataset}; drop it")
+    for truth in scenes.ground_truth:
+        check_choice("ground truth", truth, GROUND_TRUTHS)
+    return [(GROUND_TRUTHS[truth], base / truth) for truth in scenes.ground_truth]

@@ -1,0 +1,89 @@
+"""Chooses the subcommand; a user's mistake becomes one line on stderr and exit status 2."""
+
+import importlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+import jaxreloc
+from jaxreloc.cli import parsing
+from jaxreloc.usage import EXIT_STATUS, UsageError, one_line
+
+PROGRAM = "jaxreloc"
+INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+# Each subcommand's module and function.
+COMMANDS = {
+    "map build": ("map", "build"),
+    "map add": ("map", "add"),
+    "map remove": ("map", "remove"),
+    "map info": ("map", "info"),
+    "query": ("query", "query"),
+    "eval": ("eval", "evaluate"),
+    "train": ("train", "train"),
+}
+
+
+def main() -> None:
+    """The entry point of `jaxreloc`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def script(command: str) -> None:
+    """The entry point of a script that is one subcommand, such as run_eval.py."""
+    sys.exit(run(sys.argv[1:], command))
+
+
+def run(argv: Sequence[str], command: str | None = None) -> int:
+    """Runs a command line, of `command` if it is given; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        if command is not None:
+            parsing.call(_function(command), argv, f"{PROGRAM} {command}")
+        else:
+            _dispatch(list(argv))
+    except UsageError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return EXIT_STATUS
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _dispatch(argv: list[str]) -> None:
+    if argv[:1] == ["--version"]:
+        print(jaxreloc.__version__)
+        return
+    for length in (2, 1):
+        command = " ".join(argv[:length])
+        if command in COMMANDS:
+            parsing.call(_function(command), argv[length:], f"{PROGRAM} {command}")
+            return
+    within = "map" if argv[:1] == ["map"] else ""
+    rest = argv[1:] if within else argv
+    if not rest or rest[0] in parsing.HELP:
+        print(_overview(within))
+        return
+    known = [command for command in COMMANDS if command.startswith(within)]
+    wrong = " ".join((within, rest[0])).strip()
+    raise UsageError(f"no command {wrong!r}; {parsing.nearest(wrong, known)}")
+
+
+def _function(command: str) -> Callable[..., None]:
+    module, function = COMMANDS[command]
+    return getattr(importlib.import_module(f"jaxreloc.cli.{module}"), function)
+
+
+def _overview(within: str) -> str:
+    """The commands, each with the first line of its function's docstring."""
+    lines = [
+        f"usage: {' '.join((PROGRAM, within)).strip()} COMMAND --FLAG=VALUE ...",
+        "",
+        jaxreloc.__doc__.splitlines()[0],
+        "",
+    ]
+    for command in COMMANDS:
+        if command.startswith(within):
+            summary = inspect.getdoc(_function(command)).splitlines()[0]
+            lines.append(f"  {command:12}{summary}")
+    return "\n".join([*lines, "", f"`{PROGRAM} COMMAND --help` lists its flags."])

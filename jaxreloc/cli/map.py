@@ -1,0 +1,63 @@
+"""`jaxreloc map`: builds, changes and describes maps."""
+
+import pathlib
+from typing import Annotated
+
+from jaxreloc.cli.options import Network
+from jaxreloc.cli.parsing import Listed, flag
+
+Images = Annotated[str, flag("Folder of the photographs.", "DIR")]
+Poses = Annotated[str | None, flag("Their poses, where they lie apart.", "PATH")]
+SkipBadFrames = Annotated[bool, flag("Leave bad frames out, and list them.")]
+Map = Annotated[str, flag("Folder of the map.", "DIR")]
+
+
+def build(
+    images: Images,
+    out: Annotated[str, flag("Folder of the new map.", "DIR")],
+    poses: Poses = None,
+    skip_bad_frames: SkipBadFrames = False,
+    network: Network = Network(),
+) -> None:
+    """Makes a map of photographs with known poses."""
+    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.localization import building
+    from jaxreloc.localization.pretrained_network import LONG_SIDE
+
+    use_compilation_cache()
+    line = building.build_map(
+        images,
+        out,
+        network.named,
+        poses=poses,
+        skip_bad_frames=skip_bad_frames,
+        long_side=network.long_side or LONG_SIDE,
+    )
+    print(line)
+
+
+def add(
+    map: Map, images: Images, poses: Poses = None, skip_bad_frames: SkipBadFrames = False
+) -> None:
+    """Adds photographs to a map."""
+    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.localization import building
+
+    use_compilation_cache()
+    print(building.add_to_map(map, images, poses=poses, skip_bad_frames=skip_bad_frames))
+
+
+def remove(
+    map: Map, names: Annotated[Listed, flag("Images of the map, separated by commas.", "A,B")]
+) -> None:
+    """Takes photographs out of a map."""
+    from jaxreloc.localization import building
+
+    print(building.remove_from_map(map, names))
+
+
+def info(map: Map) -> None:
+    """Says how many images a map holds, and how large it is."""
+    from jaxreloc.localization import building
+
+    print(building.describe_map(pathlib.Path(map).expanduser()))

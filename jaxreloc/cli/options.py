@@ -1,0 +1,62 @@
+"""Groups of flags that several subcommands share."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Literal
+
+from jaxreloc.cli.parsing import flag
+from jaxreloc.usage import UsageError
+
+MIN_LONG_SIDE = 64  # pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    workdir: Annotated[
+        str | None, flag("Folder of a training; none: what ships.", "DIR")
+    ] = None
+    checkpoint: Annotated[str | None, flag("Folder of one saved network instead.", "DIR")] = None
+    long_side: Annotated[
+        int | None, flag("Of images in what ships (512); 256 is fast.", "PX")
+    ] = None
+
+    def __post_init__(self):
+        if self.workdir and self.checkpoint:
+            raise UsageError("--workdir and --checkpoint both name a network; give one of them")
+        if self.named and self.long_side is not None:
+            raise UsageError("--long_side is of the network that ships, not of a trained one")
+        if self.long_side is not None and self.long_side < MIN_LONG_SIDE:
+            raise UsageError(f"--long_side={self.long_side}: give at least {MIN_LONG_SIDE} pixels")
+
+    @property
+    def named(self) -> pathlib.Path | None:
+        """The trained network's folder; None means the network that ships."""
+        return pathlib.Path(self.workdir or self.checkpoint) if self.workdir or self.checkpoint else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    num_neighbors: Annotated[int | None, flag("Retrieved images a query (5).", "N")] = None
+    min_baseline: Annotated[
+        float | None, flag("Between them, in the poses' unit; 0: none.", "LENGTH")
+    ] = None
+    method: Annotated[
+        Literal["robust", "paper"], flag("Fusion of relative poses: robust or paper.", "NAME")
+    ] = "robust"
+
+    def __post_init__(self):
+        if self.num_neighbors is not None and self.num_neighbors < 1:
+            raise UsageError(f"--num_neighbors={self.num_neighbors}: give at least 1")
+        if self.min_baseline is not None and not self.min_baseline >= 0:
+            raise UsageError(f"--min_baseline={self.min_baseline}: give 0 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Views:
+    viz: Annotated[bool, flag("Write a report: cameras, queries, matches.")] = False
+    rerun: Annotated[str | None, flag("Write this file for the Rerun viewer.", "FILE.rrd")] = None
+
+    @property
+    def recording(self) -> pathlib.Path | None:
+        """The file for Rerun."""
+        return pathlib.Path(self.rerun).expanduser() if self.rerun else None
