@@ -1,6 +1,5 @@
 """What the tests of every folder share: where temporary folders and compiled functions go."""
 
-import os
 import tempfile
 
 import jax

@@ -152,8 +152,20 @@ def main(_) -> None:
                 rate = f"{batch / taken:,.0f}"
                 row = [method, count, batch, f"{taken * 1e3:.3f}", rate, *ratios]
                 rows.append([*row, f"{temporary:.1f}", f"{floor:.2%}"])
-    headers = ["method", "N", "batch", "ms/call", "queries/s", "x loop", "x batched", "MiB", "floor"]
-    print(tabulate.tabulate(rows, headers, colalign=["left"] + ["right"] * 8, disable_numparse=True))
+    headers = [
+        "method",
+        "N",
+        "batch",
+        "ms/call",
+        "queries/s",
+        "x loop",
+        "x batched",
+        "MiB",
+        "floor",
+    ]
+    print(
+        tabulate.tabulate(rows, headers, colalign=["left"] + ["right"] * 8, disable_numparse=True)
+    )
 
 
 if __name__ == "__main__":

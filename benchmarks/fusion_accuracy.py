@@ -172,7 +172,9 @@ def _print_scenes(cameras: Cameras, rng: np.random.Generator) -> None:
 
 
 def _print_grid(cameras: Cameras, count: int, rng: np.random.Generator) -> list[Cell]:
-    print(f"\nN = {count}\n{'length':>8} {'direction':>9}" + "".join(f"{o:>30.0%}" for o in OUTLIERS))
+    print(
+        f"\nN = {count}\n{'length':>8} {'direction':>9}" + "".join(f"{o:>30.0%}" for o in OUTLIERS)
+    )
     cells = []
     for noise in grid():
         if noise.outliers == OUTLIERS[0]:
@@ -183,7 +185,11 @@ def _print_grid(cameras: Cameras, count: int, rng: np.random.Generator) -> list[
         position, rotation = cell.robust.honesty()
         mark = "<" if cell.loses() else " "
         end = "\n" if noise.outliers == OUTLIERS[-1] else ""
-        print(f"{paper:11.3f} / {robust:.3f}{mark} {position:4.1f} {rotation:4.1f}", end=end, flush=True)
+        print(
+            f"{paper:11.3f} / {robust:.3f}{mark} {position:4.1f} {rotation:4.1f}",
+            end=end,
+            flush=True,
+        )
     return cells
 
 
@@ -191,7 +197,8 @@ def _summarize(count: int, cells: list[Cell]) -> str:
     honesty = np.array([cell.robust.honesty() for cell in cells])
     outside = np.sum((honesty < 0.5) | (honesty > 2.0), axis=0)
     return (
-        f"N = {count:2}: {len(cells)} cells; robust loses {sum(c.loses() for c in cells)} in position, "
+        f"N = {count:2}: {len(cells)} cells; "
+        f"robust loses {sum(c.loses() for c in cells)} in position, "
         f"{sum(c.loses_rotation() for c in cells)} in rotation; normalised squared error: median "
         f"{np.median(honesty[:, 0]):.2f}, {outside[0]} cells beyond a factor 2 (rotation "
         f"{np.median(honesty[:, 1]):.2f}, {outside[1]})"

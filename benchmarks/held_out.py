@@ -18,7 +18,8 @@ import numpy as np
 from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
-from jaxreloc.localization import match_network, relations as fusing
+from jaxreloc.localization import match_network
+from jaxreloc.localization import relations as fusing
 from jaxreloc.localization.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.saved_network import LoadedNetwork

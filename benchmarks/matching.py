@@ -123,7 +123,9 @@ def true_pixels(query: Picture, db: Picture, pixels: np.ndarray) -> np.ndarray:
 
 def overlapping_pairs(pictures: list[Picture], rng: np.random.Generator, count: int):
     """Random (query, db) pictures; at least MIN_OVERLAP of the query's points lie in the other."""
-    grid = np.stack(np.meshgrid(np.arange(8, WIDTH, 32), np.arange(8, HEIGHT, 32)), -1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(np.arange(8, WIDTH, 32), np.arange(8, HEIGHT, 32)), -1).reshape(
+        -1, 2
+    )
     pairs = []
     while len(pairs) < count:
         query, db = (pictures[i] for i in rng.choice(len(pictures), 2, replace=False))
@@ -219,12 +221,19 @@ def main(argv: list[str]) -> None:
         "coarse to fine, 8 bits": measure(match_restored, eight_bits),
         "coarse to fine, 8 bits, refined": measure(match_refined, eight_bits),
     }
-    print(tabulate.tabulate([{"": n, **row} for n, row in rows.items()], headers="keys", floatfmt=".3g"))
+    print(
+        tabulate.tabulate(
+            [{"": n, **row} for n, row in rows.items()], headers="keys", floatfmt=".3g"
+        )
+    )
     ratio = rows["all pairs"]["ms for 5 pairs"] / rows["coarse to fine, 8 bits"]["ms for 5 pairs"]
     print(f"coarse to fine is {ratio:.1f} times as fast as all pairs")
     kept = sum(x.nbytes for x in jax.tree.leaves(eight_bits[0][0].cells))
     floats = sum(x.nbytes for x in jax.tree.leaves(pairs[0][0].cells))
-    print(f"a map keeps {kept / 1000:.0f} kB an image of {WIDTH}x{HEIGHT} ({floats / 1000:.0f} kB in float32)")
+    print(
+        f"a map keeps {kept / 1000:.0f} kB an image of {WIDTH}x{HEIGHT} "
+        f"({floats / 1000:.0f} kB in float32)"
+    )
 
 
 if __name__ == "__main__":

@@ -213,8 +213,9 @@ def main(argv: list[str]) -> None:
     config = _CONFIG.value
     batch_size = _BATCH_SIZE.value
     print(
-        f"{config.model.backbone}, {config.model.dtype}, {batch_size} pairs of {config.data.crop} px "
-        f"on {jax.local_device_count()} {jax.devices()[0].device_kind} device(s), "
+        f"{config.model.backbone}, {config.model.dtype}, "
+        f"{batch_size} pairs of {config.data.crop} px on "
+        f"{jax.local_device_count()} {jax.devices()[0].device_kind} device(s), "
         f"{len(os.sched_getaffinity(0))} cores"
     )
     rate, flops = step_on_ready_batches(config)

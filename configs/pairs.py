@@ -13,8 +13,8 @@ Variants, `--config=configs/pairs.py:NAME`:
   learned    as `port`, translation against rotation weighed by learned variances
              (Kendall and Cipolla, CVPR 2017).
   direction  as `port`, direction and log length of the translation in place of metres.
-  quick      the demo: ResNet-18 on small images of rendered rooms, for two CPU cores. Three minutes;
-             its medians in rooms it was trained in are 1.39 m and 26.0 deg (`make demo`).
+  quick      the demo: ResNet-18 on small images of rendered rooms, for two CPU cores. Three
+             minutes; its medians in rooms it was trained in are 1.39 m and 26.0 deg (`make demo`).
 """
 
 import ml_collections

@@ -63,7 +63,9 @@ class _CheckedParser(config_flags.ConfigFileFlagParser):
         if not os.path.isfile(path.split(":")[0]):
             raise UsageError(f"--{self.name}={path}: no such file; see configs/")
         config = super().parse(path)
-        for override in overridden_fields(self.name, sys.argv if self._argv is None else self._argv):
+        for override in overridden_fields(
+            self.name, sys.argv if self._argv is None else self._argv
+        ):
             check_field(config, override)
         return config
 

@@ -26,7 +26,9 @@ def replacing(path: str | os.PathLike, *, durable: bool = True) -> Iterator[path
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder")
+        raise UsageError(
+            f"{path}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
     temporary = pathlib.Path(name)
     try:
         yield temporary

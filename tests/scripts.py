@@ -1,4 +1,4 @@
-"""Commands as a user runs them: in a process of their own, or in the tests' own, which is faster."""
+"""Commands as a user runs them: in a process of their own, or faster, in the tests' own."""
 
 import contextlib
 import io

@@ -70,7 +70,11 @@ def test_the_wheel_is_small_and_has_what_the_package_needs(wheel):
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         head = email.message_from_bytes(file.read(metadata))
     assert head["Version"] == jaxreloc.__version__ and head["License-Expression"] == "Apache-2.0"
-    needed = ("py.typed", "models/weights/correlation_head.safetensors", "evaluation/report/page.html")
+    needed = (
+        "py.typed",
+        "models/weights/correlation_head.safetensors",
+        "evaluation/report/page.html",
+    )
     assert {f"jaxreloc/{name}" for name in needed} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     folders = {pathlib.PurePosixPath(name).parts[0] for name in names}

@@ -24,7 +24,7 @@ def test_the_names_are_those_of_their_modules():
     for name in PUBLIC:
         assert callable(getattr(jaxreloc, name)), name
     with pytest.raises(AttributeError, match="'jaxreloc' has no attribute 'localiser'"):
-        jaxreloc.localiser
+        _ = jaxreloc.localiser
 
 
 def test_the_import_brings_nothing_heavy():

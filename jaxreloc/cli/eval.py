@@ -10,6 +10,7 @@ from jaxreloc.cli.options import Network, Retrieval, Views
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError, check_choice
 
+BASELINES = ("nearest", "sift")
 DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
 
 
@@ -54,7 +55,9 @@ class OtherPrograms:
 def evaluate(
     scenes: Scenes = Scenes(),
     localizer: Localizer = Localizer(),
-    baseline: Annotated[Listed, flag("Rows beside the network's: nearest, sift.", "A,B")] = ("nearest", "sift"),
+    baseline: Annotated[
+        Listed, flag("Rows beside the network's: nearest, sift.", "A,B")
+    ] = BASELINES,
     out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
     views: Views = Views(),
     others: OtherPrograms = OtherPrograms(),
@@ -134,9 +137,8 @@ def _evaluate_network(
         print(f"{dataset}, results in {folder}\n")
         each = dataclasses.replace(settings, dataset=dataset)
         shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
-        print(
-            run.evaluate_network(localizer.named, each, folder, model=model, views=shown), end="\n\n"
-        )
+        tables = run.evaluate_network(localizer.named, each, folder, model=model, views=shown)
+        print(tables, end="\n\n")
 
 
 def _evaluations(

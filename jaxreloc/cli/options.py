@@ -31,7 +31,8 @@ class Network:
     @property
     def named(self) -> pathlib.Path | None:
         """The trained network's folder; None means the network that ships."""
-        return pathlib.Path(self.workdir or self.checkpoint) if self.workdir or self.checkpoint else None
+        folder = self.workdir or self.checkpoint
+        return pathlib.Path(folder) if folder else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

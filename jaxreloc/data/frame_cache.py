@@ -170,7 +170,9 @@ def _writable(directory: pathlib.Path) -> pathlib.Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{directory}: no frame cache can be made there ({error.strerror})")
+        raise UsageError(
+            f"{directory}: no frame cache can be made there ({error.strerror})"
+        ) from error
     if not os.access(directory, os.W_OK):
         raise UsageError(f"{directory}: the frame cache cannot be written; choose another folder")
     return directory.resolve()

@@ -79,7 +79,9 @@ def fuse_estimates(
     norm = np.linalg.norm(used[..., :4], axis=-1)
     valid = np.isfinite(used).all(axis=-1) & (norm > 0)
     if not valid.all():
-        logging.warning("%d of %d estimates are not poses and are left out", (~valid).sum(), valid.size)
+        logging.warning(
+            "%d of %d estimates are not poses and are left out", (~valid).sum(), valid.size
+        )
     used = np.where(valid[..., None], used, np.float32([1, 0, 0, 0, 0, 0, 0]))
     world_from_db = jaxlie.SE3.from_matrix(
         jnp.asarray(neighbors.world_from_db[:, :num_neighbors], jnp.float32)

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import cv2
-import jaxlie
 import jax.numpy as jnp
+import jaxlie
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -51,7 +51,9 @@ def match(a: SiftFeatures, b: SiftFeatures) -> np.ndarray:
     order = np.argpartition(-similarity, 1, axis=1)[:, :2]
     pair = np.take_along_axis(similarity, order, axis=1)
     best = np.take_along_axis(order, pair.argmax(axis=1)[:, None], axis=1)[:, 0]
-    first, second = (np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (pair.max(axis=1), pair.min(axis=1)))
+    first, second = (
+        np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (pair.max(axis=1), pair.min(axis=1))
+    )
     index = np.arange(len(best))
     mutual = similarity.argmax(axis=0)[best] == index
     kept = mutual & (first < RATIO * second)

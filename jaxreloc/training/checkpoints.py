@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written in the background, complete whenever they exist, checked on reading.
+"""Checkpoints of a run: written in the background, whole if they exist, checked on reading.
 
 A checkpoint is a folder `WORKDIR/checkpoints/STEP` of Orbax: `state`, the whole TrainState as NumPy
 arrays, and `record`, JSON that says where in the data the run is, with which config and which code.
@@ -74,14 +74,14 @@ class Checkpoints:
         self._writing = step
         try:
             self._manager.save(step, args=items)
-        except Exception as error:  # noqa: BLE001  (TensorStore raises many kinds for a full disk)
+        except Exception as error:
             self._abandon(error)
 
     def wait(self) -> bool:
         """Waits until the save under way is complete; False if it failed, which has been said."""
         try:
             self._manager.wait_until_finished()
-        except Exception as error:  # noqa: BLE001  (as above)
+        except Exception as error:
             self._abandon(error)
             return False
         self._writing = None
@@ -99,7 +99,7 @@ class Checkpoints:
             restored, reason = None, "another process cannot read it"
             try:
                 restored = self._read(step)
-            except Exception as error:  # noqa: BLE001  (damage shows in as many ways)
+            except Exception as error:
                 reason = " ".join(str(error).split())[:200]
             if _all_processes(restored is not None):
                 return restored

@@ -61,7 +61,9 @@ def _pair_set(
 ) -> PairSet:
     data = config.data
     scenes = _scenes(data, splits)
-    pairs = mine_pairs(scenes, num_pairs=num_pairs, target=TARGET, seed=2 * config.seed + (not train))
+    pairs = mine_pairs(
+        scenes, num_pairs=num_pairs, target=TARGET, seed=2 * config.seed + (not train)
+    )
     loaders = [
         PairLoader(
             scenes,

@@ -4,7 +4,6 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import ml_collections
@@ -43,8 +42,9 @@ def train_and_evaluate(
     """Trains as `config` says, from the newest checkpoint in `workdir` if it has one.
 
     Leaves there `last/` and `best/` (the networks of the last validation and of the one with the
-    lowest median position error; of descriptors, the lowest loss), `checkpoints/`, `tensorboard/`, `config.json` and
-    `environment.json`. SIGTERM and SIGINT end it early, saved; the same call resumes it.
+    lowest median position error; of descriptors, the lowest loss), `checkpoints/`,
+    `tensorboard/`, `config.json` and `environment.json`. SIGTERM and SIGINT end it early,
+    saved; the same call resumes it.
 
     Returns:
       The best validation: `step` and the figures of `validation`; empty where none has been made

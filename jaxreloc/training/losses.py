@@ -19,7 +19,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Protocol
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import optax

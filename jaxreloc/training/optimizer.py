@@ -100,4 +100,4 @@ def _labels(params, frozen: tuple[str, ...]):
         name: "frozen" if any(within(name, part) for part in frozen) else "trained"
         for name in network
     }
-    return {name: "trained" for name in params} | {"network": variables.unflatten(labels)}
+    return dict.fromkeys(params, "trained") | {"network": variables.unflatten(labels)}

@@ -75,7 +75,7 @@ def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
 def check_same_config(
     saved: dict[str, Any], config: ml_collections.ConfigDict, source: pathlib.Path
 ) -> None:
-    """Raises UsageError, naming each field, if resuming `saved` with `config` would mix two runs."""
+    """Raises UsageError, naming each field, if resuming `saved` by `config` would mix two runs."""
     before, now = _flatten(saved), _flatten(plain(config))
     free = set(FREE_FIELDS)
     if now.get("optimizer.schedule") == "cosine":

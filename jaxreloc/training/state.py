@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxreloc.models import SiameseNetwork, init_variables
 from jaxreloc.training.losses import Loss
 
 

@@ -1,10 +1,11 @@
 """The training and validation steps, under `jax.pmap` over every device of every process.
 
 A batch is one of image pairs (`data.loader`), with depth where descriptors are trained, or, where
-only the metric head is trained, of matched pairs (`training.match_loader`). It has leaves `[devices, examples of the device, ...]`. The loss is the
-mean over the examples of the global batch for which `mask` is True, and the gradient its
-derivative, so neither depends on the number of devices; batch statistics are those of the global
-batch where the network was built with `axis_name=AXIS`.
+only the metric head is trained, of matched pairs (`training.match_loader`). It has leaves
+`[devices, examples of the device, ...]`. The loss is the mean over the examples of the global batch
+for which `mask` is True, and the gradient its derivative, so neither depends on the number of
+devices; batch statistics are those of the global batch where the network was built with
+`axis_name=AXIS`.
 """
 
 import functools
@@ -60,7 +61,8 @@ def make_train_step(
         per_example, parts = loss.of_batch(params["loss"], predicted, part)
         sums = {"loss": per_example} | {f"loss/{name}": x for name, x in parts.items()}
         sums = {
-            name: jnp.sum(jnp.where(part["mask"], x, 0.0)) / num_examples for name, x in sums.items()
+            name: jnp.sum(jnp.where(part["mask"], x, 0.0)) / num_examples
+            for name, x in sums.items()
         }
         return sums["loss"], (sums, updates.get("batch_stats", batch_stats))
 
@@ -176,7 +178,7 @@ def _is_of_descriptors(batch: Batch) -> bool:
 
 
 def _apply(network: SiameseNetwork, variables: dict[str, Any], batch: Batch, train: bool):
-    """What the network predicts: poses, or the descriptors of both images; and updated variables."""
+    """What the network predicts, poses or the descriptors of both images; and updated variables."""
     if "matches" in batch:
         matches = RayMatches(**batch["matches"])
         regress = functools.partial(network.apply, method=lambda net, x: net.head.regress(x))

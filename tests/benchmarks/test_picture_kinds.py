@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import held_out, picture_kinds
+from benchmarks import picture_kinds
 from benchmarks.picture_kinds import DIMMED, KINDS, Kind, Stage
 from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.camera_paths import CameraPath, look_at

@@ -1,4 +1,4 @@
-"""`jaxreloc eval` and run_eval.py as a user runs it: the table, the files, and what it says to mistakes."""
+"""`jaxreloc eval` and run_eval.py as a user runs them: table, files, mistakes."""
 
 import csv
 import json
@@ -40,7 +40,12 @@ def distort(folder):
 
 
 def own_photographs(folder, workdir):
-    return ("--dataset=posed_images", f"--data_path={folder}", "--scene=mine", f"--workdir={workdir}")
+    return (
+        "--dataset=posed_images",
+        f"--data_path={folder}",
+        "--scene=mine",
+        f"--workdir={workdir}",
+    )
 
 
 def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
@@ -85,7 +90,10 @@ def test_wrong_names_list_the_right_ones(workdir):
     )
     assert_fails(run_eval("--scene=ches", f"--workdir={workdir}"), "chess", "redkitchen", "stairs")
     assert_fails(
-        run_eval("--scene=chess", f"--workdir={workdir}", "--baseline=surf"), "surf", "nearest", "sift"
+        run_eval("--scene=chess", f"--workdir={workdir}", "--baseline=surf"),
+        "surf",
+        "nearest",
+        "sift",
     )
 
 

@@ -59,7 +59,9 @@ def test_underscores_and_hyphens_are_alike():
     assert called("--needed_path", "p", "--no_turned")["turned"] is False
 
 
-@pytest.mark.parametrize("given, names", [("a.jpg", ("a.jpg",)), ("a,b c,", ("a", "b c")), ("", ())])
+@pytest.mark.parametrize(
+    "given, names", [("a.jpg", ("a.jpg",)), ("a,b c,", ("a", "b c")), ("", ())]
+)
 def test_lists_are_separated_by_commas(given, names):
     assert called("--needed_path=p", f"--names={given}")["names"] == names
 
@@ -75,7 +77,10 @@ def test_fields_of_the_config_are_set_apart():
     [
         ([], "--needed_path is missing; see program --help"),
         (["--needed_pth=p"], "program takes no --needed_pth; did you mean --needed_path?"),
-        (["--needed_path=p", "--xyz"], "takes no --xyz; known: --needed_path, --names, --no_turned"),
+        (
+            ["--needed_path=p", "--xyz"],
+            "takes no --xyz; known: --needed_path, --names, --no_turned",
+        ),
         (["--needed_path=p", "--kind=c"], "^--kind=c: known: a, b$"),
         (["--needed_path=p", "--count", "many"], "^--count=many: is no whole number$"),
         (["--needed_path=p", "--length=1m"], "^--length=1m: is no number$"),

@@ -51,7 +51,9 @@ def test_pictures_give_a_line_each(folder, tmp_path):
     assert "no intrinsics given" in result.stderr and "a query takes" in result.stderr
     lines = out.read_text().splitlines()
     assert result.stdout.splitlines()[:-1] == lines
-    assert [line.strip("#: ").split()[0].rstrip(":") for line in lines] == [f"{i:02d}.png" for i in range(6)]
+    assert [line.strip("#: ").split()[0].rstrip(":") for line in lines] == [
+        f"{i:02d}.png" for i in range(6)
+    ]
     if any(not line.startswith("#") for line in lines):
         assert set(read_evaluation_poses(out).names) <= {f"{i:02d}.png" for i in range(6)}
 
@@ -97,7 +99,9 @@ def test_poses_apart_from_the_images(folder, tmp_path):
     assert "1 of 6 pictures have no pose" in result.stderr
     (tmp_path / "strangers").mkdir()
     (tmp_path / "pictures" / "other.png").rename(tmp_path / "strangers" / "x.png")
-    result = call_command("map", "build", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m")
+    result = call_command(
+        "map", "build", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m"
+    )
     assert_fails(result, "poses: images/00.png, images/01.png, images/02.png", "pictures: x.png")
 
 
@@ -120,7 +124,9 @@ def test_a_map_changes_in_place(folder, tmp_path):
 def test_a_map_of_one_image_fails_without_a_crash(folder, tmp_path):
     write_photographs(tmp_path / "one", np.random.default_rng(1), n=1)
     network = f"--workdir={folder}/workdir"
-    result = call_command("map", "build", f"--images={tmp_path}/one", f"--out={tmp_path}/map", network)
+    result = call_command(
+        "map", "build", f"--images={tmp_path}/one", f"--out={tmp_path}/map", network
+    )
     assert result.returncode == 0 and "1 images" in result.stdout, result.stderr
     result = query(tmp_path, tmp_path / "one" / "images", tmp_path / "out", "--format=jsonl")
     assert result.returncode == 0, result.stderr
@@ -166,7 +172,9 @@ def test_mistakes(folder, tmp_path):
     assert_fails(run_command("mpa"), "no command 'mpa'", "map add", "map remove", "query")
     assert_fails(call_command(*map_arguments(folder, folder / "map")), "exists")
     both = ("--workdir=a", "--checkpoint=b")
-    assert_fails(call_command("map", "build", "--images=x", "--out=y", *both), "--workdir", "--checkpoint")
+    assert_fails(
+        call_command("map", "build", "--images=x", "--out=y", *both), "--workdir", "--checkpoint"
+    )
     images = folder / "photographs" / "images"
     assert_fails(query(tmp_path, images, tmp_path / "o"), "no scene map", "jaxreloc map build")
     assert_fails(query(folder, tmp_path, tmp_path / "o"), "no picture")

@@ -1,4 +1,4 @@
-"""`jaxreloc train` and run_train.py as a user runs it: a run on photographs, and one line about each mistake."""
+"""`jaxreloc train` and run_train.py as a user runs them: photographs, mistakes."""
 
 import json
 
@@ -43,7 +43,10 @@ def test_own_photographs_end_to_end(tmp_path, rng):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([QUICK, "--workdir=w", "--config.optimizer.lr=1"], ["config.optimizer.lr", "learning_rate"]),
+        (
+            [QUICK, "--workdir=w", "--config.optimizer.lr=1"],
+            ["config.optimizer.lr", "learning_rate"],
+        ),
         ([QUICK, "--workdir=w", "--process_id=1"], ["--coordinator", "all three"]),
         ([QUICK, "--workdir=README.md/w"], ["README.md/w", "cannot be written"]),
     ],

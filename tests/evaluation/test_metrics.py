@@ -17,7 +17,9 @@ def test_errors_equal_scipys_and_failures_are_infinite(rng):
     success = rng.random(20) < 0.7
     result = pose_errors(estimated, truth, success)
     distance = np.linalg.norm(estimated[:, :3, 3] - truth[:, :3, 3], axis=1)
-    between = Rotation.from_matrix(estimated[:, :3, :3]).inv() * Rotation.from_matrix(truth[:, :3, :3])
+    between = Rotation.from_matrix(estimated[:, :3, :3]).inv() * Rotation.from_matrix(
+        truth[:, :3, :3]
+    )
     np.testing.assert_allclose(result.position_m[success], distance[success], rtol=1e-5)
     np.testing.assert_allclose(
         result.rotation_deg[success], np.rad2deg(between.magnitude())[success], atol=1e-2

@@ -6,7 +6,6 @@ from jaxreloc.evaluation.pair_estimates import evaluate_pair_estimates, fuse_est
 from jaxreloc.formats.pair_lists import NeighborList, read_neighbor_list
 from jaxreloc.usage import UsageError
 
-
 QUERIES, NEIGHBORS = 64, 6  # of tests/geometry/test_fusion.py, whose compiled functions serve here
 
 

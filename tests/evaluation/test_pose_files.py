@@ -21,7 +21,7 @@ seq-01/frame-000070.color.png 0.976353 0.111156 -0.100776 -0.155640 0.577277 0.1
 
 
 def reference_errors(estimates: dict[str, list[float]], truth: dict[str, list[float]]):
-    """Position (m) and rotation (deg) errors by SciPy, of `qw qx qy qz tx ty tz`, `cam_from_world`."""
+    """Errors (m and deg) by SciPy, of `qw qx qy qz tx ty tz`, `cam_from_world`."""
     missing = np.array([name not in estimates for name in truth])
     rows = np.array([[truth[name], estimates.get(name, truth[name])] for name in truth])
     turns = Rotation.from_quat(rows[..., :4].reshape(-1, 4), scalar_first=True)

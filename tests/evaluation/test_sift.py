@@ -28,7 +28,9 @@ def test_planted_pose_is_found_among_outliers(rng):
     db, query, truth = planted_features(rng)
     relation = sift.relate(db, query)
     pose = relation.db_from_query
-    angle = (Rotation.from_matrix(pose[:3, :3]).inv() * Rotation.from_matrix(truth[:3, :3])).magnitude()
+    angle = (
+        Rotation.from_matrix(pose[:3, :3]).inv() * Rotation.from_matrix(truth[:3, :3])
+    ).magnitude()
     direction = truth[:3, 3] / np.linalg.norm(truth[:3, 3])
     assert np.rad2deg(angle) < 0.5
     assert np.rad2deg(np.arccos(np.clip(pose[:3, 3] @ direction, -1, 1))) < 5

@@ -23,6 +23,7 @@ from tests.formats.scenes import (
     write_picture,
 )
 
+
 def test_csv_is_read_exactly(tmp_path, rng):
     poses = random_poses(rng, 3)
     make_csv(tmp_path, poses)

@@ -9,6 +9,7 @@ from jaxreloc.formats.tum import read_trajectory, read_tum, write_trajectory
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_tum_sequence, random_trajectory, truncate
 
+
 def test_round_trip_is_exact(tmp_path, rng):
     times = np.sort(rng.uniform(1.3e9, 1.4e9, 50))
     trajectory = random_trajectory(rng, times)

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit; damage, full disks and dead writers cost at most the newest."""
+"""Checkpoints come back bit for bit; damage, full disks, dead writers cost at most the newest."""
 
 import resource
 

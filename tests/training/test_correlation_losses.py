@@ -28,7 +28,9 @@ def random_pose(rng, batch=4) -> RelativePose:
 
 def random_target(rng, batch=4):
     q_xyzw = Rotation.random(batch, random_state=rng).as_quat()
-    return jnp.asarray(np.c_[q_xyzw[:, 3:], q_xyzw[:, :3], rng.normal(size=(batch, 3))], jnp.float32)
+    return jnp.asarray(
+        np.c_[q_xyzw[:, 3:], q_xyzw[:, :3], rng.normal(size=(batch, 3))], jnp.float32
+    )
 
 
 @pytest.mark.parametrize("std", [0.02, 0.7])

@@ -10,7 +10,9 @@ SHAPE = (90, 120, 3)
 
 def random_intrinsics(rng):
     focal = rng.uniform(80, 140, 2)
-    return np.array([[focal[0], 0, rng.uniform(50, 70)], [0, focal[1], rng.uniform(35, 55)], [0, 0, 1]])
+    return np.array(
+        [[focal[0], 0, rng.uniform(50, 70)], [0, focal[1], rng.uniform(35, 55)], [0, 0, 1]]
+    )
 
 
 def random_pose(rng):

@@ -1,7 +1,6 @@
 """Whole runs: what they leave, and that an interrupted one ends as if it had not been."""
 
 import json
-import os
 import pathlib
 import resource
 import signal
@@ -118,7 +117,9 @@ def test_the_best_network_has_the_errors_that_made_it_the_best(straight, tiny_ru
     assert again == pytest.approx({k: v for k, v in best.items() if k != "step"}, rel=1e-5)
 
 
-def test_kill_in_a_save_then_sigterm_then_the_rest_is_the_straight_run(straight, tmp_path, tiny_run):
+def test_kill_in_a_save_then_sigterm_then_the_rest_is_the_straight_run(
+    straight, tmp_path, tiny_run
+):
     killed = worker(tmp_path, overrides={"num_steps": 12}, kill_in_save=4)
     finish(killed, -signal.SIGKILL)
     assert checkpoint_steps(tmp_path) == [2]
@@ -150,7 +151,7 @@ def saved_state(workdir, number):
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
-    """The state after three steps on one device; with b1 = 0 Adam's first moment is the gradient."""
+    """The state after 3 steps on one device; with b1 = 0 Adam's first moment is the gradient."""
     overrides = {"num_steps": 3, "optimizer.b1": 0.0, "optimizer.eps": 1e-3}
     workdir = tmp_path_factory.mktemp("one")
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -66,7 +66,9 @@ def test_direction_and_length_parts(rng):
     t, q, target = random_pairs(rng)
     t_target = target[:, 4:]
     _, parts = evaluate(PairLoss("direction_length"), t, q, target)
-    cosine = np.sum(t * t_target, axis=1) / np.linalg.norm(t, axis=1) / np.linalg.norm(t_target, axis=1)
+    cosine = (
+        np.sum(t * t_target, axis=1) / np.linalg.norm(t, axis=1) / np.linalg.norm(t_target, axis=1)
+    )
     np.testing.assert_allclose(parts["direction"], np.sqrt(2 - 2 * cosine), rtol=1e-3, atol=1e-4)
     ratio = (np.linalg.norm(t, axis=1) + 0.01) / (np.linalg.norm(t_target, axis=1) + 0.01)
     np.testing.assert_allclose(parts["log_length"], np.abs(np.log(ratio)), rtol=1e-4, atol=1e-5)

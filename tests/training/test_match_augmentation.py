@@ -46,7 +46,9 @@ def assert_consistent(matches: RayMatches, db_from_query: jaxlie.SE3, points: in
         np.testing.assert_allclose(np.sum(db * normal, axis=1), 0, atol=2e-5)
         for a, b, centre, sign in ((turned, db, t, 1), (db, turned, t, -1)):
             # depths z along a with a z_a + centre = b z_b
-            depths = [np.linalg.lstsq(np.c_[x, -y], -sign * centre, rcond=None)[0] for x, y in zip(a, b)]
+            depths = [
+                np.linalg.lstsq(np.c_[x, -y], -sign * centre, rcond=None)[0] for x, y in zip(a, b)
+            ]
             assert np.min(depths) > 0
 
 

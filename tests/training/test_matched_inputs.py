@@ -14,7 +14,6 @@ from jaxreloc.models import saved_network
 from jaxreloc.training import matched_inputs, train_and_evaluate
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_csv
-from tests.training import tiny
 from tests.training.planted_matches import NumberMatcher, matched_pairs, room_frames
 
 
@@ -33,7 +32,9 @@ def read(monkeypatch):
     monkeypatch.setattr(datasets, "scene_names", scene_names)
     monkeypatch.setattr(datasets, "load_frames", load_frames)
     monkeypatch.setattr(
-        matched_inputs, "matchers", lambda model, settings: list(map(NumberMatcher, settings.image_sizes))
+        matched_inputs,
+        "matchers",
+        lambda model, settings: list(map(NumberMatcher, settings.image_sizes)),
     )
     return scenes
 
@@ -139,7 +140,9 @@ def on_an_arc(rng) -> np.ndarray:
 
 def test_a_bad_frame_ends_the_matching_or_is_left_out(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(
-        matched_inputs, "matchers", lambda model, settings: list(map(NumberMatcher, settings.image_sizes))
+        matched_inputs,
+        "matchers",
+        lambda model, settings: list(map(NumberMatcher, settings.image_sizes)),
     )
     make_csv(tmp_path, on_an_arc(rng))
     (tmp_path / "images/3.png").unlink()

@@ -17,7 +17,6 @@ from jaxreloc.training.losses import PairLoss
 from jaxreloc.training.state import create_state
 from tests.training import tiny
 
-
 SGD = optax.sgd(1.0)
 
 
@@ -138,7 +137,9 @@ def test_remat_leaves_the_step_as_it_is(rng):
     for remat in (False, True):
         network = build_network({"backbone": "resnet18", "remat": remat}, axis_name=step.AXIS)
         train_step = step.make_train_step(network, PairLoss(), optax.sgd(1e-3))
-        after.append(train_step(first_state(transformation=optax.sgd(1e-3), variables=variables), batch))
+        after.append(
+            train_step(first_state(transformation=optax.sgd(1e-3), variables=variables), batch)
+        )
     assert_trees_close(after[0], after[1], rtol=1e-2, atol=1e-3)
 
 

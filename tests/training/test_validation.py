@@ -52,7 +52,10 @@ def test_pictures_show_the_first_pairs(pairs):
     batch = next(iter(pairs.loader.batches()))
     true = batch["db_from_query"][1]
     expected = draw_pair(
-        *(batch[name][1] for name in ("db_image", "query_image", "db_intrinsics", "query_intrinsics")),
+        *(
+            batch[name][1]
+            for name in ("db_image", "query_image", "db_intrinsics", "query_intrinsics")
+        ),
         true,
         true + np.float32([0, 0, 0, 0, 0.3, 0, 0]),
     )

@@ -21,7 +21,7 @@ IMAGE_SIZE = 32
 
 
 class TinyBackbone(nn.Module):
-    """One strided convolution with batch norm; keeps where things are, so it can tell views apart."""
+    """One strided convolution with batch norm; keeps where things are, to tell views apart."""
 
     compute: layers.Compute
     taps: tuple[str, ...] = ()

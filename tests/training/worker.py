@@ -3,7 +3,7 @@
   python -m tests.training.worker WORKDIR JSON
 
 JSON: `overrides` of tiny.config() by dotted names; `devices` to simulate; `coordinator`,
-`num_processes`, `process_id`; `kill_in_save`, the step whose checkpoint is cut off by SIGKILL at the
+`num_processes`, `process_id`; `kill_in_save`, the step whose checkpoint is cut off by SIGKILL the
 moment it would get its name; `slow_steps`, seconds that each step takes more.
 """
 

@@ -14,7 +14,12 @@ from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
 from tfds_builders.synthetic_rooms.room_files import read_examples
 from tfds_builders.synthetic_rooms.room_jobs import RoomJob
-from tfds_builders.synthetic_rooms.settings import FURNISHED, FURNISHED_LARGE, PROCEDURAL, RoomSettings
+from tfds_builders.synthetic_rooms.settings import (
+    FURNISHED,
+    FURNISHED_LARGE,
+    PROCEDURAL,
+    RoomSettings,
+)
 from tfds_builders.synthetic_rooms.workers import render_in_parallel
 
 

@@ -29,7 +29,7 @@ class TextureAtlas:
                 stored[key] = tuple(starts[:-1])
             offsets[i, : len(stored[key])] = stored[key]
             sizes.append(texture.shape[0])
-        self.sizes: Int32[np.ndarray, "textures"] = np.array(sizes, np.int32)
+        self.sizes: Int32[np.ndarray, textures] = np.array(sizes, np.int32)
         self._top_level = np.round(np.log2(self.sizes)).astype(np.int32)
         self._offsets = offsets.reshape(-1)
         self._texels = np.concatenate(chains)

@@ -137,7 +137,7 @@ def _carpet(rng: np.random.Generator) -> np.ndarray:
 
 def _wood(rng: np.random.Generator) -> np.ndarray:
     x, _ = _coordinates()
-    warp = noise(rng, range(0, 4), stretch=3)
+    warp = noise(rng, range(4), stretch=3)
     rings = np.sin(2 * np.pi * (rng.integers(2, 8) * x.T + rng.uniform(0.1, 0.6) * warp))
     fibres = noise(rng, range(1, 5), stretch=4)
     dark = rng.uniform(50, 140) * np.array([1, rng.uniform(0.66, 0.86), rng.uniform(0.4, 0.75)])

@@ -57,7 +57,7 @@ def test_frames_have_the_poses_of_the_list(tmp_path):
 
 
 def test_without_a_calibration_the_focal_length_is_a_guess(tmp_path, manual):
-    frames = [example for example in build(tmp_path, DUMMY_DATA).as_data_source("query")]
+    frames = list(build(tmp_path, DUMMY_DATA).as_data_source("query"))
     np.testing.assert_allclose(
         frames[0]["intrinsics"], [[38.4, 0, 15.5], [0, 38.4, 11.5], [0, 0, 1]], rtol=1e-6
     )
