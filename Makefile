@@ -9,7 +9,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: demo test test-slow test-torch test-faiss test-report test-package lint lock
+.PHONY: demo test test-slow test-torch test-faiss test-report test-package docs lint lock
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ test-faiss: $(VENV)/installed
 test-report: $(VENV)/installed
 	$(INSTALL) -r requirements-rerun.txt
 	$(RUN) -m pytest -m report tests/evaluation
+
+docs: $(VENV)/installed
+	$(INSTALL) -r requirements-docs.txt
+	$(VENV)/bin/mkdocs build --strict
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check

@@ -30,7 +30,7 @@ from jaxreloc.training.match_making import encode_scene
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
 _CACHE = flags.DEFINE_string("cache", None, "Folder where rendered rooms are kept.")
 _ROOMS = flags.DEFINE_integer("rooms", 6, "How many test rooms.")
-_OUT = flags.DEFINE_string("out", "docs/matches.jpg", "The picture.")
+_OUT = flags.DEFINE_string("out", "docs/experiments/matches.jpg", "The picture.")
 
 CANVAS = (384, 512)
 RIGHT_DEG, WRONG_DEG = 5.0, 20.0
