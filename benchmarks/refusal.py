@@ -34,8 +34,8 @@ from benchmarks.held_out import WRONG_DEG, WRONG_M, Queries, fused_errors, relat
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
+from jaxreloc.localization.confidence import ConfidenceModel
 from jaxreloc.localization.relations import (
-    ConfidenceModel,
     PairRelations,
     evidence,
     fuse_relations,

@@ -127,7 +127,7 @@ def _evaluate_network(
         data_dir=scenes.data_dir,
         skip_bad_frames=scenes.skip_bad_frames,
         num_neighbors=localizer.num_neighbors or defaults.num_neighbors,
-        fusion_method=localizer.method,
+        method=localizer.method,
         min_baseline=localizer.min_baseline,
         methods=("network", *baseline),
         long_side=localizer.long_side or defaults.long_side,

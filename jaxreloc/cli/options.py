@@ -37,13 +37,16 @@ class Network:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retrieval:
-    num_neighbors: Annotated[int | None, flag("Retrieved images a query (5).", "N")] = None
+    num_neighbors: Annotated[
+        int | None, flag("Retrieved images a query (10, of pairs 5).", "N")
+    ] = None
     min_baseline: Annotated[
         float | None, flag("Between them, in the poses' unit; 0: none.", "LENGTH")
     ] = None
     method: Annotated[
-        Literal["robust", "paper"], flag("Fusion of relative poses: robust or paper.", "NAME")
-    ] = "robust"
+        Literal["all_matches", "robust", "paper"] | None,
+        flag("all_matches, or fusion of pairs: robust or paper.", "NAME"),
+    ] = None
 
     def __post_init__(self):
         if self.num_neighbors is not None and self.num_neighbors < 1:

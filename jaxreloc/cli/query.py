@@ -48,13 +48,13 @@ def query(
     use_compilation_cache()
     localizer = querying.open_localizer(
         map,
-        num_neighbors=retrieval.num_neighbors or 5,
-        fusion_method=retrieval.method,
+        num_neighbors=retrieval.num_neighbors,
+        method=retrieval.method,
         min_baseline=retrieval.min_baseline,
         index=index,
         quarter_turns=quarter_turns,
     )
-    settings = {"map": map, "images": images, "fusion": retrieval.method}
+    settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
     with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:
         count = querying.localize_images(
             localizer,

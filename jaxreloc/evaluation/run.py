@@ -19,6 +19,7 @@ from jaxreloc.evaluation.report.views import Views
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.map_depth import with_depth
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
@@ -38,8 +39,8 @@ class Settings:
     data_path: str | None = None  # folder of the user's photographs (posed_images)
     data_dir: str | None = None  # where TFDS keeps prepared datasets
     skip_bad_frames: bool = False
-    num_neighbors: int = 5
-    fusion_method: str = "robust"
+    num_neighbors: int | None = None  # None: what suits the method
+    method: str | None = None  # of localizer.METHODS; None: what suits the network
     min_baseline: float | None = None  # between neighbours; None: as the map suggests
     methods: tuple[str, ...] = tuple(evaluate.METHODS)
     long_side: int = LONG_SIDE  # pixels of the canvas of the network that ships
@@ -171,11 +172,11 @@ def _evaluate_scene(
     images = encode_frames(
         scene.database, network, progress=_progress(f"{scene.name}: database", "image")
     )
-    scene_map = SceneMap.from_images(network, images)
+    scene_map = with_depth(SceneMap.from_images(network, images))
     localizer = Localizer(
         scene_map,
         num_neighbors=settings.num_neighbors,
-        fusion_method=settings.fusion_method,
+        method=settings.method,
         min_baseline=settings.min_baseline,
     )
     recorder = _recorder(scene, scene_map, settings, max_pictured) if max_pictured else None

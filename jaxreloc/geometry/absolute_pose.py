@@ -42,25 +42,22 @@ class AbsolutePoseConfig:
     """The work for each query, all of it independent of the data.
 
     Attributes:
-      sample: matches that hypotheses are scored by; of the solutions of three points, which are
-        many, the `first_best` go on that `first_sample` matches find best.
       candidates: distinct hypotheses that are refined on every `candidate_stride`-th cell.
       candidate_scales, candidate_steps, scales, steps: of `tracks.refine`.
       min_inliers: matches that must agree.
+      focal_triples: hypotheses for each other focal length.
     """
 
     hypotheses: HypothesisConfig = HypothesisConfig()
-    first_sample: int = 96
-    first_best: int = 128
-    sample: int = 500
-    candidates: int = 8
-    candidate_stride: int = 3
+    candidates: int = 6
+    candidate_stride: int = 5
     candidate_scales: tuple[float, ...] = (6.0, 3.0)
     candidate_steps: int = 4
     finalists: int = 2
     scales: tuple[float, ...] = (3.0, 2.0, 1.0)
     steps: int = 5
     min_inliers: int = 12
+    focal_triples: int = 128
 
 
 @jdc.pytree_dataclass
@@ -75,8 +72,9 @@ class AbsolutePose:
         is no other.
       covariance: of (rotation vector in world axes, centre), from the normal equations.
       inverse_depth: of the query cells, 1 / z.
-      focal_log, focal_std: by how much the residuals would have the query's focal length corrected,
-        log(f_given / f), and its deviation.
+      focal_factor: of FOCAL_FACTORS the one that the query's focal length times which suits the
+        matches best, where depths are known; 1 elsewhere.
+      focal_gain: by how much better than the given focal length, 0 to 1.
       success: enough matches agree, and they determine the pose.
     """
 
@@ -86,8 +84,8 @@ class AbsolutePose:
     support: Float[Array, ""]
     margin: Float[Array, ""]
     covariance: Float[Array, "6 6"]
-    focal_log: Float[Array, ""]
-    focal_std: Float[Array, ""]
+    focal_factor: Float[Array, ""]
+    focal_gain: Float[Array, ""]
     success: Bool[Array, ""]
 
 
@@ -179,9 +177,8 @@ def estimate_absolute_pose(
     """
     tracks, origin, unit = normalised(world_from_db, x_query, x_db, weights, sigma, depth)
     hypotheses = _hypotheses(tracks, origin, unit, key, given, given_usable, config)
-    sample = pose_hypotheses.representatives(tracks, config.sample)
+    sample = pose_hypotheses.representatives(tracks, config.hypotheses.sample)
     score = pose_hypotheses.scores(hypotheses, sample, config.hypotheses.threshold)
-    hypotheses, score = pose_hypotheses.best(hypotheses, score, 8 * config.candidates)
     candidates, _ = pose_hypotheses.distinct(
         hypotheses, score, config.candidates, rotation=SAME_ROTATION, position=SAME_POSITION
     )
@@ -192,7 +189,8 @@ def estimate_absolute_pose(
     finalists, _ = pose_hypotheses.distinct(
         candidates, score, config.finalists, rotation=SAME_ROTATION, position=SAME_POSITION
     )
-    return _report(tracks, finalists, origin, unit, config)
+    doubt = _focal_doubt(tracks, key, config)
+    return _report(tracks, finalists, origin, unit, doubt, config)
 
 
 def _hypotheses(tracks, origin, unit, key, given, given_usable, config) -> Hypotheses:
@@ -200,10 +198,7 @@ def _hypotheses(tracks, origin, unit, key, given, given_usable, config) -> Hypot
     if tracks.depth is None:
         parts = [pose_hypotheses.of_pairs(tracks, pair_key, config.hypotheses)]
     else:
-        triples = pose_hypotheses.of_triples(tracks, triple_key, config.hypotheses)
-        few = pose_hypotheses.representatives(tracks, config.first_sample)
-        score = pose_hypotheses.scores(triples, few, config.hypotheses.threshold)
-        parts = [pose_hypotheses.best(triples, score, config.first_best)[0]]
+        parts = [pose_hypotheses.best_triples(tracks, triple_key, config.hypotheses)]
     if given is not None:
         centre = (given.translation() - origin[None]) / unit
         usable = jnp.all(jnp.isfinite(given.wxyz_xyz), axis=-1)
@@ -246,7 +241,28 @@ def _refined(
     return Hypotheses(pose.rotation, pose.centre, hypotheses.usable), cost
 
 
-def _report(tracks: Tracks, finalists: Hypotheses, origin, unit, config) -> AbsolutePose:
+def _focal_doubt(tracks: Tracks, key: Array, config: AbsolutePoseConfig) -> tuple[Array, Array]:
+    """The focal length's factor that suits the matches best, and by how much it does, 0 to 1."""
+    if tracks.depth is None:
+        return jnp.ones(()), jnp.zeros(())
+    fewer = dataclasses.replace(
+        config.hypotheses, triples=config.focal_triples, first_best=config.focal_triples // 4
+    )
+    scores = pose_hypotheses.focal_scores(tracks, key, fewer)
+    factors = jnp.array(pose_hypotheses.FOCAL_FACTORS)
+    given = scores[pose_hypotheses.FOCAL_FACTORS.index(1.0)]
+    best = jnp.min(scores)
+    gain = (given - best) / (1 - best + lanes.TINY)
+    known = jnp.isfinite(best) & jnp.isfinite(given)
+    return (
+        jnp.where(known, factors[jnp.argmin(scores)], 1.0),
+        jnp.where(known, jnp.clip(gain, 0.0, 1.0), 0.0),
+    )
+
+
+def _report(
+    tracks: Tracks, finalists: Hypotheses, origin, unit, doubt, config: AbsolutePoseConfig
+) -> AbsolutePose:
     def one(rotation, centre):
         pose = QueryPose(rotation, centre)
         depth = tracks_lib.linear_inverse_depth(tracks, pose)
@@ -264,7 +280,7 @@ def _report(tracks: Tracks, finalists: Hypotheses, origin, unit, config) -> Abso
     margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)
     squared, ahead = tracks_lib.residuals(tracks, pose, depth)
     inliers = ahead & (squared < INLIER**2) & (tracks.weights > 0)
-    covariance, focal_log, focal_std = _uncertainty(tracks, pose, depth, unit)
+    covariance = _covariance(tracks, pose, depth, unit)
     enough = jnp.sum(inliers) >= config.min_inliers
     seen = jnp.any(inliers, axis=0)
     far = jnp.nanmedian(jnp.where(seen, unit / depth, jnp.nan))
@@ -280,29 +296,18 @@ def _report(tracks: Tracks, finalists: Hypotheses, origin, unit, config) -> Abso
         support=jnp.where(success, jnp.clip(support, 0.0, 1.0), 0.0),
         margin=jnp.where(success, jnp.nan_to_num(margin), 0.0),
         covariance=covariance,
-        focal_log=focal_log,
-        focal_std=focal_std,
+        focal_factor=doubt[0],
+        focal_gain=doubt[1],
         success=success,
     )
 
 
-def _uncertainty(tracks: Tracks, pose: QueryPose, depth, unit) -> tuple[Array, Array, Array]:
-    """The 6 x 6 covariance, log(f_given / f) by one step of seven unknowns, and its deviation.
-
-    The residuals' own size, where it is larger than a match's deviation, widens them.
-    """
-    information, right = tracks_lib.information(tracks, pose, depth, FINAL_SCALE)
+def _covariance(tracks: Tracks, pose: QueryPose, depth, unit) -> Float[Array, "6 6"]:
+    """The inverse of the information at the solution; very large where there is none."""
+    information = tracks_lib.information(tracks, pose, depth, FINAL_SCALE)
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(information), 0.0)) + lanes.TINY
-    information = information / (scale[:, None] * scale[None]) + RIDGE * jnp.eye(7)
-    units = jnp.concatenate([jnp.ones(3), jnp.full(3, unit)]) / scale[:6]
-    covariance = jnp.linalg.inv(information[:6, :6]) * units[:, None] * units[None]
-    with_focal = jnp.linalg.inv(information) / (scale[:, None] * scale[None])
+    information = information / (scale[:, None] * scale[None]) + RIDGE * jnp.eye(6)
+    units = jnp.concatenate([jnp.ones(3), jnp.full(3, unit)]) / scale
+    covariance = jnp.linalg.inv(information) * units[:, None] * units[None]
     good = jnp.all(jnp.isfinite(covariance)) & jnp.all(jnp.diagonal(covariance) > 0)
-    focal_variance = jnp.where(with_focal[6, 6] > 0, with_focal[6, 6], UNKNOWN_VARIANCE)
-    step = -(with_focal @ right)[6]
-    known = good & jnp.isfinite(step) & jnp.isfinite(focal_variance)
-    return (
-        jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(6)),
-        jnp.where(known, step, 0.0),
-        jnp.where(known, jnp.sqrt(focal_variance), UNKNOWN_VARIANCE),
-    )
+    return jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(6))

@@ -18,6 +18,8 @@ from jaxreloc.geometry.tracks import Tracks
 
 LENGTHS = (1e-3, 1e3)  # of a translation
 FURTHEST = 1e3  # of a point that a hypothesis is made from
+# What the query's focal length is multiplied by, to see whether another one suits better.
+FOCAL_FACTORS = (0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,9 @@ class HypothesisConfig:
       pairs: neighbours whose relative poses are estimated.
       lengths: of each of them.
       triples: of matches with depth; each has up to four solutions.
+      first_sample, first_best: so many matches choose so many of the solutions of three, which are
+        many.
+      sample: matches that hypotheses are scored by.
       threshold: largest error of an inlier, in deviations of a match.
       relative: the work for each pair.
     """
@@ -35,6 +40,9 @@ class HypothesisConfig:
     pairs: int = 4
     lengths: int = 40
     triples: int = 512
+    first_sample: int = 96
+    first_best: int = 192
+    sample: int = 500
     threshold: float = 3.0
     relative: RelativePoseConfig = RelativePoseConfig(
         hypotheses=384, candidates=12, final_steps=(4, 4, 6)
@@ -148,6 +156,27 @@ def of_triples(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypo
         solved = solved & (sample.usable & (sample.depth_weight > 0))[None]
     near = sum(jnp.abs(x) for x in pose.centre) < FURTHEST
     return _flat(pose, solved & near)
+
+
+def best_triples(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypotheses:
+    """Those solutions of three matches that a few others find best."""
+    triples = of_triples(tracks, key, config)
+    few = representatives(tracks, config.first_sample)
+    return best(triples, scores(triples, few, config.threshold), config.first_best)[0]
+
+
+def focal_scores(
+    tracks: Tracks, key: jax.Array, config: HypothesisConfig
+) -> Float[Array, "factors"]:
+    """The score of the best hypothesis, were the query's focal length f times FOCAL_FACTORS."""
+
+    def one(factor):
+        shrink = jnp.stack([1 / factor, 1 / factor, jnp.ones(())])
+        other = tracks._replace(rays=tracks.rays * shrink[None])
+        sample = representatives(other, config.sample)
+        return jnp.min(scores(best_triples(other, key, config), sample, config.threshold))
+
+    return jax.lax.map(one, jnp.array(FOCAL_FACTORS))
 
 
 def point_of(sample: Sample) -> lanes.Vector:

@@ -201,34 +201,11 @@ def residuals(
 
 def information(
     tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"], scale: float
-) -> tuple[Float[Array, "7 7"], Float[Array, "7"]]:
-    """The normal equations at a pose without the depths, of seven unknowns, and their right side.
-
-    They are the rotation vector and the centre, world axes, and the logarithm of a factor of the
-    query's rays, f_given / f: what the residuals say of a focal length that may be wrong. The
-    Gauss-Newton step is minus the solution.
-    """
+) -> Float[Array, "6 6"]:
+    """The Schur complement at a pose: of the rotation vector and the centre, world axes."""
     equations = _normal_equations(tracks, pose, inverse_depth, jnp.float32(scale))
-    schur, gradient, _ = _without_depth(equations, 0.0)
-    turned = tracks.rays @ pose.rotation.T
-    stretched = (tracks.rays * jnp.array([[1.0, 1.0, 0.0]])) @ pose.rotation.T
-    unit = jnp.broadcast_to(jnp.eye(3)[None], (len(turned), 3, 3))
-    # Rows are what moves, columns the displacement of the ray: w x (R x), rho dc, and the stretch.
-    moves = jnp.concatenate(
-        [
-            jnp.cross(unit, turned[:, None]),
-            inverse_depth[:, None, None] * unit,
-            stretched[:, None],
-        ],
-        axis=1,
-    )
-    full = jnp.stack([jnp.stack([schur[_PLACE[i, j]] for j in range(3)]) for i in range(3)])
-    by_moves = jnp.einsum("kai,ijk->kaj", moves, full)
     # d(cost) / d(e) at e = 0 is w / S^2.
-    return (
-        scale**2 * jnp.einsum("kaj,kbj->ab", by_moves, moves),
-        scale**2 * jnp.einsum("kai,ik->a", moves, gradient),
-    )
+    return scale**2 * _reduced(equations, inverse_depth, pose, tracks, 0.0)[0]
 
 
 def _in_database(tracks: Tracks, pose: QueryPose):
@@ -279,7 +256,6 @@ class _NormalEquations(NamedTuple):
 
 
 _UPPER = tuple(zip(*np.triu_indices(3), strict=True))
-_PLACE = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 
 
 def _normal_equations(
@@ -356,23 +332,16 @@ def _coefficients(tracks: Tracks, pose: QueryPose, extra: int) -> Float[Array, "
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
-def _without_depth(equations: _NormalEquations, damping) -> tuple[Array, Array, Array]:
-    """Of each cell the curvature [6, K] and gradient [3, K] that eliminating its depth leaves, and
-    the damped curvature of the depth [K]."""
-    depth = equations.depth_curvature * (1 + damping) + RIDGE
-    mixed = equations.mixed
-    products = jnp.stack([mixed[i] * mixed[j] for i, j in _UPPER])
-    schur = equations.curvature - products / depth[None]
-    gradient = equations.gradient - mixed * (equations.depth_gradient / depth)[None]
-    return schur, gradient, depth
-
-
 def _reduced(equations: _NormalEquations, rho, pose: QueryPose, tracks: Tracks, damping):
     """The 6 x 6 system without the depths, the diagonal before, and how each depth follows.
 
     A step (w, dc) moves cell j's ray by T_j (w, dc), T_j = [-[R x_j]_x, rho_j I].
     """
-    schur, gradient, depth = _without_depth(equations, damping)
+    depth = equations.depth_curvature * (1 + damping) + RIDGE
+    mixed = equations.mixed
+    products = jnp.stack([mixed[i] * mixed[j] for i, j in _UPPER])
+    schur = equations.curvature - products / depth[None]
+    gradient = equations.gradient - mixed * (equations.depth_gradient / depth)[None]
     turned = tracks.rays @ pose.rotation.T
     z = jnp.concatenate([turned.T, rho[None]])  # [4, K]
     pairs = jnp.stack([z[a] * z[b] for a, b in zip(*np.triu_indices(4), strict=True)])

@@ -1,17 +1,21 @@
 """Building and changing maps: `jaxreloc map`."""
 
+import functools
 import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tqdm
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization import map_files
-from jaxreloc.localization.encoding import EncodedImages, encode_frames
+from jaxreloc.localization.encoding import CellDepth, EncodedImages, encode_frames
+from jaxreloc.localization.map_depth import triangulate
 from jaxreloc.localization.map_manifest import read_manifest
+from jaxreloc.localization.matcher import Matcher
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
@@ -51,6 +55,7 @@ def build_map(
         network = load_inference_network(network_path)
     start = time.perf_counter()
     SceneMap.create(out, network, _encode(frames, network))
+    triangulate_map(out)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(out)}; {rate:.1f} images/s"
 
@@ -69,8 +74,37 @@ def add_to_map(
     map_files.check_new_names(folder, frames.names)
     start = time.perf_counter()
     map_files.add(folder, _encode(frames, network))
+    triangulate_map(folder)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(folder)}; added {len(frames)}, {rate:.1f} images/s"
+
+
+def triangulate_map(map_path: str | pathlib.Path) -> int:
+    """Adds the depth of those images that have none; returns how many these were.
+
+    A map answers without it too, less precisely. What an interrupted call has done stays, segment
+    by segment. The depth of images that were there before others were added is kept as it is.
+    """
+    folder = pathlib.Path(map_path).expanduser()
+    scene_map = SceneMap.open(folder)
+    if not isinstance(scene_map.network, Matcher) or len(scene_map) < 2:
+        return 0
+    segments = read_manifest(folder).segments
+    missing = sum(x.num_images - len(x.removed) for x in segments if not x.depth)
+    first = 0
+    with _bar(missing, "triangulating") as bar:
+        for segment in segments:
+            kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
+            rows = range(first, first + len(kept))
+            first += len(kept)
+            if segment.depth:
+                continue
+            depth = triangulate(scene_map, rows, progress=functools.partial(_ticking, bar=bar))
+            values = np.zeros((segment.num_images, *depth.values[0].shape), np.float16)
+            unit = np.ones(segment.num_images, np.float32)
+            values[kept], unit[kept] = depth.values, depth.unit
+            map_files.add_depth(folder, segment.name, CellDepth(values, unit))
+    return missing
 
 
 def remove_from_map(map_path: str | pathlib.Path, names: Iterable[str]) -> str:
@@ -107,15 +141,18 @@ def _encode(
     frames: PosedFrames, network: InferenceNetwork | MatchNetwork
 ) -> Iterator[EncodedImages]:
     """The frames in parts that fit into memory, under one progress bar."""
-    with tqdm.tqdm(
-        total=len(frames), desc="encoding", unit="image", disable=not sys.stderr.isatty()
-    ) as bar:
-
-        def ticking(indices: Iterable[int]) -> Iterator[int]:
-            for i in indices:
-                yield i
-                bar.update()
-
+    with _bar(len(frames), "encoding") as bar:
+        ticking = functools.partial(_ticking, bar=bar)
         for start in range(0, len(frames), SEGMENT_SIZE):
             rows = range(start, min(start + SEGMENT_SIZE, len(frames)))
             yield encode_frames(frames.select(rows), network, progress=ticking)
+
+
+def _bar(total: int, what: str) -> tqdm.tqdm:
+    return tqdm.tqdm(total=total, desc=what, unit="image", disable=not sys.stderr.isatty())
+
+
+def _ticking(items: Iterable, bar: tqdm.tqdm) -> Iterator:
+    for item in items:
+        yield item
+        bar.update()

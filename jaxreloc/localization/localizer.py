@@ -11,16 +11,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, PyTree, UInt8
 
 from jaxreloc.formats.images import decode_image, read_image
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
+from jaxreloc.localization.all_matches import (
+    CONFIDENCE,
+    MatchedPose,
+    pose_from_all_matches,
+)
 from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
+from jaxreloc.localization.matcher import Matcher
 from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
 from jaxreloc.localization.relations import PairRelations, fuse_relations
+from jaxreloc.localization.reranking import RERANKED, most_alike
 from jaxreloc.localization.retrieval import (
     RANKED_PER_NEIGHBOR,
     ExactIndex,
@@ -29,8 +37,16 @@ from jaxreloc.localization.retrieval import (
     diverse,
 )
 from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.usage import check_choice
 
 BATCH_SIZE = 16
+METHODS = ("all_matches", "robust", "paper")
+NUM_NEIGHBORS = {"all_matches": 10, "robust": 5, "paper": 5}
+GIVEN_POSES = 2  # hypotheses that a caller may add
+LAST_STAGES = ("relate", "fusion")
+TOO_FEW = "too few matches agree"
+# By which another focal length has to suit the matches better, to be told of.
+MIN_FOCAL_GAIN = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Query:
     is_neighbor: Bool[np.ndarray, "N"]  # false on padding
     candidates: Int[np.ndarray, "C"] | None  # as given
     clock: StageClock
+    similarity: Float[np.ndarray, "N"] | None = None  # of the neighbours, where they are matched
+    expected: Float[np.ndarray, "G 4 4"] | None = None  # world_from_query, as given
 
     @property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -70,6 +88,10 @@ class Localization:
     `world_from_query` is rigid, in OpenCV camera axes and the database's metres. It means
     nothing where `success` is false. It is the pose of the picture as given, also where
     `turn_deg` says that the network saw it turned (counterclockwise).
+
+    `covariance` is of (rotation vector in world axes, centre): the true rotation is
+    exp(w) R. Only `all_matches` knows it. `scale_source` says where the metres come from. With
+    `focal_factor` other than 1, the matches suit that multiple of the given focal length better.
     """
 
     world_from_query: Float[np.ndarray, "4 4"]
@@ -83,6 +105,10 @@ class Localization:
     stage_ms: dict[str, float]
     refused: bool = False  # no success, by a network that knows how likely its poses are right
     turn_deg: int = 0  # 0, 90, 180 or 270
+    covariance: Float[np.ndarray, "6 6"] | None = None
+    scale_source: str = "database_poses"  # or "database_depth", "network"
+    reason: str = ""  # why there is no pose
+    focal_factor: float = 1.0
 
 
 class Localizer:
@@ -94,8 +120,9 @@ class Localizer:
 
     Args:
       scene_map: the database, with the network that made its features.
-      num_neighbors: N, the retrieved images a query.
-      fusion_method: "robust" or "paper".
+      num_neighbors: N, the images that a query is related to; None takes NUM_NEIGHBORS.
+      method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
+        networks that match; "robust" and "paper" fuse the relative poses of pairs.
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
@@ -112,24 +139,29 @@ class Localizer:
         self,
         scene_map: SceneMap,
         *,
-        num_neighbors: int = 5,
-        fusion_method: str = "robust",
+        num_neighbors: int | None = None,
+        method: str | None = None,
         min_baseline: float | None = None,
         index: Index | None = None,
         quarter_turns: bool = True,
     ):
         self.scene_map = scene_map
         self.network = scene_map.network
-        self.num_neighbors = num_neighbors
+        matches = isinstance(self.network, Matcher)
+        self.method = method or ("all_matches" if matches else "robust")
+        check_choice("method", self.method, METHODS if matches else METHODS[1:])
+        self.num_neighbors = num_neighbors or NUM_NEIGHBORS[self.method]
         self.quarter_turns = quarter_turns
         self.index = ExactIndex(scene_map.descriptors) if index is None else index
-        self._centres = np.asarray(scene_map.world_from_db.translation())
+        self._centres = np.asarray(scene_map.local_from_db.translation())
         self.min_baseline = (
             default_baseline(self._centres) if min_baseline is None else min_baseline
         )
         self.assumed_camera = AssumedCamera(scene_map)
         self._fuse = functools.partial(
-            _fuse_neighbors, method=fusion_method, config=self.network.fusion_config
+            _fuse_neighbors,
+            method="paper" if self.method == "paper" else "robust",
+            config=self.network.fusion_config,
         )
 
     def __call__(
@@ -137,8 +169,9 @@ class Localizer:
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         candidates: Int[np.ndarray, "C"] | None = None,
+        expected: Float[np.ndarray, "G 4 4"] | None = None,
     ) -> Localization:
-        """Localizes one image by the network: one backbone pass and a head pass a neighbour.
+        """Localizes one image.
 
         A refused image takes as much again for each quarter turn.
 
@@ -147,13 +180,15 @@ class Localizer:
           intrinsics: of that image, in pixels; (0, 0) is the centre of the top-left pixel. None
             takes the image to be of a camera like the map's, with a warning.
           candidates: database images to consider besides the retrieved ones, at most
-            `num_neighbors`, such as those that agreed on the frame before in a video. Not None
-            doubles the number of head passes.
+            `num_neighbors`, such as those that agreed on the frame before in a video. Where
+            relative poses are fused, not None doubles their number.
+          expected: up to GIVEN_POSES of world_from_query, such as the last one of a video: more
+            hypotheses of "all_matches", which decide nothing by themselves.
 
         Raises:
           ValueError: it is no such image, or these are not its intrinsics.
         """
-        return self.localize(self.retrieve(image, intrinsics, candidates))
+        return self.localize(self.retrieve(image, intrinsics, candidates, expected))
 
     def localize_all(
         self,
@@ -204,7 +239,7 @@ class Localizer:
         for _ in range(2):
             start = time.perf_counter()
             if batch_size is None:
-                self.locate(self._retrieve(view, none), self.relate)
+                self.locate(self._retrieve(view, none))
             else:
                 list(self._locate_batches([view] * batch_size, batch_size))
             elapsed_ms = 1e3 * (time.perf_counter() - start)
@@ -215,11 +250,17 @@ class Localizer:
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         candidates: Int[np.ndarray, "C"] | None = None,
+        expected: Float[np.ndarray, "G 4 4"] | None = None,
     ) -> Query:
         """Encodes the image and finds its neighbours; see `__call__`."""
-        return self._retrieve(self._view(image, intrinsics), candidates)
+        return self._retrieve(self._view(image, intrinsics), candidates, expected)
 
-    def _retrieve(self, view: View, candidates: Int[np.ndarray, "C"] | None = None) -> Query:
+    def _retrieve(
+        self,
+        view: View,
+        candidates: Int[np.ndarray, "C"] | None = None,
+        expected: Float[np.ndarray, "G 4 4"] | None = None,
+    ) -> Query:
         clock = StageClock()
         with clock.stage("prepare"):
             network_image, network_intrinsics = self.network.prepare(view.image, view.intrinsics)
@@ -227,10 +268,8 @@ class Localizer:
             features = self.network.encode(network_image[None])
             descriptor = jax.block_until_ready(self.network.descriptor(features))
         with clock.stage("retrieval"):
-            neighbors = self._neighbors(descriptor)[0]
-            is_neighbor = np.ones(len(neighbors), bool)
-            if candidates is not None:
-                neighbors, is_neighbor = _with_candidates(neighbors, candidates)
+            ranking = self._rankings(descriptor)[0]
+            neighbors, is_neighbor, similarity = self._choose(ranking, features, candidates)
         return Query(
             view=view,
             network_intrinsics=network_intrinsics[None].astype(np.float32),
@@ -239,6 +278,8 @@ class Localizer:
             is_neighbor=is_neighbor,
             candidates=candidates,
             clock=clock,
+            similarity=similarity,
+            expected=expected,
         )
 
     def relate(self, query: Query) -> PairRelations:
@@ -253,7 +294,7 @@ class Localizer:
         """The most similar image's pose, as it stands: the baseline of pure retrieval."""
         inliers = np.arange(len(query.neighbors)) == 0
         return Localization(
-            world_from_query=_pose_matrix(self.scene_map.world_from_db, query.neighbors[0]),
+            world_from_query=self.scene_map.world_from_db[query.neighbors[0]],
             success=True,
             confidence=0.0,
             location_inliers=inliers,
@@ -266,20 +307,84 @@ class Localizer:
 
     def localize(self, query: Query) -> Localization:
         """The network's answer to a query as given; if refused, to its quarter turns."""
-        found = self.locate(query, self.relate)
+        found = self.locate(query)
         if not (found.refused and self.quarter_turns):
             return found
         turned = [self._retrieve(view, query.candidates) for view in turned_views(query.view)]
-        return _best_of_turns(found, [self.locate(x, self.relate) for x in turned])
+        return _best_of_turns(found, [self.locate(x) for x in turned])
 
-    def locate(self, query: Query, relator: Relator) -> Localization:
-        """Relates the query to its neighbours by `relator` and fuses the relative poses."""
+    def locate(self, query: Query, relator: Relator | None = None) -> Localization:
+        """The pose by the localizer's method, or by fusing the relative poses of `relator`."""
         clock = query.clock.copy()
-        with clock.stage("relate"):
-            related = jax.block_until_ready(relator(query))
-        with clock.stage("fusion"):
-            (found,) = self._fuse_related([query], [related])
+        if relator is None and self.method == "all_matches":
+            found = self._from_all_matches(query, clock)
+        else:
+            with clock.stage("relate"):
+                related = jax.block_until_ready((relator or self.relate)(query))
+            with clock.stage("fusion"):
+                (found,) = self._fuse_related([query], [related])
         return dataclasses.replace(found, stage_ms=clock.stage_ms)
+
+    def _from_all_matches(self, query: Query, clock: StageClock) -> Localization:
+        neighbors, scene_map = query.neighbors, self.scene_map
+        with clock.stage("relate"):
+            matches = jax.block_until_ready(
+                self.network.match_tracks(
+                    *scene_map.neighbor_features(neighbors),
+                    query.features,
+                    query.network_intrinsics,
+                    query.similarity,
+                )
+            )
+        with clock.stage("fusion"):
+            given, usable = self._given(query)
+            found = jax.device_get(
+                pose_from_all_matches(
+                    jaxlie.SE3(scene_map.local_from_db.wxyz_xyz[neighbors]),
+                    matches,
+                    scene_map.neighbor_depth(neighbors),
+                    jaxlie.SE3(given),
+                    usable,
+                )
+            )
+        return self._localization(query, found)
+
+    def _given(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
+        """The expected poses in local axes, padded to GIVEN_POSES."""
+        given = np.zeros((GIVEN_POSES, 7), np.float32)
+        given[:, 0] = 1.0
+        expected = [] if query.expected is None else query.expected[:GIVEN_POSES]
+        for i, pose in enumerate(expected):
+            local = np.array(pose, np.float64)
+            local[:3, :3] = local[:3, :3] @ query.view.view_from_given.T
+            local[:3, 3] -= self.scene_map.origin
+            given[i] = jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)).wxyz_xyz
+        return given, np.arange(GIVEN_POSES) < len(expected)
+
+    def _localization(self, query: Query, found: MatchedPose) -> Localization:
+        pose = found.pose
+        confidence = float(found.confidence)
+        success = bool(pose.success) and confidence > CONFIDENCE.threshold
+        local = np.asarray(pose.world_from_query.as_matrix(), np.float64)
+        covariance = np.asarray(pose.covariance, np.float64)
+        depth = self.scene_map.depth
+        return Localization(
+            world_from_query=query.view.pose_as_given(self.scene_map.in_world(local)),
+            success=success,
+            confidence=confidence,
+            location_inliers=found.agreeing,
+            rotation_inliers=found.agreeing,
+            position_covariance=covariance[3:, 3:],
+            rotation_std=float(np.sqrt(np.trace(covariance[:3, :3]) / 3)),
+            neighbors=query.neighbors,
+            stage_ms=query.clock.stage_ms,
+            refused=not success,
+            turn_deg=query.view.turn_deg,
+            covariance=covariance,
+            scale_source="database_depth" if depth and depth.measured else "database_poses",
+            reason="" if success else _reason(found),
+            focal_factor=float(pose.focal_factor) if pose.focal_gain > MIN_FOCAL_GAIN else 1.0,
+        )
 
     def _locate_batches(self, views: Iterable[View], batch_size: int) -> Iterator[Localization]:
         views = iter(views)
@@ -300,19 +405,25 @@ class Localizer:
             descriptors = jax.block_until_ready(self.network.descriptor(features))
             features = _unstack(features, batch_size)
         with clock.stage("retrieval"):
-            neighbors = self._neighbors(descriptors)
+            rankings = self._rankings(descriptors)
+            chosen = list(
+                threads.map(self._choose, rankings, features, [None] * len(rankings))
+            )
         queries = [
             Query(
                 view=view,
                 network_intrinsics=network_intrinsics[i][None].astype(np.float32),
                 features=features[i],
-                neighbors=neighbors[i],
-                is_neighbor=np.ones(len(neighbors[i]), bool),
+                neighbors=chosen[i][0],
+                is_neighbor=chosen[i][1],
                 candidates=None,
                 clock=clock,
+                similarity=chosen[i][2],
             )
             for i, view in enumerate(views)
         ]
+        if self.method == "all_matches":
+            return self._locate_each(queries, threads)
         with clock.stage("relate"):
             related = list(threads.map(lambda x: jax.block_until_ready(self.relate(x)), queries))
         with clock.stage("fusion"):
@@ -336,14 +447,52 @@ class Localizer:
         check_intrinsics(intrinsics, width, height)
         return View(image, np.asarray(intrinsics, np.float64))
 
-    def _neighbors(self, descriptors: Float[Array, "B dim"]) -> list[Int[np.ndarray, "N"]]:
-        """The neighbours of each query."""
-        count = self.num_neighbors * (RANKED_PER_NEIGHBOR if self.min_baseline else 1)
-        rankings, _ = self.index.search(descriptors, count)
+    def _locate_each(
+        self, queries: Sequence[Query], threads: concurrent.futures.Executor
+    ) -> list[Localization]:
+        """Queries of one batch, whose clock they share, by as many threads as there are."""
+        start = time.perf_counter()
+        found = list(threads.map(self.locate, queries))
+        elapsed_ms = 1e3 * (time.perf_counter() - start)
+        busy_ms = sum(sum(x.stage_ms[stage] for stage in LAST_STAGES) for x in found)
+        share = elapsed_ms / max(busy_ms, 1e-9)  # threads wait for each other
         return [
-            diverse(ranking, self._centres, self.num_neighbors, self.min_baseline)
-            for ranking in rankings
+            dataclasses.replace(
+                x,
+                stage_ms={
+                    stage: ms * share if stage in LAST_STAGES else ms / len(queries)
+                    for stage, ms in x.stage_ms.items()
+                },
+            )
+            for x in found
         ]
+
+    def _rankings(self, descriptors: Float[Array, "B dim"]) -> Int[np.ndarray, "B ranked"]:
+        """Database images by falling similarity of the descriptor."""
+        if self.method == "all_matches":
+            count = max(RERANKED, self.num_neighbors)
+        else:
+            count = self.num_neighbors * (RANKED_PER_NEIGHBOR if self.min_baseline else 1)
+        return self.index.search(descriptors, count)[0]
+
+    def _choose(
+        self,
+        ranking: Int[np.ndarray, "ranked"],
+        features: PyTree,
+        candidates: Int[np.ndarray, "C"] | None,
+    ) -> tuple[Int[np.ndarray, "N"], Bool[np.ndarray, "N"], Float[np.ndarray, "N"] | None]:
+        """The neighbours from the ranking and the candidates, and their similarity if known."""
+        if self.method == "all_matches":
+            if candidates is not None:
+                ranking = _replacing_last(ranking, candidates)
+            neighbors, similarity = most_alike(
+                self.scene_map, features, ranking, self.num_neighbors
+            )
+            return neighbors, np.ones(len(neighbors), bool), similarity
+        neighbors = diverse(ranking, self._centres, self.num_neighbors, self.min_baseline)
+        if candidates is None:
+            return neighbors, np.ones(len(neighbors), bool), None
+        return (*_with_candidates(neighbors, candidates), None)
 
     def _fuse_related(
         self, queries: Sequence[Query], related: Sequence[PairRelations]
@@ -351,7 +500,7 @@ class Localizer:
         """Fuses the relative poses of each query; padding is left out of the answers."""
         world_from_query, fused, confidence = jax.device_get(
             self._fuse(
-                self.scene_map.world_from_db,
+                self.scene_map.local_from_db,
                 np.stack([query.neighbors for query in queries]),
                 jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *related),
                 np.stack([query.is_neighbor for query in queries]),
@@ -359,7 +508,9 @@ class Localizer:
         )
         return [
             Localization(
-                world_from_query=query.view.pose_as_given(world_from_query[i]),
+                world_from_query=query.view.pose_as_given(
+                    self.scene_map.in_world(world_from_query[i])
+                ),
                 success=bool(fused.success[i]),
                 confidence=float(confidence[i]),
                 location_inliers=fused.location_inliers[i][query.is_neighbor],
@@ -370,6 +521,8 @@ class Localizer:
                 stage_ms=query.clock.stage_ms,
                 refused=relations.confidence_model is not None and not fused.success[i],
                 turn_deg=query.view.turn_deg,
+                scale_source=_scale_source(relations, fused.location_inliers[i]),
+                reason="" if fused.success[i] else TOO_FEW,
             )
             for i, (query, relations) in enumerate(zip(queries, related, strict=True))
         ]
@@ -394,8 +547,27 @@ def _with_candidates(
     return neighbors, np.arange(len(neighbors)) < len(retrieved) + len(new)
 
 
-def _pose_matrix(poses: jaxlie.SE3, i: int) -> Float[np.ndarray, "4 4"]:
-    return np.asarray(jaxlie.SE3(poses.wxyz_xyz[i]).as_matrix(), np.float64)
+def _replacing_last(
+    ranking: Int[np.ndarray, "ranked"], candidates: Int[np.ndarray, "C"]
+) -> Int[np.ndarray, "ranked"]:
+    """The ranking with the new ones of the candidates in its last places."""
+    new = np.setdiff1d(candidates, ranking)[: len(ranking) // 2]
+    return np.concatenate([ranking[: len(ranking) - len(new)], new.astype(ranking.dtype)])
+
+
+def _scale_source(relations: PairRelations, inliers: Bool[np.ndarray, "N"]) -> str:
+    """A network's length is all there is where one neighbour alone tells of the location."""
+    return "network" if np.sum(inliers) == 1 else "database_poses"
+
+
+def _reason(found: MatchedPose) -> str:
+    """In words, why a query was refused."""
+    if found.pose.focal_gain > MIN_FOCAL_GAIN:
+        return (
+            "the matches contradict the focal length; "
+            f"{float(found.pose.focal_factor):g} times it suits them better"
+        )
+    return TOO_FEW
 
 
 def _decode(jpeg: bytes | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -410,14 +582,14 @@ def _unstack(tree: PyTree, count: int) -> list[PyTree]:
 
 @functools.partial(jax.jit, static_argnames=("method", "config"))
 def _fuse_neighbors(
-    world_from_db: jaxlie.SE3,
+    local_from_db: jaxlie.SE3,
     neighbors: Int[Array, "*batch N"],
     relations: PairRelations,
     is_neighbor: Bool[Array, "*batch N"],
     method: str,
     config: FusionConfig,
 ) -> tuple[Float[Array, "*batch 4 4"], FusedPose, Float[Array, "*batch"]]:
-    world_from_neighbors = jax.tree.map(lambda x: x[neighbors], world_from_db)
+    world_from_neighbors = jax.tree.map(lambda x: x[neighbors], local_from_db)
     fused, confidence = fuse_relations(
         world_from_neighbors, relations, is_neighbor=is_neighbor, method=method, config=config
     )

@@ -19,14 +19,20 @@ import pathlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map_manifest import (
     Manifest,
     Segment,
     read_manifest,
     write_manifest,
 )
-from jaxreloc.localization.map_segments import read_names, read_segment, write_segment
+from jaxreloc.localization.map_segments import (
+    depth_source,
+    read_names,
+    read_segment,
+    write_depth,
+    write_segment,
+)
 from jaxreloc.localization.new_folder import new_folder
 from jaxreloc.models.saved_network import FILE_NAME as NETWORK_FILE
 from jaxreloc.usage import UsageError
@@ -90,6 +96,26 @@ def add(folder: pathlib.Path, parts: Iterable[EncodedImages]) -> None:
             _delete_forgotten(folder, manifest)
             raise
         segments = (*manifest.segments, *added)
+        write_manifest(folder, dataclasses.replace(manifest, segments=segments))
+
+
+def add_depth(folder: pathlib.Path, name: str, depth: CellDepth) -> None:
+    """Gives the segment `name` the depth of its images; each of its rows has one.
+
+    Raises:
+      UsageError: there is no such segment any more, or the folder cannot be written.
+    """
+    with _locked(folder):
+        manifest = read_manifest(folder)
+        if name not in {segment.name for segment in manifest.segments}:
+            raise UsageError(f"{folder}: was changed by another program; run the command again")
+        write_depth(folder / SEGMENTS / name, depth)
+        segments = tuple(
+            dataclasses.replace(segment, depth=depth_source(depth))
+            if segment.name == name
+            else segment
+            for segment in manifest.segments
+        )
         write_manifest(folder, dataclasses.replace(manifest, segments=segments))
 
 

@@ -12,6 +12,7 @@ from jaxreloc.usage import UsageError
 FILE_NAME = "manifest.json"
 FORMAT = "jaxreloc scene map"
 VERSION = 1
+DEPTHS = ("triangulated", "measured")
 CONVENTIONS = {
     "world_from_cam": "4x4, x_world = world_from_cam @ x_cam, metres",
     "camera_axes": "x right, y down, z forward",
@@ -26,6 +27,7 @@ class Segment:
     name: str
     num_images: int
     removed: tuple[int, ...]  # rows that `remove` took out
+    depth: str = ""  # of DEPTHS: where the depth of its cells comes from; "": there is none yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,4 +81,7 @@ def _parse_segment(entry: dict[str, Any]) -> Segment:
         raise ValueError(f"segment name {name!r}")
     if count < 1 or any(not 0 <= row < count for row in removed):
         raise ValueError(f"segment {name}: rows out of range")
-    return Segment(name, count, removed)
+    depth = str(entry.get("depth", ""))
+    if depth not in ("", *DEPTHS):
+        raise ValueError(f"segment {name}: depth {depth!r}")
+    return Segment(name, count, removed, depth)

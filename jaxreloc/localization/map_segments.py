@@ -3,6 +3,7 @@
     frames.json            name, world_from_cam, intrinsics and size of each image
     network_intrinsics.npy, descriptors.npy, feature_000.npy, ...
     thumbnails/000000.jpg
+    depth.npy, depth_unit.npy    of the cells, where it is known; may come later
 
 Arrays are opened by memory-mapping and never unpickled.
 """
@@ -13,8 +14,9 @@ import pathlib
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from jaxreloc import files
 from jaxreloc.formats.frames import Selection, rigid
-from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map_manifest import Segment
 from jaxreloc.localization.new_folder import new_folder
 from jaxreloc.usage import UsageError
@@ -23,6 +25,8 @@ FRAMES = "frames.json"
 NETWORK_INTRINSICS = "network_intrinsics.npy"
 DESCRIPTORS = "descriptors.npy"
 THUMBNAILS = "thumbnails"
+DEPTH = "depth.npy"
+DEPTH_UNIT = "depth_unit.npy"
 
 
 def write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> Segment:
@@ -37,7 +41,23 @@ def write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> S
         (folder / THUMBNAILS).mkdir()
         for i, thumbnail in enumerate(images.thumbnails):
             (folder / THUMBNAILS / f"{i:06d}.jpg").write_bytes(thumbnail)
-    return Segment(name, len(images.names), ())
+        if images.depth is not None:
+            write_depth(folder, images.depth)
+    return Segment(name, len(images.names), (), depth_source(images.depth))
+
+
+def write_depth(folder: pathlib.Path, depth: CellDepth) -> None:
+    """Writes the depth of a segment's images, in the order of its rows."""
+    for name, array in ((DEPTH, depth.values), (DEPTH_UNIT, depth.unit)):
+        with files.replacing(folder / name) as temporary, open(temporary, "wb") as file:
+            np.save(file, np.asarray(array))
+
+
+def depth_source(depth: CellDepth | None) -> str:
+    """What the manifest says of it."""
+    if depth is None:
+        return ""
+    return "measured" if depth.measured else "triangulated"
 
 
 def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
@@ -66,7 +86,20 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
             Selection(read(path), kept) for path in sorted(folder.glob("feature_*.npy"))
         ),
         thumbnails=[folder / THUMBNAILS / f"{row:06d}.jpg" for row in kept],
+        depth=_read_depth(folder, segment, kept),
     )
+
+
+def _read_depth(
+    folder: pathlib.Path, segment: Segment, kept: Int64[np.ndarray, "k"]
+) -> CellDepth | None:
+    if not segment.depth:
+        return None
+    values = _read_array(folder / DEPTH, segment.num_images)
+    unit = _read_array(folder / DEPTH_UNIT, segment.num_images)[kept]
+    if values.ndim != 4 or unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
+        raise UsageError(f"{folder / DEPTH}: damaged; build the map again")
+    return CellDepth(Selection(values, kept), unit, measured=segment.depth == "measured")
 
 
 def read_names(parent: pathlib.Path, segment: Segment) -> dict[str, int]:

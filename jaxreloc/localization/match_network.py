@@ -1,5 +1,6 @@
 """A network with a correlation head, for inference: whole images in, matches or poses out."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +21,13 @@ from jaxreloc.geometry.relative_pose import (
     RelativePoseEstimate,
     estimate_relative_pose,
 )
-from jaxreloc.localization.relations import ConfidenceModel, PairRelations
+from jaxreloc.localization.confidence import ConfidenceModel
+from jaxreloc.localization.relations import PairRelations
 from jaxreloc.models import RelativePose, SiameseNetwork, convolution, inference, saved_network
-from jaxreloc.models.matching import descriptors
+from jaxreloc.models.matching import cell_tracks, descriptors, rays
+from jaxreloc.models.matching.correlation import MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
-from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.models.matching.rays import RayMatches, RayTracks
 from jaxreloc.usage import check_choice
 
 # How the relative pose of a pair comes about:
@@ -47,6 +50,16 @@ WIDEST_DIRECTION_STD = 1.5  # radians
 SAMPLING_SEED = 0
 # A pair is left out below this.
 MIN_OVERLAP_PROBABILITY = 0.5
+# Tracks: query cells that are kept, and deviation of a match, pixels of the canvas.
+TRACK_CELLS = 1000
+MATCH_DEVIATION_PX = 1.0
+# Coarse query cells along each axis of which one is compared to rank images.
+SIMILARITY_STRIDE = 2
+# The logit of a match being right, of log confidence and log similarity of its image, fitted to
+# the true poses of seven validation rooms; what is less likely than the last one is left out.
+MATCH_BIAS, CONFIDENCE_WEIGHT, SIMILARITY_WEIGHT = 3.48, 0.589, 0.736
+MIN_MATCH_PROBABILITY = 0.15
+SMALLEST_CONFIDENCE = 1e-4
 # Fitted on seven validation rooms: python -m benchmarks.refusal --split=validation --rooms=7 --fit
 CONFIDENCE = {
     "network": ConfidenceModel(bias=-9.505, weights=(2.249, -3.004), threshold=0.258),
@@ -101,6 +114,18 @@ class MatchNetwork:
             ),
             compiler_options=compiler_options.wide_vectors(),
         )
+        settings = loaded.network.head.settings
+        self._similarity = jax.jit(
+            lambda db, query: cell_tracks.similarity(
+                query.cells, db.cells, settings, stride=SIMILARITY_STRIDE
+            ),
+            compiler_options=compiler_options.wide_vectors(),
+        )
+        self._match_tracks = jax.jit(
+            functools.partial(_match_tracks, settings=settings),
+            static_argnames="every_cell",
+            compiler_options=compiler_options.wide_vectors(),
+        )
         probe = jax.ShapeDtypeStruct((1, *self.canvas, 3), np.uint8)
         self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))
 
@@ -127,6 +152,37 @@ class MatchNetwork:
     ) -> RayMatches:
         """Matches of one query (leading axis 1) with N database images; batch axis N."""
         return self._match(db_features, db_intrinsics, query_features, query_intrinsics)
+
+    def cell_pixels(self) -> Float[np.ndarray, "h w 2"]:
+        """Centres of the fine cells on the canvas, x and y."""
+        rows, columns = np.indices([side // FINE_STRIDE for side in self.canvas])
+        return np.stack([columns, rows], axis=-1) * FINE_STRIDE + (FINE_STRIDE - 1) / 2
+
+    def similarity(
+        self, db_features: MatchFeatures, query_features: MatchFeatures
+    ) -> Float[Array, "N"]:
+        """How much of the query (leading axis 1) each image shows: its mean coarse confidence."""
+        return self._similarity(db_features, query_features)
+
+    def match_tracks(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+        similarity: Float[Array, "N"],
+        *,
+        every_cell: bool = False,
+    ) -> RayTracks:
+        """Matches of one query with N images on one choice of its cells; see `Matcher`."""
+        return self._match_tracks(
+            db_features,
+            db_intrinsics,
+            query_features,
+            query_intrinsics,
+            similarity,
+            every_cell=every_cell,
+        )
 
     def relate(
         self,
@@ -264,3 +320,40 @@ def _match_one_to_many(
         query_intrinsics,
         method=lambda network, *pairs: network.head.match(*pairs),
     )
+
+
+def _match_tracks(
+    db_features: MatchFeatures,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_features: MatchFeatures,
+    query_intrinsics: Float[Array, "1 3 3"],
+    similarity: Float[Array, "N"],
+    *,
+    every_cell: bool,
+    settings: MatchSettings,
+) -> RayTracks:
+    coarse = query_features.cells.coarse.shape[1] * query_features.cells.coarse.shape[2]
+    if every_cell:
+        settings = dataclasses.replace(settings, candidates=coarse, max_matches=4 * coarse)
+    else:
+        settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
+    tracks = cell_tracks.match_tracks(
+        query_features.cells, db_features.cells, similarity > 0, settings
+    )
+    weights = match_probability(tracks.confidence, similarity)
+    return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)
+
+
+def match_probability(
+    confidence: Float[Array, "N K"], similarity: Float[Array, "N"]
+) -> Float[Array, "N K"]:
+    """How likely each match is right, by its confidence and its image's similarity; or 0."""
+    of_image = SIMILARITY_WEIGHT * jnp.log(similarity + SMALLEST_CONFIDENCE)
+    logit = (
+        MATCH_BIAS
+        + CONFIDENCE_WEIGHT * jnp.log(confidence + SMALLEST_CONFIDENCE)
+        + of_image[:, None]
+    )
+    probability = jax.nn.sigmoid(logit)
+    likely = (probability > MIN_MATCH_PROBABILITY) & (similarity > 0)[:, None]
+    return jnp.where(likely, probability, 0.0)

@@ -16,6 +16,7 @@ from jaxreloc.formats.localized_poses import LocalizedPose, json_line
 from jaxreloc.localization.cameras import check_intrinsics
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.query_images import QueryImages, find_query_images
+from jaxreloc.localization.reranking import RERANKED
 from jaxreloc.localization.retrieval import ExactIndex, Index, recall
 from jaxreloc.localization.scene_map import SceneMap
 from jaxreloc.usage import UsageError
@@ -57,8 +58,8 @@ class Count:
 def open_localizer(
     map_path: str | pathlib.Path,
     *,
-    num_neighbors: int = 5,
-    fusion_method: str = "robust",
+    num_neighbors: int | None = None,
+    method: str | None = None,
     min_baseline: float | None = None,
     index: str = "exact",
     quarter_turns: bool = True,
@@ -75,9 +76,9 @@ def open_localizer(
     return Localizer(
         scene_map,
         num_neighbors=num_neighbors,
-        fusion_method=fusion_method,
+        method=method,
         min_baseline=min_baseline,
-        index=_faiss_index(scene_map, num_neighbors) if index == "faiss" else None,
+        index=_faiss_index(scene_map, num_neighbors or RERANKED) if index == "faiss" else None,
         quarter_turns=quarter_turns,
     )
 

@@ -22,20 +22,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig, Method, Reliability, fuse
+from jaxreloc.localization.confidence import ConfidenceModel
 
 SMALLEST = 1e-2  # is added to the query's confidence before its logarithm
-
-
-@dataclasses.dataclass(frozen=True)
-class ConfidenceModel:
-    """The logistic function of the module, and the confidence at or below which is refused."""
-
-    bias: float
-    weights: tuple[float, float]
-    threshold: float
-
-    def __call__(self, evidence: Float[Array, "*batch 2"]) -> Float[Array, "*batch"]:
-        return jax.nn.sigmoid(self.bias + evidence @ jnp.asarray(self.weights))
 
 
 @struct.dataclass

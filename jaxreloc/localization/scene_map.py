@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Float32, Float64, Int, PyTree
 
+from jaxreloc.formats.frames import Chain
 from jaxreloc.localization import map_files
-from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map_manifest import read_manifest
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.usage import UsageError
@@ -20,17 +21,24 @@ from jaxreloc.usage import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class SceneMap:
-    """Poses, retrieval descriptors and pair features of M database images."""
+    """Poses, retrieval descriptors and pair features of M database images.
+
+    Single precision suffices for poses near the origin only, which geographic coordinates are not:
+    all computation is in a frame of the same axes around the cameras, `local`.
+    """
 
     network: InferenceNetwork  # made the descriptors and the features
     names: tuple[str, ...]
-    world_from_db: jaxlie.SE3  # batch axis M
+    world_from_db: Float64[np.ndarray, "M 4 4"]
+    origin: Float64[np.ndarray, "3"]  # of the local frame, in the world
+    local_from_db: jaxlie.SE3  # batch axis M
     intrinsics: Float[np.ndarray, "M 3 3"]  # of the stored image
     image_sizes: Int[np.ndarray, "M 2"]  # width, height
     network_intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
     descriptors: Float[Array, "M dim"]  # L2-normalised
     features: Sequence["Rows"]  # leaves of what the pair head takes
     thumbnails: Sequence[bytes | pathlib.Path]  # JPEG
+    depth: CellDepth | None = None  # of the cells that the network matches
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,10 +47,15 @@ class SceneMap:
     def from_images(cls, network: InferenceNetwork, *parts: EncodedImages) -> "SceneMap":
         """A map of all the images of `parts`."""
         world_from_cam = np.concatenate([part.world_from_cam for part in parts])
+        origin = np.median(world_from_cam[:, :3, 3], axis=0)
+        local = world_from_cam.copy()
+        local[:, :3, 3] -= origin
         return cls(
             network=network,
             names=tuple(name for part in parts for name in part.names),
-            world_from_db=jaxlie.SE3.from_matrix(jnp.asarray(world_from_cam, jnp.float32)),
+            world_from_db=world_from_cam,
+            origin=origin,
+            local_from_db=jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)),
             intrinsics=np.concatenate([part.intrinsics for part in parts]),
             image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
@@ -51,6 +64,7 @@ class SceneMap:
                 Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
             ],
             thumbnails=[thumbnail for part in parts for thumbnail in part.thumbnails],
+            depth=_joined_depth(parts),
         )
 
     @classmethod
@@ -78,6 +92,18 @@ class SceneMap:
         """
         map_files.create(pathlib.Path(folder), network.loaded.save, parts)
 
+    def in_world(self, local: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+        """A pose of the local frame in the world."""
+        pose = np.array(local, np.float64)
+        pose[:3, 3] += self.origin
+        return pose
+
+    def neighbor_depth(
+        self, neighbors: Int[np.ndarray, "N"]
+    ) -> Float32[np.ndarray, "N h w 2"] | None:
+        """Inverse depths and deviations of the cells of `neighbors`; None if the map has none."""
+        return None if self.depth is None else self.depth.take(neighbors)
+
     def neighbor_features(
         self, neighbors: Int[np.ndarray, "N"]
     ) -> tuple[PyTree, Float[np.ndarray, "N 3 3"]]:
@@ -87,6 +113,24 @@ class SceneMap:
         return features, self.network_intrinsics[neighbors]
 
 
+def _joined_depth(parts: Sequence[EncodedImages]) -> CellDepth | None:
+    """Of all images; those of a part without depth are unknown."""
+    shapes = {part.depth.values[0].shape for part in parts if part.depth is not None}
+    if len(shapes) != 1:
+        return None
+    unknown = np.zeros((1, *shapes.pop()), np.float16)
+    depths = [
+        part.depth
+        or CellDepth(np.repeat(unknown, len(part), axis=0), np.ones(len(part), np.float32))
+        for part in parts
+    ]
+    return CellDepth(
+        Chain(tuple(depth.values for depth in depths)),
+        np.concatenate([depth.unit for depth in depths]),
+        measured=all(depth.measured for depth in depths),
+    )
+
+
 def _check_arrays(network: InferenceNetwork, parts: Sequence[EncodedImages], source: str) -> None:
     """Raises UsageError unless the parts hold what a network makes, and the same kinds of it."""
     row_shapes = [
@@ -94,6 +138,9 @@ def _check_arrays(network: InferenceNetwork, parts: Sequence[EncodedImages], sou
         for part in parts
     ]
     num_features = network.feature_structure.num_leaves
+    depth_shapes = {part.depth.values[0].shape for part in parts if part.depth is not None}
+    if len(depth_shapes) > 1:
+        raise UsageError(f"{source}: depths differ in shape; build the map again")
     if row_shapes != [row_shapes[0]] * len(parts) or len(parts[0].features) != num_features:
         raise UsageError(f"{source}: arrays are missing or differ in shape; build the map again")
     for part in parts:

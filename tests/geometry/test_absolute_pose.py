@@ -17,11 +17,15 @@ from tests.geometry.planted_tracks import FOCAL, Planted, planted, pose_error
 
 SMALL = AbsolutePoseConfig(
     hypotheses=HypothesisConfig(
-        pairs=2, lengths=8, triples=16, relative=RelativePoseConfig(hypotheses=32, candidates=4)
+        pairs=2,
+        lengths=8,
+        triples=16,
+        first_sample=16,
+        first_best=8,
+        sample=32,
+        relative=RelativePoseConfig(hypotheses=32, candidates=4),
     ),
-    first_sample=16,
-    first_best=8,
-    sample=32,
+    focal_triples=16,
     candidates=2,
     steps=2,
     candidate_steps=2,
@@ -122,6 +126,18 @@ def test_the_margin_tells_of_a_second_pose(rng):
     alone, both = estimate(scene, depth=True), estimate(mixed, depth=True)
     assert float(alone.margin) > 0.5
     assert float(both.margin) < 0.3
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0, 1.0])
+def test_a_wrong_focal_length_is_told(rng, factor):
+    """`factor` times the given focal length is the right one."""
+    scene = planted(rng, noise_px=0.5, outliers=0.3)
+    found = estimate(dataclasses.replace(scene, x_query=factor * scene.x_query), depth=True)
+    assert float(found.focal_factor) == pytest.approx(factor)
+    if factor == 1.0:
+        assert float(found.focal_gain) == 0.0
+    else:
+        assert float(found.focal_gain) > 0.2
 
 
 def bad_inputs(rng):

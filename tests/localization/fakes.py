@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.localization.relations import ConfidenceModel, PairRelations
+from jaxreloc.localization.confidence import ConfidenceModel
+from jaxreloc.localization.relations import PairRelations
 
 
 class OracleNetwork:

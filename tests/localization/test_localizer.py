@@ -29,7 +29,7 @@ def localizer(database, **options):
 @pytest.mark.parametrize("method", ["paper", "robust"])
 def test_exact_relative_poses_give_the_exact_pose(database, rng, method):
     queries = oracle_frames(rng, 4)
-    locate = localizer(database, fusion_method=method)
+    locate = localizer(database, method=method)
     for i in range(4):
         found = locate(queries.images[i], queries.intrinsics[i])
         assert found.success

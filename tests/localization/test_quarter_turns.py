@@ -149,8 +149,8 @@ def test_every_try_is_timed(rng, monkeypatch):
     times = []
     plain_locate = locate.locate
 
-    def timed_locate(query, relator):
-        times.append(plain_locate(query, relator))
+    def timed_locate(query):
+        times.append(plain_locate(query))
         return times[-1]
 
     monkeypatch.setattr(locate, "locate", timed_locate)

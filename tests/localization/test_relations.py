@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_pairs import Noise, predict, random_poses, rooms
+from jaxreloc.localization.confidence import ConfidenceModel
 from jaxreloc.localization.relations import (
-    ConfidenceModel,
     PairRelations,
     evidence,
     fuse_relations,

@@ -23,7 +23,7 @@ def test_map_of_parts_equals_the_map_of_all(rng):
     joined = SceneMap.from_images(network, *parts)
     assert joined.names == whole.names
     np.testing.assert_array_equal(joined.descriptors, whole.descriptors)
-    np.testing.assert_array_equal(joined.world_from_db.wxyz_xyz, whole.world_from_db.wxyz_xyz)
+    np.testing.assert_array_equal(joined.local_from_db.wxyz_xyz, whole.local_from_db.wxyz_xyz)
     neighbors = rng.permutation(12)[:5]
     (a, a_intrinsics), (b, b_intrinsics) = (m.neighbor_features(neighbors) for m in (joined, whole))
     np.testing.assert_array_equal(a["pose"], b["pose"])

@@ -93,10 +93,9 @@ class MapViews(contextlib.AbstractContextManager):
 
 
 def _map_recorder(scene_map: SceneMap, name: str) -> SceneRecorder:
-    world_from_db = np.asarray(scene_map.world_from_db.as_matrix(), np.float64)
     return SceneRecorder(
         name,
-        Cameras(scene_map.names, world_from_db, scene_map.intrinsics, scene_map.image_sizes),
+        Cameras(scene_map.names, scene_map.world_from_db, scene_map.intrinsics, scene_map.image_sizes),
         scene_map.thumbnails,
         methods={METHOD: "network"},
         matcher=network_matcher(scene_map),

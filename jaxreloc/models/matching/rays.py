@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from jaxreloc.models.matching.cell_tracks import CellTracks
 from jaxreloc.models.matching.correlation import CellMatches
 from jaxreloc.models.matching.descriptors import FINE_STRIDE
 
@@ -22,6 +23,45 @@ class RayMatches:
     confidence: Float[Array, "B K"]
     mass: Float[Array, "B K"]
     reverse: Float[Array, "B K"]
+
+
+@struct.dataclass
+class RayTracks:
+    """K query cells, and where N database images show what they show.
+
+    Attributes:
+      x_query, x_db: on each camera's plane z = 1.
+      weights: the probability of each match to be right; 0 where that is small.
+      sigma: deviation of a match, pixels over focal length of each database image.
+      query_cells, db_cells: column and row in the fine grids; the database's are fractional.
+    """
+
+    x_query: Float[Array, "K 2"]
+    x_db: Float[Array, "N K 2"]
+    weights: Float[Array, "N K"]
+    sigma: Float[Array, "N"]
+    query_cells: Float[Array, "K 2"]
+    db_cells: Float[Array, "N K 2"]
+
+
+def ray_tracks(
+    tracks: CellTracks,
+    weights: Float[Array, "N K"],
+    query_intrinsics: Float[Array, "1 3 3"],
+    db_intrinsics: Float[Array, "N 3 3"],
+    deviation_px: float,
+) -> RayTracks:
+    """The tracks seen through the intrinsics of the images that the cells tile."""
+    focal_px = jnp.sqrt(db_intrinsics[:, 0, 0] * db_intrinsics[:, 1, 1])
+    query_pixels = cell_pixels(tracks.query_cells[None], FINE_STRIDE)
+    return RayTracks(
+        x_query=viewing_rays(query_pixels, query_intrinsics)[0],
+        x_db=viewing_rays(cell_pixels(tracks.db_cells, FINE_STRIDE), db_intrinsics),
+        weights=weights,
+        sigma=deviation_px / focal_px,
+        query_cells=tracks.query_cells,
+        db_cells=tracks.db_cells,
+    )
 
 
 def ray_matches(
