@@ -9,7 +9,7 @@ from absl import flags
 from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
 
-with extra("eval"):
+with extra("train"):
     import ml_collections
     from ml_collections.config_flags import config_flags
 

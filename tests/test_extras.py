@@ -14,7 +14,7 @@ from tests.scripts import ROOT
 ABSENT = [
     ("faiss", "jaxreloc.localization.faiss_index", "faiss"),
     ("matplotlib.figure", "jaxreloc.evaluation.plots", "eval"),
-    ("ml_collections", "jaxreloc.config_flag", "eval"),
+    ("ml_collections", "jaxreloc.config_flag", "train"),
     ("grain", "jaxreloc.data.loader", "train"),
     ("tensorboardX", "jaxreloc.training", "train"),
     ("tensorflow_datasets", "jaxreloc.data.tfds_frames", "datasets"),
