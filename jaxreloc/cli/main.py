@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -42,11 +43,14 @@ def run(argv: Sequence[str], command: str | None = None) -> int:
             parsing.call(_function(command), argv, f"{PROGRAM} {command}")
         else:
             _dispatch(list(argv))
+        sys.stdout.flush()
     except UsageError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return EXIT_STATUS
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # nobody reads any more (`| head`); Python would say so at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -126,6 +126,15 @@ def test_a_bare_command_prints_what_there_is():
     assert call_command("--version").stdout == f"{jaxreloc.__version__}\n"
 
 
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "jaxreloc"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def test_wrong_commands_name_the_nearest():
     assert_fails(run_command("qurey"), "no command 'qurey'; did you mean query?")
     assert_fails(call_command("map", "ad", "--map=x"), "'map ad'; did you mean map add?")
