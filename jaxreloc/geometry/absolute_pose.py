@@ -8,8 +8,8 @@
 3. The best distinct ones are refined on a part of the tracks (`tracks.refine`), the best two of
    these on all. The best one wins; the margin to the other is evidence.
 
-Beside solutions of three points the relative poses of pairs gain nothing: on validation rooms recall
-within 10 cm and 5 degrees fell from 89% to 86% with both.
+Beside solutions of three points the relative poses of pairs gain nothing: on validation rooms
+recall within 10 cm and 5 degrees fell from 89% to 86% with both.
 """
 
 import dataclasses
@@ -22,8 +22,9 @@ import numpy as np
 from jaxlie import SE3, SO3
 from jaxtyping import Array, Bool, Float
 
-from jaxreloc.geometry import lanes, pose_hypotheses, tracks as tracks_lib
-from jaxreloc.geometry.pose_hypotheses import HypothesisConfig, Hypotheses
+from jaxreloc.geometry import lanes, pose_hypotheses
+from jaxreloc.geometry import tracks as tracks_lib
+from jaxreloc.geometry.pose_hypotheses import Hypotheses, HypothesisConfig
 from jaxreloc.geometry.tracks import DepthPrior, QueryPose, Tracks
 
 INLIER = 3.0  # deviations of a match

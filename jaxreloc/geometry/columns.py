@@ -63,7 +63,14 @@ def inverse_positive(matrix: Matrix) -> tuple[Matrix, Lane]:
     """
     size = lanes.trace(matrix)
     (a, b, c), (_, d, e), (_, _, f) = (tuple(x / size for x in row) for row in matrix)
-    upper = (d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b)
+    upper = (
+        d * f - e * e,
+        c * e - b * f,
+        b * e - c * d,
+        a * f - c * c,
+        b * c - a * e,
+        a * d - b * b,
+    )
     determinant = jnp.maximum(a * upper[0] + b * upper[1] + c * upper[2], 1e-20)
     upper = tuple(x / (determinant * size) for x in upper)
     return lanes.symmetric(upper, 3), jnp.log(determinant) + 3.0 * jnp.log(size)

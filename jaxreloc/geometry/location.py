@@ -407,7 +407,9 @@ def _variances(
     Jacobian.
     """
     rows = lanes.expand(covariance, 1)
-    along = expected.inverse_squared * lanes.dot(expected.unit, lanes.transform(rows, expected.unit))
+    along = expected.inverse_squared * lanes.dot(
+        expected.unit, lanes.transform(rows, expected.unit)
+    )
     across = expected.inverse_squared * lanes.trace(rows) - along
     used = expected.weight * problem.length_used
     freedom = (
@@ -470,7 +472,7 @@ def _average_covariance(
 def _stated_covariance(
     expected: _Expectation, problem: _Problem, config: LocationConfig
 ) -> lanes.Matrix:
-    """The inverse information at the variances that the residuals show, hardly any prior, [2, B]."""
+    """The inverse information at the variances that the residuals show, little prior, [2, B]."""
     covariance, _ = columns.inverse_positive(expected.information)
     worth = config.stated_std_weight
     direction_variance, length_variance = _variances(

@@ -84,7 +84,9 @@ def draw(tracks: Tracks, index: Int[Array, "M"]) -> Sample:
         centre=tuple(tracks.centre[image].T),
         ray_db=ray_db,
         sigma=tracks.sigma[image],
-        inverse_depth=jnp.ones(len(index)) if depth is None else depth.inverse_depth.reshape(-1)[index],
+        inverse_depth=jnp.ones(len(index))
+        if depth is None
+        else depth.inverse_depth.reshape(-1)[index],
         depth_weight=jnp.zeros(len(index)) if depth is None else depth.weight.reshape(-1)[index],
         usable=tracks.weights.reshape(-1)[index] > 0,
     )

@@ -235,7 +235,9 @@ def _cost(tracks: Tracks, seen: _Observed, scale) -> Float[Array, ""]:
     share = jnp.where(seen.ahead, seen.squared / (scale**2 + seen.squared), 1.0)
     if tracks.depth is not None:
         squared = seen.r_depth**2
-        share = share + jnp.where(seen.ahead, squared / (scale**2 + squared), tracks.depth.weight > 0)
+        share = share + jnp.where(
+            seen.ahead, squared / (scale**2 + squared), tracks.depth.weight > 0
+        )
     return jnp.sum(tracks.weights * share)
 
 

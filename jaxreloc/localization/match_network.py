@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from jaxreloc import compiler_options
 from jaxreloc.data import transforms

@@ -114,8 +114,8 @@ def localize_images(
     spaced = [name for name, _ in queries.pictures if any(map(str.isspace, name))]
     if spaced and write_line is not json_line:
         raise UsageError(
-            f"{queries.source}: {spaced[0]!r} has a space, at which lines of this format are split; "
-            "rename it, or choose --format=jsonl"
+            f"{queries.source}: {spaced[0]!r} has a space, at which lines of this format are "
+            "split; rename it, or choose --format=jsonl"
         )
     intrinsics_of = _Intrinsics(localizer, intrinsics_path)
     latency_ms = localizer.warm_up(candidates=queries.is_video)

@@ -1,4 +1,4 @@
-"""The trained network that comes with the package: `docs/correlation.md` says what it was made of.
+"""The trained network that comes with the package: `docs/model_card.md` says what it is made of.
 
 Its file has the head alone. The backbone's weights are those of its pip package, as in training.
 """

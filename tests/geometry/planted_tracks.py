@@ -2,8 +2,8 @@
 
 import dataclasses
 
-import jaxlie
 import jax.numpy as jnp
+import jaxlie
 import numpy as np
 from scipy.spatial.transform import Rotation
 

@@ -150,7 +150,10 @@ def bad_inputs(rng):
         "all neighbours at one point": arguments
         | {"world_from_db": jaxlie.SE3.from_matrix(jnp.asarray(same, jnp.float32))},
         "matches on a line": arguments
-        | {"x_query": jnp.asarray(line, jnp.float32), "x_db": jnp.asarray(np.tile(line, (3, 1, 1)), jnp.float32)},
+        | {
+            "x_query": jnp.asarray(line, jnp.float32),
+            "x_db": jnp.asarray(np.tile(line, (3, 1, 1)), jnp.float32),
+        },
         "no match": arguments | {"weights": jnp.zeros((3, 64))},
         "not a number": arguments | {"x_db": jnp.full((3, 64, 2), jnp.nan)},
         "infinite rays": arguments | {"x_query": jnp.full((64, 2), jnp.inf)},
@@ -165,7 +168,9 @@ def bad_inputs(rng):
 @pytest.mark.parametrize("name", list(bad_inputs(np.random.default_rng(0))))
 def test_bad_input_gives_a_flag(rng, name):
     # Of one type all of them, so that they compile once.
-    arguments = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float32)), bad_inputs(rng)[name])
+    arguments = jax.tree.map(
+        lambda x: jnp.asarray(np.asarray(x, np.float32)), bad_inputs(rng)[name]
+    )
     found = estimate_absolute_pose(**arguments, key=jax.random.key(0), config=SMALL)
     assert_finite(found)
     assert 0 <= float(found.support) <= 1

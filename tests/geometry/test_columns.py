@@ -41,7 +41,9 @@ def test_outer_sum_and_its_inverse(rng):
     # Of any size: the trace is taken out first.
     scaled = tuple(tuple(1e12 * x for x in row) for row in found)
     inverse, log_determinant = columns.inverse_positive(scaled)
-    np.testing.assert_allclose(matrices(inverse) * 1e12, np.linalg.inv(expected), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        matrices(inverse) * 1e12, np.linalg.inv(expected), rtol=1e-3, atol=1e-4
+    )
     expected_log = np.linalg.slogdet(expected)[1] + 3 * np.log(1e12)
     np.testing.assert_allclose(log_determinant, expected_log, rtol=1e-5)
 

@@ -89,7 +89,9 @@ def test_a_change_of_world_moves_the_answer_along(rng, method):
     change = random_poses(rng, 1)[0]
     fused = run(db, relative, method=method)
     moved = run(transformed(change, db), relative, method=method)
-    metres, degrees = deviation(moved, transformed(change, np.asarray(fused.world_from_query.wxyz_xyz)))
+    metres, degrees = deviation(
+        moved, transformed(change, np.asarray(fused.world_from_query.wxyz_xyz))
+    )
     assert np.quantile(metres, 0.9) < 2e-3 and np.quantile(degrees, 0.9) < 0.02
     turn = rotation_of(change).as_matrix()
     expected = turn @ np.asarray(fused.position_covariance) @ turn.T
@@ -210,7 +212,9 @@ def test_degenerate_input_gives_a_defined_answer(rng, method, case):
     db, relative = case(rng)
     fused = run(db, relative, method=method)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(fused))
-    assert np.linalg.norm(fused.world_from_query.wxyz_xyz[:, :4], axis=-1) == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(fused.world_from_query.wxyz_xyz[:, :4], axis=-1) == pytest.approx(
+        1, abs=1e-5
+    )
     if case is nothing:
         assert not fused.success.any()
         np.testing.assert_array_equal(fused.world_from_query.wxyz_xyz, np.eye(7)[[0] * BATCH])
@@ -448,7 +452,9 @@ def random_or_adversarial(rng, count):
     values = rng.normal(size=(count, COUNT, 14)) * 10.0 ** rng.uniform(-6, 6, (count, COUNT, 1))
     values *= 10.0 ** rng.choice([0, 0, 0, -20, -38, 15, 30], (count, 1, 14))
     extremes = [0.0, 1.0, -1.0, 1e-38, -1e-45, 3.4e38, -3.4e38, 1e-20, 1e19]
-    values = np.where(rng.uniform(size=values.shape) < 0.1, rng.choice(extremes, values.shape), values)
+    values = np.where(
+        rng.uniform(size=values.shape) < 0.1, rng.choice(extremes, values.shape), values
+    )
     values[::5, 1] = values[::5, 0]
     values[::7] = np.round(np.clip(values[::7], -2, 2))
     values[::11, :, 11:] = 0

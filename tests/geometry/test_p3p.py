@@ -29,7 +29,9 @@ def solutions(rays, points):
         for x in (rays, points)
     ]
     pose, solved = solve(*as_lanes)
-    rotation = np.moveaxis(np.array([[np.asarray(x) for x in row] for row in pose.rotation]), (0, 1), (2, 3))
+    rotation = np.moveaxis(
+        np.array([[np.asarray(x) for x in row] for row in pose.rotation]), (0, 1), (2, 3)
+    )
     return rotation, np.stack(pose.centre, axis=-1), np.asarray(solved)
 
 

@@ -56,7 +56,9 @@ def test_normal_equations_are_the_gradient_of_the_cost(rng, with_depth):
         weight = rng.uniform(0, 30, scene.right.shape)
         tracks = tracks._replace(
             depth=DepthPrior(
-                jnp.asarray(scene.inverse_depth_db * rng.uniform(0.9, 1.1, weight.shape), jnp.float32),
+                jnp.asarray(
+                    scene.inverse_depth_db * rng.uniform(0.9, 1.1, weight.shape), jnp.float32
+                ),
                 jnp.asarray(weight, jnp.float32),
             )
         )

@@ -28,7 +28,9 @@ class OracleNetwork:
         return {"pose": pose_in_picture(images)}
 
     def descriptor(self, features):
-        x = jnp.concatenate([features["pose"][:, 4:], jnp.ones_like(features["pose"][:, :1])], axis=1)
+        x = jnp.concatenate(
+            [features["pose"][:, 4:], jnp.ones_like(features["pose"][:, :1])], axis=1
+        )
         return x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
     def relate(self, db_features, db_intrinsics, query_features, query_intrinsics):

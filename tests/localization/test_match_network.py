@@ -17,8 +17,8 @@ from jaxreloc.localization.network import load_inference_network
 from jaxreloc.models import RelativePose
 from jaxreloc.models.heads.relative_pose import PairReliability
 from jaxreloc.models.imagenet_matcher import imagenet_matcher
-from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.models.shipped_matcher import shipped_matcher
 from jaxreloc.usage import UsageError
 from tests.models.blank_head import blank_headed_matcher
 

@@ -1,6 +1,5 @@
 """Compact cell descriptors, learned from true matches, on a frozen backbone's feature maps."""
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 

@@ -74,6 +74,8 @@ def test_similarity_is_the_mean_coarse_confidence(rng, stride):
     for image in range(3):
         coarse = correlation.coarse_grid_of(query)[0][::stride, ::stride]
         _, confidence = correlation.coarse_matches(
-            coarse, correlation.coarse_grid_of(select(db, slice(image, image + 1)))[0], SETTINGS.coarse_temperature
+            coarse,
+            correlation.coarse_grid_of(select(db, slice(image, image + 1)))[0],
+            SETTINGS.coarse_temperature,
         )
         np.testing.assert_allclose(found[image], np.mean(confidence), rtol=1e-5)

@@ -112,7 +112,9 @@ def test_finds_a_shift_of_coarse_cells(rng, shift):
     wrapped = np.asarray(matches.query_cells)[0] - 2 * np.array([right, down])
     seen = ((wrapped >= 2) & (wrapped < size - 2)).all(axis=1)
     assert seen.sum() > 200
-    np.testing.assert_allclose(moved[seen], np.tile([2 * right, 2 * down], (seen.sum(), 1)), atol=0.05)
+    np.testing.assert_allclose(
+        moved[seen], np.tile([2 * right, 2 * down], (seen.sum(), 1)), atol=0.05
+    )
 
 
 def test_follows_a_homography(rng):

@@ -16,7 +16,8 @@ def test_standardises_channels_and_normalises_cells(rng):
         "coarse": rng.normal(-1.0, 0.5, (2, 2, 3, 7)).astype(np.float32),
     }
     statistics = {
-        name: {"mean": x.mean(axis=(0, 1, 2)), "var": x.var(axis=(0, 1, 2))} for name, x in maps.items()
+        name: {"mean": x.mean(axis=(0, 1, 2)), "var": x.var(axis=(0, 1, 2))}
+        for name, x in maps.items()
     }
     description = CellDescription(taps=("detail", "fine", "coarse"))
     features = Features(jnp.zeros((2, 1)), jax.tree.map(jnp.asarray, maps))

@@ -32,7 +32,10 @@ def test_equals_a_loop_over_displacements(rng):
     matches = cell_matches(query_cells, db_cells)
     found = refine(matches, *(jnp.asarray(x, jnp.float32)[None] for x in (query, db)))
     for k in range(25):
-        (column, row), (db_column, db_row) = 2 * query_cells[k], np.rint(2 * db_cells[k]).astype(int)
+        (column, row), (db_column, db_row) = (
+            2 * query_cells[k],
+            np.rint(2 * db_cells[k]).astype(int),
+        )
         scores = np.zeros((5, 5))
         for down in range(-2, 3):
             for right in range(-2, 3):
@@ -45,7 +48,10 @@ def test_equals_a_loop_over_displacements(rng):
                 scores[down + 2, right + 2] = np.mean(cosines)
         best = np.unravel_index(scores.argmax(), scores.shape)
         near = [
-            (i, j) for i in range(5) for j in range(5) if max(abs(i - best[0]), abs(j - best[1])) <= 1
+            (i, j)
+            for i in range(5)
+            for j in range(5)
+            if max(abs(i - best[0]), abs(j - best[1])) <= 1
         ]
         weights = [np.exp(refinement.TEMPERATURE * scores[cell]) for cell in near]
         displaced = [[db_column + j - 2, db_row + i - 2] for i, j in near]
