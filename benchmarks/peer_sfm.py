@@ -17,8 +17,8 @@ but the retrieval for a peer. Peers use one thread; `taskset` holds the localize
 
 import os
 
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import dataclasses
@@ -43,6 +43,7 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.map_depth import with_depth
 from jaxreloc.localization.pretrained_network import pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
 from jaxreloc.usage import run_script
@@ -56,7 +57,7 @@ _CACHE = flags.DEFINE_string("cache", None, "Folder where rendered rooms are kep
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.")
 _ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.", lower_bound=1)
 
-METHODS = ("robust", "paper")  # the localizer's values of `fusion_method`
+METHODS = ("all_matches", "robust", "paper")  # of the localizer
 NEIGHBOURS = 10
 
 
@@ -83,9 +84,9 @@ def scene_answers(
 ) -> dict[str, Answers]:
     """Those of the peers with each of `detectors`, and of the localizer by each of METHODS."""
     network = pretrained_network(database.image_sizes)
-    scene_map = SceneMap.from_images(network, encode_frames(database, network))
+    scene_map = with_depth(SceneMap.from_images(network, encode_frames(database, network)))
     localizers = [
-        Localizer(scene_map, num_neighbors=NEIGHBOURS, fusion_method=method) for method in METHODS
+        Localizer(scene_map, num_neighbors=NEIGHBOURS, method=method) for method in METHODS
     ]
     neighbors = [localizers[0].retrieve(*query).neighbors for query in _each(queries)]
     found = {

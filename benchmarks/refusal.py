@@ -33,8 +33,8 @@ from benchmarks import held_out
 from benchmarks.held_out import WRONG_DEG, WRONG_M, Queries, fused_errors, relate_all, se3
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.localization.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
 from jaxreloc.localization.confidence import ConfidenceModel
+from jaxreloc.localization.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
 from jaxreloc.localization.relations import (
     PairRelations,
     evidence,

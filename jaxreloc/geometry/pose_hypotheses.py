@@ -169,7 +169,7 @@ def best_triples(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hy
 
 def focal_scores(
     tracks: Tracks, key: jax.Array, config: HypothesisConfig
-) -> Float[Array, "factors"]:
+) -> Float[Array, "F"]:
     """The score of the best hypothesis, were the query's focal length f times FOCAL_FACTORS."""
 
     def one(factor):

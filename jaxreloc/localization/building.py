@@ -15,8 +15,8 @@ from jaxreloc.localization import map_files
 from jaxreloc.localization.encoding import CellDepth, EncodedImages, encode_frames
 from jaxreloc.localization.map_depth import triangulate
 from jaxreloc.localization.map_manifest import read_manifest
-from jaxreloc.localization.matcher import Matcher
 from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.matcher import Matcher
 from jaxreloc.localization.network import InferenceNetwork, load_inference_network
 from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
 from jaxreloc.localization.scene_map import SceneMap

@@ -13,7 +13,7 @@ RERANKED = 24
 def most_alike(
     scene_map: SceneMap,
     query_features: PyTree,
-    retrieved: Int[np.ndarray, "R"],
+    retrieved: Int[np.ndarray, "ranked"],
     count: int,
 ) -> tuple[Int[np.ndarray, "N"], Float32[np.ndarray, "N"]]:
     """Up to `count` of the retrieved images, most similar first, and their similarities.

@@ -27,7 +27,8 @@ def matches_of(scene) -> RayTracks:
 def quaternion_poses(scene) -> tuple[np.ndarray, np.ndarray]:
     import jaxlie
 
-    as_poses = lambda x: np.asarray(jaxlie.SE3.from_matrix(jnp.asarray(x, jnp.float32)).wxyz_xyz)
+    def as_poses(x):
+        return np.asarray(jaxlie.SE3.from_matrix(jnp.asarray(x, jnp.float32)).wxyz_xyz)
     return as_poses(scene.world_from_db), as_poses(scene.world_from_query)
 
 
@@ -45,9 +46,8 @@ def test_depths_of_a_planted_scene_lie_within_their_deviations(rng):
 def test_cells_without_a_match_have_no_depth(rng):
     scene = planted(rng, neighbors=4)
     unseen = rng.random(scene.right.shape[1]) < 0.3
-    matches = matches_of(scene).replace(
-        weights=jnp.asarray(np.where(unseen[None], 0.0, 1.0) * np.ones(scene.right.shape), jnp.float32)
-    )
+    weights = np.where(unseen[None], 0.0, scene.right)
+    matches = matches_of(scene).replace(weights=jnp.asarray(weights, jnp.float32))
     _, deviation, _ = map_depth._depths(*quaternion_poses(scene), matches)
     np.testing.assert_array_equal(np.asarray(deviation)[unseen], 0)
     assert np.mean(np.asarray(deviation)[~unseen] > 0) > 0.9

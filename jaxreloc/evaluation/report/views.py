@@ -6,8 +6,6 @@ import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from jaxreloc.evaluation.report import page, rerun_recording
 from jaxreloc.evaluation.report.content import Cameras, SceneContent
 from jaxreloc.evaluation.report.matchers import network_matcher
@@ -95,7 +93,12 @@ class MapViews(contextlib.AbstractContextManager):
 def _map_recorder(scene_map: SceneMap, name: str) -> SceneRecorder:
     return SceneRecorder(
         name,
-        Cameras(scene_map.names, scene_map.world_from_db, scene_map.intrinsics, scene_map.image_sizes),
+        Cameras(
+            scene_map.names,
+            scene_map.world_from_db,
+            scene_map.intrinsics,
+            scene_map.image_sizes,
+        ),
         scene_map.thumbnails,
         methods={METHOD: "network"},
         matcher=network_matcher(scene_map),
