@@ -190,7 +190,7 @@ def estimate_absolute_pose(
     finalists, _ = pose_hypotheses.distinct(
         candidates, score, config.finalists, rotation=SAME_ROTATION, position=SAME_POSITION
     )
-    doubt = _focal_doubt(tracks, key, config)
+    doubt = _focal_doubt(few, jnp.min(score), key, config)
     return _report(tracks, finalists, origin, unit, doubt, config)
 
 
@@ -242,23 +242,32 @@ def _refined(
     return Hypotheses(pose.rotation, pose.centre, hypotheses.usable), cost
 
 
-def _focal_doubt(tracks: Tracks, key: Array, config: AbsolutePoseConfig) -> tuple[Array, Array]:
-    """The focal length's factor that suits the matches best, and by how much it does, 0 to 1."""
+def _focal_doubt(
+    tracks: Tracks, cost: Array, key: Array, config: AbsolutePoseConfig
+) -> tuple[Array, Array]:
+    """The best other focal length, as a factor, and by how much better than `cost` it does.
+
+    Its best hypothesis is refined as the candidates were, so that the two can be compared.
+    """
     if tracks.depth is None:
         return jnp.ones(()), jnp.zeros(())
     fewer = dataclasses.replace(
         config.hypotheses, triples=config.focal_triples, first_best=config.focal_triples // 4
     )
-    scores = pose_hypotheses.focal_scores(tracks, key, fewer)
-    factors = jnp.array(pose_hypotheses.FOCAL_FACTORS)
-    given = scores[pose_hypotheses.FOCAL_FACTORS.index(1.0)]
-    best = jnp.min(scores)
-    gain = (given - best) / (1 - best + lanes.TINY)
-    known = jnp.isfinite(best) & jnp.isfinite(given)
-    return (
-        jnp.where(known, factors[jnp.argmin(scores)], 1.0),
-        jnp.where(known, jnp.clip(gain, 0.0, 1.0), 0.0),
-    )
+    factor, hypothesis = pose_hypotheses.of_other_focal_lengths(tracks, key, fewer)
+    other = pose_hypotheses.with_focal_factor(tracks, factor)
+    _, other_cost = _refined(other, hypothesis, config.candidate_scales, config.candidate_steps)
+    gain = (cost - other_cost[0]) / (_total(tracks) - other_cost[0] + lanes.TINY)
+    known = jnp.isfinite(other_cost[0]) & jnp.isfinite(cost) & (gain > 0)
+    return jnp.where(known, factor, 1.0), jnp.where(known, jnp.minimum(gain, 1.0), 0.0)
+
+
+def _total(tracks: Tracks) -> Array:
+    """What the cost would be, were every match wrong."""
+    total = jnp.sum(tracks.weights)
+    if tracks.depth is None:
+        return total
+    return total + jnp.sum(jnp.where(tracks.depth.weight > 0, tracks.weights, 0.0))
 
 
 def _report(
@@ -273,9 +282,7 @@ def _report(
     cost = jnp.where(finalists.usable & jnp.isfinite(cost), cost, jnp.inf)
     winner = jnp.argmin(cost)
     pose, depth = jax.tree.map(lambda x: x[winner], (pose, depth))
-    total = jnp.sum(tracks.weights)
-    if tracks.depth is not None:
-        total = total + jnp.sum(jnp.where(tracks.depth.weight > 0, tracks.weights, 0.0))
+    total = _total(tracks)
     support = 1 - jnp.min(cost) / (total + lanes.TINY)
     others = jnp.where(jnp.arange(len(cost)) == winner, jnp.inf, cost)
     margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)

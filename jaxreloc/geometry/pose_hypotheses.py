@@ -19,7 +19,7 @@ from jaxreloc.geometry.tracks import Tracks
 LENGTHS = (1e-3, 1e3)  # of a translation
 FURTHEST = 1e3  # of a point that a hypothesis is made from
 # What the query's focal length is multiplied by, to see whether another one suits better.
-FOCAL_FACTORS = (0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0)
+FOCAL_FACTORS = (0.5, 0.67, 0.8, 1.25, 1.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,18 +167,30 @@ def best_triples(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hy
     return best(triples, scores(triples, few, config.threshold), config.first_best)[0]
 
 
-def focal_scores(
+def of_other_focal_lengths(
     tracks: Tracks, key: jax.Array, config: HypothesisConfig
-) -> Float[Array, "F"]:
-    """The score of the best hypothesis, were the query's focal length f times FOCAL_FACTORS."""
+) -> tuple[Array, Hypotheses]:
+    """The one of FOCAL_FACTORS under which solutions of three matches score best, and the best one.
+
+    The query's focal length is that factor times the given one.
+    """
 
     def one(factor):
-        shrink = jnp.stack([1 / factor, 1 / factor, jnp.ones(())])
-        other = tracks._replace(rays=tracks.rays * shrink[None])
+        other = with_focal_factor(tracks, factor)
         sample = representatives(other, config.sample)
-        return jnp.min(scores(best_triples(other, key, config), sample, config.threshold))
+        hypotheses = best_triples(other, key, config)
+        chosen, score = best(hypotheses, scores(hypotheses, sample, config.threshold), 1)
+        return chosen, score[0]
 
-    return jax.lax.map(one, jnp.array(FOCAL_FACTORS))
+    hypotheses, score = jax.lax.map(one, jnp.array(FOCAL_FACTORS))
+    winner = jnp.argmin(score)
+    return jnp.array(FOCAL_FACTORS)[winner], jax.tree.map(lambda x: x[winner], hypotheses)
+
+
+def with_focal_factor(tracks: Tracks, factor: Array) -> Tracks:
+    """The tracks, were the query's focal length `factor` times the given one."""
+    shrink = jnp.stack([1 / factor, 1 / factor, jnp.ones(())])
+    return tracks._replace(rays=tracks.rays * shrink[None])
 
 
 def point_of(sample: Sample) -> lanes.Vector:

@@ -109,6 +109,7 @@ class Localization:
     scale_source: str = "database_poses"  # or "database_depth", "network"
     reason: str = ""  # why there is no pose
     focal_factor: float = 1.0
+    evidence: Float[np.ndarray, "E"] | None = None  # what the confidence is made from
 
 
 class Localizer:
@@ -383,6 +384,7 @@ class Localizer:
             covariance=covariance,
             scale_source="database_depth" if depth and depth.measured else "database_poses",
             reason="" if success else _reason(found),
+            evidence=found.evidence,
             focal_factor=float(pose.focal_factor) if pose.focal_gain > MIN_FOCAL_GAIN else 1.0,
         )
 

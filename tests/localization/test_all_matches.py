@@ -1,0 +1,161 @@
+"""The localizer's default on a matcher whose matches are known."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.localization.all_matches import pose_from_all_matches
+from jaxreloc.localization.encoding import encode_frames
+from jaxreloc.localization.localizer import TOO_FEW, Localizer
+from jaxreloc.localization.map_depth import with_depth
+from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.usage import UsageError
+from tests.geometry.planted_tracks import pose_error
+from tests.localization.fakes import MatchingOracle, OracleNetwork, looking_frames, oracle_frames
+
+COUNT = 14  # of database images
+
+
+def mapped(rng, frames=None, wrong=0.2, shift=None) -> SceneMap:
+    frames = frames or looking_frames(rng, COUNT)
+    network = MatchingOracle(rng, wrong)
+    encoded = encode_frames(frames, network)
+    if shift is not None:
+        world_from_cam = encoded.world_from_cam.copy()
+        world_from_cam[:, :3, 3] += shift
+        encoded = dataclasses.replace(encoded, world_from_cam=world_from_cam)
+    return with_depth(SceneMap.from_images(network, encoded))
+
+
+def test_the_pose_is_exact_though_matches_are_wrong(rng):
+    locate, queries = Localizer(mapped(rng)), looking_frames(rng, 6)
+    for i in range(6):
+        found = locate(queries.images[i], queries.intrinsics[i])
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and found.confidence > 0.9
+        assert position < 0.03 and degrees < 0.3
+        assert found.location_inliers.sum() >= 5
+        assert found.scale_source == "database_poses" and found.reason == ""
+        assert found.covariance.shape == (6, 6)
+        np.testing.assert_array_equal(found.position_covariance, found.covariance[3:, 3:])
+
+
+def test_a_batch_gives_the_answers_of_single_queries(rng):
+    locate, queries = Localizer(mapped(rng, wrong=0.0)), looking_frames(rng, 5)
+    together = locate.localize_all(queries.images, list(queries.intrinsics), batch_size=4)
+    for i, found in enumerate(together):
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and position < 0.03 and degrees < 0.3
+        assert all(ms >= 0 for ms in found.stage_ms.values())
+
+
+def test_coordinates_far_from_the_origin_lose_nothing(rng):
+    """As of UTM: half a million and five million metres."""
+    shift = np.array([5e5, 5e6, 100.0])
+    frames, queries = looking_frames(rng, COUNT), looking_frames(rng, 4)
+    locate = Localizer(mapped(rng, frames, wrong=0.0, shift=shift))
+    for i in range(4):
+        found = locate(queries.images[i], queries.intrinsics[i])
+        true = queries.world_from_cam[i].copy()
+        true[:3, 3] += shift
+        position, degrees = pose_error(found.world_from_query, true)
+        assert position < 0.03 and degrees < 0.3
+
+
+def test_matches_that_agree_on_nothing_are_refused(rng):
+    locate = Localizer(mapped(rng, wrong=1.0), quarter_turns=False)
+    queries = looking_frames(rng, 3)
+    for i in range(3):
+        found = locate(queries.images[i], queries.intrinsics[i])
+        assert not found.success and found.refused
+        assert found.reason == TOO_FEW
+        assert np.isfinite(found.world_from_query).all()
+
+
+def test_an_expected_pose_is_no_answer_by_itself(rng):
+    locate, queries = Localizer(mapped(rng)), looking_frames(rng, 2)
+    wrong = queries.world_from_cam[1][None].copy()
+    wrong[0, :3, 3] += 3.0
+    found = locate(queries.images[0], queries.intrinsics[0], expected=wrong)
+    position, degrees = pose_error(found.world_from_query, queries.world_from_cam[0])
+    assert position < 0.03 and degrees < 0.3
+
+
+def test_candidates_are_among_the_images_that_are_compared(rng):
+    scene_map, query = mapped(rng, looking_frames(rng, 40)), looking_frames(rng, 1)
+    locate = Localizer(scene_map, num_neighbors=4)
+    ranking = locate._rankings(scene_map.network.descriptor({"pose": pose_of(query)}))[0]
+    others = np.setdiff1d(np.arange(40), ranking)
+    assert len(others)
+    seen = []
+
+    class Spy(MatchingOracle):
+        def similarity(self, db_features, query_features):
+            seen.append(np.asarray(db_features["pose"]))
+            return super().similarity(db_features, query_features)
+
+    locate.scene_map = dataclasses.replace(scene_map, network=Spy(rng))
+    locate.retrieve(query.images[0], query.intrinsics[0], candidates=others[:3])
+    compared = {tuple(row) for row in seen[0]}
+    features, _ = scene_map.neighbor_features(others[:3])
+    assert {tuple(row) for row in features["pose"]} <= compared
+
+
+def pose_of(frames) -> np.ndarray:
+    from tests.localization.fakes import pose_in_picture
+
+    return pose_in_picture(np.stack(frames.images))
+
+
+def test_one_neighbour_is_enough_with_depth(rng):
+    locate, queries = Localizer(mapped(rng), num_neighbors=1), looking_frames(rng, 3)
+    for i in range(3):
+        found = locate(queries.images[i], queries.intrinsics[i])
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and position < 0.1 and degrees < 1.0
+
+
+def test_a_network_that_matches_nothing_has_no_such_method(rng):
+    frames, network = oracle_frames(rng, 5), OracleNetwork()
+    scene_map = SceneMap.from_images(network, encode_frames(frames, network))
+    assert Localizer(scene_map).method == "robust"
+    with pytest.raises(UsageError, match="all_matches"):
+        Localizer(scene_map, method="all_matches")
+
+
+def test_deviations_hold_the_errors_of_planted_matches(rng):
+    """Most errors lie within three deviations of each component."""
+    locate, queries = Localizer(mapped(rng, wrong=0.1)), looking_frames(rng, 10)
+    within = []
+    for i in range(10):
+        found = locate(queries.images[i], queries.intrinsics[i])
+        true = queries.world_from_cam[i]
+        turn = Rotation.from_matrix(true[:3, :3] @ found.world_from_query[:3, :3].T).as_rotvec()
+        error = np.r_[turn, true[:3, 3] - found.world_from_query[:3, 3]]
+        within.append(error @ np.linalg.solve(found.covariance, error) < 40)
+    assert np.mean(within) >= 0.7
+
+
+def test_what_is_no_match_gives_no_pose(rng):
+    scene_map, query = mapped(rng), looking_frames(rng, 1)
+    locate = Localizer(scene_map)
+    asked = locate.retrieve(query.images[0], query.intrinsics[0])
+    matches = scene_map.network.match_tracks(
+        *scene_map.neighbor_features(asked.neighbors),
+        asked.features,
+        asked.network_intrinsics,
+        asked.similarity,
+    )
+    import jaxlie
+
+    found = pose_from_all_matches(
+        jaxlie.SE3(scene_map.local_from_db.wxyz_xyz[asked.neighbors]),
+        matches.replace(weights=jnp.zeros_like(matches.weights)),
+        scene_map.neighbor_depth(asked.neighbors),
+        jaxlie.SE3(locate._given(asked)[0]),
+        locate._given(asked)[1],
+    )
+    assert not bool(found.pose.success) and float(found.confidence) == 0
