@@ -29,7 +29,7 @@ from jaxreloc.config_flag import define_config
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import ImageFiles
+from jaxreloc.images import ImageFiles
 from jaxreloc.models import build_network, init_variables
 from jaxreloc.training import losses, optimizer, step
 from jaxreloc.training.inputs import shard

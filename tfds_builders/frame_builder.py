@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from jaxreloc.formats.collector import BadFrames
-from jaxreloc.formats.images import decode_image
+from jaxreloc.images import decode_image
 from jaxreloc.usage import UsageError
 from tfds_builders.random_access import RandomAccessBuilder
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxreloc.formats.images import decode_depth
+from jaxreloc.images import decode_depth
 
 
 class DepthImage(tfds.features.FeatureConnector):

@@ -20,7 +20,7 @@ from jaxreloc.data.transforms import resize_frame
 from jaxreloc.files import replacing
 from jaxreloc.formats.cameras import UndistortedImages
 from jaxreloc.formats.frames import Chain, PosedFrames, Selection
-from jaxreloc.formats.images import ImageFiles
+from jaxreloc.images import ImageFiles
 from jaxreloc.usage import UsageError
 
 MEMORY_BYTES = 1 << 30

@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt8
 from jaxreloc.extras import extra
 from jaxreloc.files import replacing
 from jaxreloc.formats.frames import PosedFrames, rigid
-from jaxreloc.formats.images import decode_image, image_size
+from jaxreloc.images import decode_image, image_size
 from jaxreloc.usage import UsageError, check_choice
 
 with extra("datasets"):

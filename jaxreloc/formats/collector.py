@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from jaxreloc.formats.cameras import Camera, UndistortedImages
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import (
+from jaxreloc.images import (
     DepthFiles,
     ImageFiles,
     image_size,

@@ -29,7 +29,6 @@ from jaxreloc.formats.collector import (
     unlisted_images,
 )
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.rigid_arrays import (
     inverse,
@@ -38,6 +37,7 @@ from jaxreloc.formats.rigid_arrays import (
     rigid_from_quaternions,
 )
 from jaxreloc.formats.text import numbers, read_rows, read_text
+from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 
 CSV_NAME = "poses.csv"

@@ -16,10 +16,10 @@ from jaxreloc.formats import colmap, pose_list, seven_scenes, transforms_json, t
 from jaxreloc.formats.cameras import Camera
 from jaxreloc.formats.collector import BadFrames, FrameCollector, NamedPose
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import PICTURE_SUFFIXES, image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME as INTRINSICS
 from jaxreloc.formats.intrinsics_file import read_intrinsics
 from jaxreloc.formats.text import read_rows, read_text
+from jaxreloc.images import PICTURE_SUFFIXES, image_size
 from jaxreloc.usage import UsageError
 
 # Of a camera that nothing is known of: COLMAP's own guess.

@@ -17,8 +17,8 @@ from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera
 from jaxreloc.formats.collector import FrameCollector
 from jaxreloc.formats.frames import PosedFrames, rigid
-from jaxreloc.formats.images import image_size
 from jaxreloc.formats.text import numbers, read_text
+from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")

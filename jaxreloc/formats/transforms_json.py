@@ -23,9 +23,9 @@ from jaxreloc.formats.collector import (
     unlisted_images,
 )
 from jaxreloc.formats.frames import PosedFrames, rigid
-from jaxreloc.formats.images import image_size
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL
 from jaxreloc.formats.text import read_text
+from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 
 FILE_NAME = "transforms.json"

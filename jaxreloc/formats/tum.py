@@ -15,10 +15,10 @@ from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera
 from jaxreloc.formats.collector import BadFrames, FrameCollector
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz, rigid_from_quaternion
 from jaxreloc.formats.text import numbers, read_rows
+from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 
 MAX_TIME_DIFFERENCE = 0.02  # seconds

@@ -16,8 +16,8 @@ import jaxlie
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, PyTree, UInt8
 
-from jaxreloc.formats.images import decode_image, read_image
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
+from jaxreloc.images import decode_image, read_image
 from jaxreloc.localization.all_matches import (
     CONFIDENCE,
     MatchedPose,

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from jaxreloc.formats.images import PICTURE_SUFFIXES, read_image
+from jaxreloc.images import PICTURE_SUFFIXES, read_image
 from jaxreloc.usage import UsageError
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}

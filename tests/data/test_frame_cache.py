@@ -13,7 +13,7 @@ from jaxreloc.data.frame_cache import FrameCache
 from jaxreloc.data.tfds_frames import RecordImages
 from jaxreloc.formats.cameras import Camera, UndistortedImages
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.images import ImageFiles
+from jaxreloc.images import ImageFiles
 from jaxreloc.usage import UsageError
 
 COUNT, WIDTH, HEIGHT, SIZE = 4, 48, 36, 18

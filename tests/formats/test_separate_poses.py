@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxreloc.formats.images import PICTURE_SUFFIXES
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.separate_poses import DEFAULT_FOCAL
 from jaxreloc.formats.tum import Trajectory, write_trajectory
+from jaxreloc.images import PICTURE_SUFFIXES
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import (
     HEIGHT,

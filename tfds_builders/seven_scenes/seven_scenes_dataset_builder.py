@@ -10,8 +10,8 @@ from etils import epath
 from jaxtyping import Float64
 
 from jaxreloc.formats import seven_scenes
-from jaxreloc.formats.images import decode_depth, image_size
 from jaxreloc.formats.pose_list import read_evaluation_poses
+from jaxreloc.images import decode_depth, image_size
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_builder import FrameBuilder, manual_folder, raising
 from tfds_builders.frame_features import frame_features

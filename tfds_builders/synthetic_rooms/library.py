@@ -24,7 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
-from jaxreloc.formats.images import read_image
+from jaxreloc.images import read_image
 from jaxreloc.usage import UsageError, check_choice
 from tfds_builders.synthetic_rooms.mesh_repair import facing_out, subdivided
 from tfds_builders.synthetic_rooms.meshes import Material, Mesh

@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 from etils import epath
 from jaxtyping import Float64
 
-from jaxreloc.formats.images import image_size
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES, read_neighbor_list
+from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_builder import FrameBuilder, manual_folder
 from tfds_builders.frame_features import frame_features

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from jaxreloc.evaluation.report.content import Cameras, SceneContent, upright
 from jaxreloc.extras import extra
 from jaxreloc.files import replacing
-from jaxreloc.formats.images import image_size
+from jaxreloc.images import image_size
 
 DATABASE, TRUTH, ESTIMATE = (152, 161, 179), (20, 137, 90), (217, 72, 15)
 TIMELINE = "query"

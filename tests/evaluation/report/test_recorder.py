@@ -5,7 +5,7 @@ import pytest
 
 from jaxreloc.evaluation.report.content import Cameras, PairMatches
 from jaxreloc.evaluation.report.recorder import THUMBNAIL_SIDE, SceneRecorder
-from jaxreloc.formats.images import decode_image, image_size
+from jaxreloc.images import decode_image, image_size
 from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.localizer import Localization
 from tests.evaluation.report import planted

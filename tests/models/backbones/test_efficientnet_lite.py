@@ -5,7 +5,7 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 
-from jaxreloc.formats.images import read_image
+from jaxreloc.images import read_image
 from jaxreloc.models import layers, pretrained, torch_files
 from jaxreloc.models.backbones.efficientnet_lite import EfficientNetLite0
 

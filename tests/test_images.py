@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.images import (
+from jaxreloc.images import (
     DepthFiles,
     ImageFiles,
     decode_depth,
