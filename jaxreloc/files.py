@@ -1,10 +1,12 @@
-"""Writing files so that a reader sees the old content or the new, never a part."""
+"""Writing files so that a reader sees the old content or the new; reading only regular files."""
 
 import contextlib
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from jaxreloc.usage import UsageError
 
@@ -47,6 +49,42 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8, by rename."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A regular file, opened for reading: a pipe or a device of its name would be waited for.
+
+    Raises:
+      UsageError: it is absent, cannot be read, or is something else.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:  # a null byte, or half a surrogate pair
+        raise UsageError(f"{str(path)!r}: cannot be a file's name; check the path") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UsageError(f"{path}: is not a file but a folder, a pipe or a device; remove it")
+    with os.fdopen(handle, "rb") as file:
+        yield file
+
+
+def read_bytes(path: str | os.PathLike, *, limit: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+      UsageError: as `open_regular`, or it has more than `limit` bytes.
+    """
+    with open_regular(path) as file:
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > limit:
+        raise UsageError(f"{path}: has more than {limit / 1e6:.0f} MB; check that it is the file")
+    return content
 
 
 def umask() -> int:

@@ -1,60 +1,172 @@
-"""Reading pictures from files and bytes, through OpenCV."""
+"""Reading pictures from files and bytes: sizes, EXIF orientation, decoding through OpenCV.
 
+A picture is always the upright one, turned as its EXIF orientation says. The number of pixels is
+checked in the header, before anything is decoded.
+"""
+
+import contextlib
 import dataclasses
 import io
 import pathlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
 
+from jaxreloc import files
 from jaxreloc.usage import UsageError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+MAX_PIXELS = 200_000_000
+# Of pictures to localize in or by; beyond, nothing is left of the shorter side in a network.
+MIN_SIDE = 16
+MAX_ASPECT = 20
+
+# By EXIF orientation: whether the stored picture is mirrored left to right, and by how many quarter
+# turns it is then turned counterclockwise, to be upright.
+_TO_UPRIGHT = {
+    1: (False, 0),
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
+}
+_ORIENTATION_TAG = 274
+_HEADER_BYTES = 1 << 26  # that a file may have besides its pixels
+_PIXEL_BYTES = 8  # four channels of 16 bits
+
+_pillow_limit = threading.Lock()
+_max_pixels = MAX_PIXELS
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureHeader:
+    """What a picture file says of itself before its pixels."""
+
+    stored_size: tuple[int, int]  # width, height
+    orientation: int = 1  # of EXIF
+    decodes_upright: bool = False  # OpenCV turns a TIFF whatever it is told
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.stored_size[::-1] if self.quarter_turns % 2 else self.stored_size
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether the stored picture shows left and right exchanged."""
+        return _TO_UPRIGHT[self.orientation][0]
+
+    @property
+    def quarter_turns(self) -> int:
+        """Counterclockwise, from the stored picture (mirrored back first) to the upright one."""
+        return _TO_UPRIGHT[self.orientation][1]
+
+
+def set_max_pixels(count: int) -> None:
+    """Sets, for this process, how many pixels a picture may have; it is MAX_PIXELS until then."""
+    global _max_pixels
+    _max_pixels = count
 
 
 def read_image(path: str | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
-    """An RGB image.
+    """An RGB image, upright.
 
     Raises:
-      UsageError: the file is absent or not a picture.
+      UsageError: the file is absent, no regular file, no picture, or has too many pixels.
     """
     return decode_image(_read_bytes(path), str(path))
 
 
 def decode_image(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w 3"]:
-    """An RGB image from the bytes of a picture file; EXIF orientation is not applied, since
-    poses and intrinsics refer to the stored pixels."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    buffer = np.frombuffer(encoded, np.uint8)
-    image = cv2.imdecode(buffer, flags) if buffer.size else None
-    if image is None:
-        raise UsageError(f"{source}: not a readable picture; replace the file or remove the frame")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    """As `read_image`, from the bytes of a picture file."""
+    header = read_header(encoded, source)
+    image = _decode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    decoded_size = header.size if header.decodes_upright else header.stored_size
+    if image is None or image.shape[1::-1] != decoded_size:
+        raise _not_readable(source)
+    if header.orientation == 1 or header.decodes_upright:
+        return image
+    mirrored = image[:, ::-1] if header.is_mirrored else image
+    return np.ascontiguousarray(np.rot90(mirrored, header.quarter_turns))
 
 
 def image_size(picture: str | pathlib.Path | bytes, source: str = "") -> tuple[int, int]:
-    """Width and height of the stored pixels, from the header alone.
+    """Width and height of the upright picture; see `read_header`."""
+    return read_header(picture, source).size
+
+
+def read_header(picture: str | pathlib.Path | bytes, source: str = "") -> PictureHeader:
+    """The size and orientation of a picture; nothing is decoded.
 
     Args:
       picture: a file, or the bytes of one.
       source: what the bytes are, for the message.
 
     Raises:
-      UsageError: it is absent or not a picture.
+      UsageError: it is absent, no regular file, no picture, or has too many pixels.
     """
     source = source or str(picture)
-    try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as opened:
-            return opened.size
-    except (UnidentifiedImageError, ValueError, SyntaxError) as error:
+    if isinstance(picture, bytes):
+        header = _parse_header(io.BytesIO(picture), source)
+    else:
+        with files.open_regular(picture) as file:
+            header = _parse_header(file, source)
+    width, height = header.size
+    if width * height > _max_pixels:
         raise UsageError(
-            f"{source}: not a readable picture; replace the file or remove the frame"
-        ) from error
-    except OSError as error:
-        raise UsageError(f"{source}: cannot be read ({error.strerror}); check the path") from error
+            f"{source}: {width} x {height} pixels are more than the {_max_pixels / 1e6:g} million "
+            "that are read; scale the picture down"
+        )
+    return header
+
+
+def check_shape(size: tuple[int, int], source: str) -> None:
+    """Raises UsageError for a width and height that nothing can be localized by."""
+    short, long = sorted(size)
+    if short < MIN_SIDE or long > MAX_ASPECT * short:
+        raise UsageError(
+            f"{source}: {size[0]} x {size[1]} pixels are no photograph, which has {MIN_SIDE} "
+            f"pixels or more a side, and at most {MAX_ASPECT} times as many along one as along the "
+            "other; remove the picture"
+        )
+
+
+def turn_camera(
+    intrinsics: Float[np.ndarray, "3 3"], width: int, height: int, quarter_turns: int
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
+    """The camera of a picture that is turned counterclockwise by `quarter_turns` of 90 degrees.
+
+    A quarter turn shows pixel (x, y) of an image of width w at M (x, y, 1) = (y, w - 1 - x, 1). Its
+    camera is the given one turned about the optical axis by R, and has the intrinsics K' for which
+    M K = K' R, K' being upper triangular: without skew fx and fy change places.
+
+    Args:
+      width: of the picture before it is turned.
+      height: the same.
+
+    Returns:
+      K', and the rotation R = turned_from_given, which takes points of the given camera's frame to
+      the turned one's.
+    """
+    turned_from_given = np.eye(3)
+    for _ in range(quarter_turns % 4):
+        pixels = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, width - 1.0], [0.0, 0.0, 1.0]])
+        mapped = pixels @ intrinsics
+        down = mapped[1, :2] / np.linalg.norm(mapped[1, :2])  # the turned camera's y axis
+        rotation = np.array([[down[1], -down[0], 0.0], [down[0], down[1], 0.0], [0.0, 0.0, 1.0]])
+        intrinsics = mapped @ rotation.T
+        intrinsics[1, 0] = 0.0  # but for rounding it is
+        turned_from_given = rotation @ turned_from_given
+        width, height = height, width
+    return intrinsics, turned_from_given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +195,8 @@ def decode_depth(
     Raises:
       UsageError: not a 16-bit picture of one channel.
     """
-    buffer = np.frombuffer(encoded, np.uint8)
-    raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED) if buffer.size else None
+    read_header(encoded, source)
+    raw = _decode(encoded, cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
         raise UsageError(f"{source}: not a 16-bit depth picture; replace the file or the frame")
     return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(per_metre)
@@ -115,8 +227,50 @@ class DepthFiles(Sequence):
         return read_depth(self.paths[i], per_metre=self.per_metre)
 
 
-def _read_bytes(path: str | pathlib.Path) -> bytes:
+def _parse_header(file: BinaryIO, source: str) -> PictureHeader:
+    # Whatever Pillow raises of damaged bytes, which is most of Python's exceptions.
     try:
-        return pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        with _without_pillow_limit(), Image.open(file) as opened:
+            size, is_tiff = opened.size, opened.format == "TIFF"
+            orientation = _orientation(opened)
+    except Exception as error:
+        raise _not_readable(source) from error
+    header = PictureHeader(size, orientation, is_tiff)
+    # Pillow gives the size of a TIFF as it is upright.
+    return dataclasses.replace(header, stored_size=header.size) if is_tiff else header
+
+
+def _orientation(opened: Image.Image) -> int:
+    """1 where EXIF is absent or damaged."""
+    try:
+        # The method of the base class: a PNG's own decodes the picture in search of more.
+        orientation = Image.Image.getexif(opened).get(_ORIENTATION_TAG)
+        return orientation if orientation in _TO_UPRIGHT else 1
+    except Exception:
+        return 1
+
+
+@contextlib.contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Without Pillow's own limit of pixels, of which it warns."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode(encoded: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if encoded else None
+    except cv2.error:
+        return None
+
+
+def _not_readable(source: str) -> UsageError:
+    return UsageError(f"{source}: not a readable picture; replace the file or remove the frame")
+
+
+def _read_bytes(path: str | pathlib.Path) -> bytes:
+    return files.read_bytes(path, limit=_HEADER_BYTES + _PIXEL_BYTES * _max_pixels)

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxreloc.images import turn_camera
+
 Image = UInt8[np.ndarray, "h w 3"]
 
 LUMA_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -68,25 +70,12 @@ def turn(
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float[np.ndarray, "3 3"], Float[np.ndarray, "3 3"]]:
     """The image turned counterclockwise by `quarter_turns` of 90 degrees, and its camera.
 
-    A quarter turn shows pixel (x, y) of an image of width w at M (x, y, 1) = (y, w - 1 - x, 1). Its
-    camera is the given one turned about the optical axis by R, and has the intrinsics K' for which
-    M K = K' R, K' being upper triangular: without skew fx and fy change places.
-
     Returns:
-      The image, K', and the rotation R = turned_from_given, which takes points of the given
-      camera's frame to the turned one's.
+      The image, and what `images.turn_camera` does.
     """
-    turned_from_given = np.eye(3)
-    for _ in range(quarter_turns % 4):
-        pixels = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, image.shape[1] - 1.0], [0.0, 0.0, 1.0]])
-        mapped = pixels @ intrinsics
-        down = mapped[1, :2] / np.linalg.norm(mapped[1, :2])  # the turned camera's y axis
-        rotation = np.array([[down[1], -down[0], 0.0], [down[0], down[1], 0.0], [0.0, 0.0, 1.0]])
-        intrinsics = mapped @ rotation.T
-        intrinsics[1, 0] = 0.0  # but for rounding it is
-        turned_from_given = rotation @ turned_from_given
-        image = np.rot90(image)
-    return np.ascontiguousarray(image), intrinsics, turned_from_given
+    height, width = image.shape[:2]
+    camera = turn_camera(intrinsics, width, height, quarter_turns)
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)), *camera
 
 
 def center_crop(

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from jaxtyping import Float64
+from numpy.typing import ArrayLike
 
+from jaxreloc.images import PictureHeader, turn_camera
 from jaxreloc.usage import UsageError
+
+# Beyond these, intrinsics are taken for those of another picture, or for a mistake.
+MIN_FOCAL, MAX_FOCAL = 0.25, 10.0  # lengths of the longer side
+MAX_FOCAL_RATIO = 2.0  # fx to fy
+MAX_SKEW = 1e-6  # lengths of fx
+MAX_OFF_CENTRE = 0.12  # of the principal point, in widths and heights, if it fits the turned picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +46,117 @@ class Camera:
 
     def check(self, source: str) -> "Camera":
         """Self; UsageError if a value cannot be a camera's."""
-        positive = np.array([self.fx, self.fy, self.width, self.height])
-        finite = np.isfinite([*positive, self.cx, self.cy, *self.distortion])
-        if not (positive > 0).all() or not finite.all():
-            raise UsageError(
-                f"{source}: focal length and image size must be positive and every value finite "
-                f"(fx {self.fx}, fy {self.fy}, {self.width} x {self.height}); mend the camera"
-            )
+        if not np.isfinite(self.distortion).all():
+            raise UsageError(f"{source}: distortion is NaN or infinite; mend the camera")
+        if problem := contradiction(self.intrinsics, self.width, self.height):
+            raise UsageError(f"{source}: {problem}")
         return self
+
+
+def contradiction(intrinsics: ArrayLike, width: int, height: int) -> str | None:
+    """Why these cannot be the intrinsics of a width x height picture; None where they can."""
+    K = np.asarray(intrinsics)
+    if K.shape != (3, 3) or K.dtype.kind not in "iuf" or not np.isfinite(K).all():
+        return f"intrinsics are not a 3x3 matrix of finite numbers but {K}"
+    fx, fy, cx, cy = (float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
+    given = f"fx fy cx cy = {fx:g} {fy:g} {cx:g} {cy:g}"
+    longer = max(width, height)
+    if not (width >= 1 and height >= 1):
+        return f"a picture of {width} x {height} pixels has no camera; mend its size"
+    if (K[2] != (0, 0, 1)).any():
+        return "the last row of the intrinsics is not 0 0 1; transpose or mend the matrix"
+    if K[1, 0] or abs(K[0, 1]) > MAX_SKEW * abs(fx):
+        return f"intrinsics have skew ({K[0, 1]:g}, {K[1, 0]:g}), which no camera has; set it to 0"
+    if not all(MIN_FOCAL * longer <= focal <= MAX_FOCAL * longer for focal in (fx, fy)):
+        return (
+            f"{given} are not of a {width} x {height} image, whose focal length lies between "
+            f"{MIN_FOCAL:g} and {MAX_FOCAL:g} times its longer side; scale them to its size"
+        )
+    if not 1 / MAX_FOCAL_RATIO <= fx / fy <= MAX_FOCAL_RATIO:
+        return f"{given}: focal lengths of such different size are no camera's; mend them"
+    off = off_centre(cx, cy, width, height)
+    if off > 0.5:
+        return (
+            f"{given} are not of a {width} x {height} image, which the principal point lies "
+            "outside of; scale them to its size"
+        )
+    if off > MAX_OFF_CENTRE and off_centre(cx, cy, height, width) < MAX_OFF_CENTRE / 2:
+        return (
+            f"{given} are of a {height} x {width} image, the picture is {width} x {height}; give "
+            "them as the picture is turned"
+        )
+    return None
+
+
+def pinhole(
+    fx: float, fy: float, cx: float, cy: float, header: PictureHeader, source: str
+) -> Camera:
+    """The camera of a picture from a source that does not say which size it is for.
+
+    It is the upright picture's, unless the principal point is nearer to the centre of the stored
+    one, whose sides EXIF exchanges.
+
+    Raises:
+      UsageError: a value cannot be a camera's.
+    """
+    return Camera(fx, fy, cx, cy, *fitting_size(cx, cy, header)).check(source)
+
+
+def fitting_size(cx: float, cy: float, header: PictureHeader) -> tuple[int, int]:
+    """Width and height of the upright picture or the stored one, whose centre is nearer."""
+    sizes = (header.size, header.stored_size)  # the first where both are as near
+    return min(sizes, key=lambda size: off_centre(cx, cy, *size))
+
+
+def off_centre(cx: float, cy: float, width: int, height: int) -> float:
+    """How far a principal point lies from the centre, in widths or heights; the greater one."""
+    return max(abs((cx + 0.5) / width - 0.5), abs((cy + 0.5) / height - 0.5))
+
+
+def turned_upright(
+    camera: Camera, header: PictureHeader, source: str, *, stored: bool
+) -> tuple[Camera, Float64[np.ndarray, "3 3"]]:
+    """The camera of the upright picture from one of the stored or the upright picture.
+
+    Its size says which it is of.
+
+    Args:
+      header: of the picture.
+      stored: whether it is of the stored one where the size does not tell.
+
+    Returns:
+      The camera, and the rotation upright_from_given of the axes.
+
+    Raises:
+      UsageError: it is of neither size, or of a stored picture that is mirrored.
+    """
+    size, stored_size = (camera.width, camera.height), header.stored_size
+    if size not in (header.size, stored_size):
+        raise UsageError(
+            f"{source} are for {camera.width} x {camera.height} pixels, the picture is "
+            f"{header.size[0]} x {header.size[1]}; scale one to the other"
+        )
+    is_stored = stored if header.size == stored_size else size == stored_size
+    if header.orientation == 1 or not is_stored:
+        return camera, np.eye(3)
+    if header.is_mirrored:
+        raise UsageError(
+            f"{source} are for the picture as it is stored, which EXIF orientation "
+            f"{header.orientation} mirrors; store it upright"
+        )
+    K, rotation = turn_camera(camera.intrinsics, *stored_size, header.quarter_turns)
+    distortion = camera.distortion
+    if distortion and not camera.fisheye:  # tangential distortion is p2 r^2 + 2 x (p2 x + p1 y)
+        (p2, p1), (k1, k2, _, _, *rest) = rotation[:2, :2] @ distortion[3:1:-1], distortion
+        distortion = (k1, k2, float(p1), float(p2), *rest)
+    upright = dataclasses.replace(
+        camera,
+        **dict(zip(("fx", "fy", "cx", "cy"), map(float, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])))),
+        width=header.size[0],
+        height=header.size[1],
+        distortion=distortion,
+    )
+    return upright, rotation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float64
 
-from jaxreloc.formats.cameras import Camera, UndistortedImages
+from jaxreloc.formats.cameras import Camera, UndistortedImages, turned_upright
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import (
     DepthFiles,
     ImageFiles,
-    image_size,
+    check_shape,
     read_depth,
+    read_header,
     read_image,
 )
 from jaxreloc.usage import UsageError
@@ -37,6 +38,7 @@ class NamedPose:
     name: str
     world_from_cam: Float64[np.ndarray, "4 4"]
     camera: Callable[[pathlib.Path], Camera] | None  # of the picture; None: the file has none
+    stored: bool = False  # as in `FrameCollector.add`
 
 
 class BadFrames:
@@ -119,18 +121,31 @@ class FrameCollector:
         *,
         sequence: str | None = None,
         depth: pathlib.Path | None = None,
+        stored: bool = False,
     ) -> None:
-        """Adds one frame; call inside `bad.guard()`."""
+        """Adds one frame; call inside `bad.guard()`.
+
+        Where EXIF turns the picture, the size of the camera says whether it and the pose are of
+        the picture as it is stored; both are turned along then.
+
+        Args:
+          stored: whether they are, where the size does not tell.
+        """
         if name in self._frames:
             raise UsageError(f"{self.source}: {name} is listed twice; remove one of its poses")
-        size = image_size(image)
-        if size != (camera.width, camera.height):
-            raise UsageError(
-                f"{image}: is {size[0]} x {size[1]}, but its intrinsics in {self.source} are for "
-                f"{camera.width} x {camera.height}; scale one to the other"
-            )
-        if depth is not None and not depth.is_file():
+        header = read_header(image)
+        check_shape(header.size, str(image))
+        source = f"{image}: its intrinsics in {self.source}"
+        camera, upright_from_given = turned_upright(camera, header, source, stored=stored)
+        world_from_cam = np.array(world_from_cam)
+        world_from_cam[:3, :3] = world_from_cam[:3, :3] @ upright_from_given.T
+        if depth is not None and not os.path.isfile(depth):
             raise UsageError(f"{depth}: depth picture of {name} is missing; restore it")
+        if depth is not None and header.orientation != 1:
+            raise UsageError(
+                f"{image}: EXIF orientation {header.orientation} turns it, but not its depth "
+                "picture; store it upright"
+            )
         if self.bad.skip:
             read_image(image)
             if depth is not None:

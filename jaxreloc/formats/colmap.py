@@ -1,7 +1,8 @@
 """COLMAP sparse models, text and binary.
 
 An image's pose is `cam_from_world`; the principal point counts from the corner of the top-left
-pixel. Reading and binary writing go through pycolmap, which is imported only then: its import has
+pixel. COLMAP ignores EXIF orientation: poses and cameras are of the picture as it is stored, unless
+the camera's size says that it is upright. Reading and binary writing go through pycolmap, which is imported only then: its import has
 SIGTERM answered with a native stack trace.
 """
 
@@ -77,7 +78,8 @@ def read_colmap(
         with collector.bad.guard():
             pose = _named_pose(reconstruction, image, model)
             picture = folder / image.name
-            collector.add(image.name, picture, pose.world_from_cam, pose.camera(picture))
+            camera = pose.camera(picture)
+            collector.add(image.name, picture, pose.world_from_cam, camera, stored=True)
     return collector.finish()
 
 
@@ -176,7 +178,8 @@ def _named_pose(
     cam_from_world = np.eye(4)
     cam_from_world[:3] = image.cam_from_world().matrix()
     camera = _camera(reconstruction.cameras[image.camera_id], source)
-    return NamedPose(image.name, inverse(rigid(cam_from_world, source)), lambda picture: camera)
+    pose = inverse(rigid(cam_from_world, source))
+    return NamedPose(image.name, pose, lambda picture: camera, stored=True)
 
 
 def _find_images(

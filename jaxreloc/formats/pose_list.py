@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from jaxreloc.files import write_text
-from jaxreloc.formats.cameras import Camera
+from jaxreloc.formats.cameras import Camera, pinhole
 from jaxreloc.formats.collector import (
     IMAGE_SUFFIXES,
     BadFrames,
@@ -37,7 +37,7 @@ from jaxreloc.formats.rigid_arrays import (
     rigid_from_quaternions,
 )
 from jaxreloc.formats.text import numbers, read_rows, read_text
-from jaxreloc.images import image_size
+from jaxreloc.images import PictureHeader, read_header
 from jaxreloc.usage import UsageError
 
 CSV_NAME = "poses.csv"
@@ -203,11 +203,11 @@ class _ListReader:
                 f"its {' or '.join(IMAGE_FOLDERS[1:])}; add the image or remove the line"
             )
         self._listed.add(image)
-        width, height = image_size(image)
+        header = read_header(image)
         if pose.pinhole is not None:
-            camera = Camera(*pose.pinhole, width, height).check(pose.source)
+            camera = pinhole(*pose.pinhole, header, pose.source)
         else:
-            camera = self._common_camera(width, height)
+            camera = self._common_camera(header)
         name = relative_name(image, self._folder)
         self._collector.add(name, image, pose.world_from_cam, camera)
 
@@ -219,11 +219,11 @@ class _ListReader:
         )
         return next((path for path in candidates if path.is_file()), None)
 
-    def _common_camera(self, width: int, height: int) -> Camera:
+    def _common_camera(self, header: PictureHeader) -> Camera:
         path = self._folder / FILE_NAME
         if not path.is_file():
             raise UsageError(
                 f"{path}: missing, and {self._path.name} has no intrinsics; write 'fx fy cx cy' in "
                 "pixels into it"
             )
-        return read_intrinsics(path, width, height)
+        return read_intrinsics(path, header)

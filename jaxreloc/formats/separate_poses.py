@@ -13,13 +13,13 @@ import numpy as np
 from absl import logging
 
 from jaxreloc.formats import colmap, pose_list, seven_scenes, transforms_json, tum
-from jaxreloc.formats.cameras import Camera
+from jaxreloc.formats.cameras import Camera, pinhole
 from jaxreloc.formats.collector import BadFrames, FrameCollector, NamedPose
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.intrinsics_file import FILE_NAME as INTRINSICS
 from jaxreloc.formats.intrinsics_file import read_intrinsics
 from jaxreloc.formats.text import read_rows, read_text
-from jaxreloc.images import PICTURE_SUFFIXES, image_size
+from jaxreloc.images import PICTURE_SUFFIXES, image_size, read_header
 from jaxreloc.usage import UsageError
 
 # Of a camera that nothing is known of: COLMAP's own guess.
@@ -71,7 +71,7 @@ def read_separate_poses(
         with collector.bad.guard():
             camera = (pose.camera or common_camera)(picture)
             name = picture.relative_to(folder).as_posix()
-            collector.add(name, picture, pose.world_from_cam, camera)
+            collector.add(name, picture, pose.world_from_cam, camera, stored=pose.stored)
     if names and not used:
         raise UsageError(
             f"{path}: none of its {len(names)} poses is of a picture in {folder}; "
@@ -171,9 +171,9 @@ class _CommonCamera:
         self._warned = False
 
     def __call__(self, picture: pathlib.Path) -> Camera:
-        width, height = image_size(picture)
         if self._file:
-            return read_intrinsics(self._file, width, height)
+            return read_intrinsics(self._file, read_header(picture))
+        width, height = image_size(picture)
         focal = DEFAULT_FOCAL * max(width, height)
         if not self._warned:
             logging.warning(
@@ -223,7 +223,7 @@ def _csv_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
 
 
 def _pinhole(pose: pose_list.ListedPose) -> Callable[[pathlib.Path], Camera]:
-    return lambda picture: Camera(*pose.pinhole, *image_size(picture)).check(pose.source)
+    return lambda picture: pinhole(*pose.pinhole, read_header(picture), pose.source)
 
 
 def _tum_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:

@@ -1,7 +1,8 @@
 """transforms.json of nerfstudio and instant-ngp.
 
 `transform_matrix` is `world_from_cam` with OpenGL camera axes (y up, z back). The principal point
-counts from the corner of the top-left pixel.
+counts from the corner of the top-left pixel. Their own loaders ignore EXIF orientation, and so poses
+and cameras are of the picture as it is stored, unless the camera's size says that it is upright.
 """
 
 import functools
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from jaxreloc.formats.cameras import Camera, from_corner_convention
+from jaxreloc.formats.cameras import Camera, fitting_size, from_corner_convention
 from jaxreloc.formats.collector import (
     BadFrames,
     FrameCollector,
@@ -25,7 +26,7 @@ from jaxreloc.formats.collector import (
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL
 from jaxreloc.formats.text import read_text
-from jaxreloc.images import image_size
+from jaxreloc.images import read_header
 from jaxreloc.usage import UsageError
 
 FILE_NAME = "transforms.json"
@@ -69,7 +70,8 @@ def read_transforms_json(
             found.append(image)
             world_from_cam = _matrix(frame, source) @ CV_FROM_GL
             camera = _camera({**content, **frame}, image, source)
-            collector.add(relative_name(image, path.parent), image, world_from_cam, camera)
+            name = relative_name(image, path.parent)
+            collector.add(name, image, world_from_cam, camera, stored=True)
     if missing:
         logging.warning(
             "%s: %d of %d listed images do not exist and are left out, the first is %s",
@@ -96,6 +98,7 @@ def named_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
                 str(_field(frame, "file_path", source)),
                 _matrix(frame, source) @ CV_FROM_GL,
                 functools.partial(_camera, {**content, **frame}, source=source),
+                stored=True,
             )
 
 
@@ -136,7 +139,11 @@ def _camera(fields: Mapping[str, Any], image: pathlib.Path, source: str) -> Came
         if "w" in fields and "h" in fields:
             width, height = int(fields["w"]), int(fields["h"])
         else:
-            width, height = image_size(image)
+            header = read_header(image)
+            width, height = header.stored_size
+            if "cx" in fields and "cy" in fields:
+                cx, cy = float(fields["cx"]) - 0.5, float(fields["cy"]) - 0.5
+                width, height = fitting_size(cx, cy, header)
         if "fl_x" in fields:
             fx = float(fields["fl_x"])
         elif "camera_angle_x" in fields:

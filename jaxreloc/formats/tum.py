@@ -18,7 +18,7 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz, rigid_from_quaternion
 from jaxreloc.formats.text import numbers, read_rows
-from jaxreloc.images import image_size
+from jaxreloc.images import read_header
 from jaxreloc.usage import UsageError
 
 MAX_TIME_DIFFERENCE = 0.02  # seconds
@@ -162,9 +162,8 @@ def nearest(
 
 
 def _camera(folder: pathlib.Path, image: pathlib.Path) -> Camera:
-    width, height = image_size(image)
     if (folder / FILE_NAME).is_file():
-        return read_intrinsics(folder / FILE_NAME, width, height)
+        return read_intrinsics(folder / FILE_NAME, read_header(image))
     for name, camera in _BENCHMARK_CAMERAS.items():
         if name in folder.resolve().name:
             return camera

@@ -4,6 +4,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
+from jaxreloc.formats.cameras import contradiction
 from jaxreloc.localization.scene_map import SceneMap
 
 
@@ -38,11 +39,5 @@ class AssumedCamera:
 
 def check_intrinsics(intrinsics: Float[np.ndarray, "3 3"], width: int, height: int) -> None:
     """Raises ValueError where these cannot be the intrinsics of a width x height image."""
-    if np.shape(intrinsics) != (3, 3) or not np.isfinite(intrinsics).all():
-        raise ValueError(f"intrinsics are not a finite 3x3 matrix but {np.asarray(intrinsics)}")
-    focal, centre = np.diag(intrinsics)[:2], np.asarray(intrinsics)[:2, 2]
-    if (focal <= 0).any() or (centre < -0.5).any() or (centre > (width, height)).any():
-        raise ValueError(
-            f"fx fy cx cy = {focal[0]:g} {focal[1]:g} {centre[0]:g} {centre[1]:g} are not of a "
-            f"{width} x {height} image; scale them to its size"
-        )
+    if problem := contradiction(intrinsics, width, height):
+        raise ValueError(problem)

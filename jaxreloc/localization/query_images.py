@@ -11,7 +11,13 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from jaxreloc.images import PICTURE_SUFFIXES, read_image
+from jaxreloc.images import (
+    PICTURE_SUFFIXES,
+    PictureHeader,
+    check_shape,
+    read_header,
+    read_image,
+)
 from jaxreloc.usage import UsageError
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -20,17 +26,27 @@ URL = re.compile(r"(rtsp|rtmp|http|https|udp|tcp)://.+")
 
 
 @dataclasses.dataclass(frozen=True)
+class QueryImage:
+    """An image to localize."""
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"] | None  # upright; None: it cannot be read
+    header: PictureHeader | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class QueryImages:
     """Pictures with their names, in the order in which they are to be localized.
 
-    Iterating reads them one by one. A picture that cannot be read comes as None, after a warning.
+    Iterating reads them one by one. One that cannot be read comes without its image, after a
+    warning.
     """
 
     source: str
     is_video: bool  # each is taken shortly after the one before
     pictures: tuple[tuple[str, pathlib.Path], ...] = ()  # names and files; none of a video
 
-    def __iter__(self) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | None]]:
+    def __iter__(self) -> Iterator["QueryImage"]:
         return _video_frames(self.source) if self.is_video else _read(self.pictures)
 
 
@@ -67,19 +83,19 @@ def find_query_images(source: str | pathlib.Path) -> QueryImages:
     return QueryImages(str(path), False, ((path.name, path),))
 
 
-def _read(
-    pictures: tuple[tuple[str, pathlib.Path], ...],
-) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"] | None]]:
+def _read(pictures: tuple[tuple[str, pathlib.Path], ...]) -> Iterator[QueryImage]:
     for name, path in pictures:
         try:
-            image = read_image(path)
+            header = read_header(path)
+            check_shape(header.size, str(path))
+            found = QueryImage(name, read_image(path), header)
         except UsageError as error:
             logging.warning("%s", error)
-            image = None
-        yield name, image
+            found = QueryImage(name, None)
+        yield found
 
 
-def _video_frames(source: str) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]]]:
+def _video_frames(source: str) -> Iterator[QueryImage]:
     """Frames with their time in seconds as name: of a file, since its start, else of the clock."""
     camera = CAMERA.fullmatch(source)
     is_live = camera or URL.fullmatch(source)
@@ -95,7 +111,8 @@ def _video_frames(source: str) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"]
             # A file's time is that of the frame just read.
             time_s = time.time() if is_live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
             count += 1
-            yield f"{time_s:.6f}", cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            image = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            yield QueryImage(f"{time_s:.6f}", image, PictureHeader(image.shape[1::-1]))
     finally:
         capture.release()
     if not count:

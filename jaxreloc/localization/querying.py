@@ -11,9 +11,10 @@ from absl import logging
 from jaxtyping import Float, UInt8
 
 from jaxreloc.files import replacing
-from jaxreloc.formats.intrinsics_file import read_intrinsics
+from jaxreloc.formats.cameras import Camera, turned_upright
+from jaxreloc.formats.intrinsics_file import read_intrinsics, read_pinhole
 from jaxreloc.formats.localized_poses import LocalizedPose, json_line
-from jaxreloc.localization.cameras import check_intrinsics
+from jaxreloc.images import PictureHeader
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.query_images import QueryImages, find_query_images
 from jaxreloc.localization.reranking import RERANKED
@@ -147,7 +148,7 @@ def _print(line: str) -> None:
 def _localize(
     localizer: Localizer,
     queries: QueryImages,
-    intrinsics_of: Callable[[int, int], Float[np.ndarray, "3 3"]],
+    intrinsics_of: Callable[[PictureHeader], Float[np.ndarray, "3 3"]],
     keep: Callable[[LocalizedImage], object],
 ) -> Iterator[tuple[str, Localization | None]]:
     """Each query's name and its answer, None where it cannot be read.
@@ -155,51 +156,48 @@ def _localize(
     In a video the images that agreed on the frame before are candidates for the next.
     """
     candidates = np.zeros(0, int) if queries.is_video else None
-    for name, image in queries:
-        if image is None:
-            yield name, None
+    for query in queries:
+        if query.image is None:
+            yield query.name, None
             continue
-        height, width = image.shape[:2]
-        intrinsics = intrinsics_of(width, height)
-        found = localizer(image, intrinsics, candidates)
+        intrinsics = intrinsics_of(query.header)
+        found = localizer(query.image, intrinsics, candidates)
         if queries.is_video:
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
-        keep(LocalizedImage(name, image, intrinsics, found))
-        yield name, found
+        keep(LocalizedImage(query.name, query.image, intrinsics, found))
+        yield query.name, found
 
 
 class _Intrinsics:
-    """Intrinsics by image size: read from a file, or assumed."""
+    """Of the upright pictures, by their headers: read from a file, or assumed."""
 
     def __init__(self, localizer: Localizer, path: str | pathlib.Path | None):
         self._assumed = localizer.assumed_camera.intrinsics
         self._path = path
         if path is not None:
-            read_intrinsics(path, 1, 1)  # so that a wrong file is said before the work
-        self._known: dict[tuple[int, int], np.ndarray] = {}
+            read_pinhole(path)  # so that a wrong file is said before the work
+        self._known: dict[PictureHeader, Camera] = {}
 
-    def __call__(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:
+    def __call__(self, header: PictureHeader) -> Float[np.ndarray, "3 3"]:
         if self._path is None:
-            return self._assumed(width, height)
-        if (width, height) not in self._known:
-            self._known[width, height] = self._read(width, height)
-        return self._known[width, height]
+            return self._assumed(*header.size)
+        if header not in self._known:
+            self._known[header] = self._read(header)
+        return self._known[header].intrinsics
 
-    def _read(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:
-        intrinsics = read_intrinsics(self._path, width, height).intrinsics
-        try:
-            check_intrinsics(intrinsics, width, height)
-        except ValueError as error:
-            raise UsageError(f"{self._path}: {error}") from error
-        if self._known:
+    def _read(self, header: PictureHeader) -> Camera:
+        given = read_intrinsics(self._path, header)
+        camera, _ = turned_upright(given, header, f"{self._path}: intrinsics", stored=False)
+        sizes = {(known.width, known.height) for known in self._known.values()}
+        if sizes and (camera.width, camera.height) not in sizes:
             logging.warning(
                 "%s: is used for %d x %d images, too; they should be of one size",
                 self._path,
-                width,
-                height,
+                camera.width,
+                camera.height,
             )
-        return intrinsics
+        return camera
 
 
 def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:

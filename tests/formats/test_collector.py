@@ -62,7 +62,7 @@ def test_collected_frames_pickle_and_decode(tmp_path, rng):
 def test_a_picture_of_another_size_is_refused(tmp_path, rng):
     write_picture(tmp_path / "a.png", 7, (WIDTH, HEIGHT + 1))
     collector = FrameCollector("room", "list.txt")
-    with pytest.raises(UsageError, match="a.png: is 32 x 25, but .* list.txt are for 32 x 24"):
+    with pytest.raises(UsageError, match="a.png: .* list.txt are for 32 x 24 pixels, .* is 32 x 25"):
         collector.add("a.png", tmp_path / "a.png", random_poses(rng, 1)[0], CAMERA)
 
 

@@ -93,7 +93,7 @@ def _frames_of(tangent, scene) -> PosedFrames:
         scene=scene,
         names=tuple(f"{i:03d}.png" for i in range(n)),
         world_from_cam=np.asarray(jax.vmap(jaxlie.SE3.as_matrix)(poses), np.float64),
-        intrinsics=np.tile(np.eye(3), (n, 1, 1)),
+        intrinsics=np.tile([[28.0, 0, 13.5], [0, 28, 0], [0, 0, 1]], (n, 1, 1)),
         image_sizes=np.tile([28, 1], (n, 1)),
         images=list(np.tile(pixels[:, None, :, None], (1, 1, 1, 3))),
     )

@@ -14,20 +14,20 @@ from jaxreloc.usage import UsageError
 def test_pictures_by_name_and_what_is_none_comes_as_none(tmp_path, rng, caplog):
     for name in ("b.png", "sub/a.JPG"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (4, 5, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (16, 20, 3), np.uint8))
     (tmp_path / "c.png").write_bytes(b"no picture")
     (tmp_path / "._b.png").write_bytes(b"a resource fork")
     (tmp_path / "notes.txt").write_text("no picture either")
-    found = dict(find_query_images(tmp_path))
+    found = {query.name: query.image for query in find_query_images(tmp_path)}
     assert list(found) == ["b.png", "c.png", "sub/a.JPG"]
     assert found["c.png"] is None and "c.png: not a readable picture" in caplog.text
-    assert found["b.png"].shape == (4, 5, 3)
+    assert found["b.png"].shape == (16, 20, 3)
 
 
 def test_one_picture_goes_by_its_name(tmp_path, rng):
-    cv2.imwrite(str(tmp_path / "b.png"), rng.integers(0, 256, (4, 5, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.png"), rng.integers(0, 256, (16, 20, 3), np.uint8))
     queries = find_query_images(tmp_path / "b.png")
-    assert [name for name, _ in queries] == ["b.png"] and not queries.is_video
+    assert [query.name for query in queries] == ["b.png"] and not queries.is_video
 
 
 def test_what_is_not_there_is_said(tmp_path):
@@ -64,6 +64,6 @@ def test_a_cameras_frames_go_by_the_clock(tmp_path, rng, monkeypatch):
     before = time.time()
     frames = list(find_query_images("camera:3"))
     assert opened == [3] and len(frames) == 3
-    times = [float(name) for name, _ in frames]
+    times = [float(frame.name) for frame in frames]
     assert before - 1e-5 <= times[0] <= times[1] <= times[2] <= time.time() + 1e-5
-    assert frames[0][1][..., 2].mean() > 150 > 50 > frames[0][1][..., 0].mean()
+    assert frames[0].image[..., 2].mean() > 150 > 50 > frames[0].image[..., 0].mean()

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES, read_neighbor_list
-from jaxreloc.images import image_size
+from jaxreloc.images import PictureHeader, read_header
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_builder import FrameBuilder, manual_folder
 from tfds_builders.frame_features import frame_features
@@ -111,7 +111,7 @@ def _example(
     return {
         "image": image,
         "world_from_cam": world_from_cam.astype(np.float32),
-        "intrinsics": _intrinsics(manual, *image_size(image, str(path))).astype(np.float32),
+        "intrinsics": _intrinsics(manual, read_header(image, str(path))).astype(np.float32),
         "scene": scene,
         "sequence": match[1],
         "frame": int(match[2]),
@@ -119,8 +119,9 @@ def _example(
     }
 
 
-def _intrinsics(manual: epath.Path, width: int, height: int) -> Float64[np.ndarray, "3 3"]:
+def _intrinsics(manual: epath.Path, header: PictureHeader) -> Float64[np.ndarray, "3 3"]:
     if (manual / FILE_NAME).exists():
-        return read_intrinsics(manual / FILE_NAME, width, height).intrinsics
+        return read_intrinsics(manual / FILE_NAME, header).intrinsics
+    width, height = header.size
     focal = GUESSED_FOCAL * max(width, height)
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
