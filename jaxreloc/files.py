@@ -87,6 +87,18 @@ def read_bytes(path: str | os.PathLike, *, limit: int) -> bytes:
     return content
 
 
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Writes all of it to a file without a buffer, whose own `write` may take a part."""
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
+
+
+def printable(name: str) -> str:
+    """A file's name with what is no UTF-8 in it as backslashes, so that it can be written."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def umask() -> int:
     """The process's file mode creation mask."""
     mask = os.umask(0)

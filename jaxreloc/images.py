@@ -9,11 +9,12 @@ import dataclasses
 import io
 import pathlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 import cv2
 import numpy as np
+from absl import logging
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
@@ -21,6 +22,8 @@ from jaxreloc import files
 from jaxreloc.usage import UsageError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+# Pictures that are not read: skipping them is said.
+UNREAD_SUFFIXES = {".heic", ".heif", ".gif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw"}
 MAX_PIXELS = 200_000_000
 # Of pictures to localize in or by; beyond, nothing is left of the shorter side in a network.
 MIN_SIDE = 16
@@ -136,6 +139,18 @@ def check_shape(size: tuple[int, int], source: str) -> None:
             f"{source}: {size[0]} x {size[1]} pixels are no photograph, which has {MIN_SIDE} "
             f"pixels or more a side, and at most {MAX_ASPECT} times as many along one as along the "
             "other; remove the picture"
+        )
+
+
+def note_unread_formats(source: str | pathlib.Path, paths: Iterable[pathlib.Path]) -> None:
+    """One warning that counts the pictures of formats that are not read, if there are any."""
+    if unread := sorted(path for path in paths if path.suffix.lower() in UNREAD_SUFFIXES):
+        logging.warning(
+            "%s: %d picture(s) in %s are skipped, the first is %s; convert them to JPEG",
+            source,
+            len(unread),
+            ", ".join(sorted({path.suffix.lower() for path in unread})),
+            unread[0].name,
         )
 
 

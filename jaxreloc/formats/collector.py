@@ -17,6 +17,7 @@ from jaxreloc.images import (
     DepthFiles,
     ImageFiles,
     check_shape,
+    note_unread_formats,
     read_depth,
     read_header,
     read_image,
@@ -198,15 +199,18 @@ def relative_name(image: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def unlisted_images(listed: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """The pictures that are not `listed` in the folders of those that are, in order."""
+    """The pictures that are not `listed` in the folders of those that are, in order.
+
+    Those of formats that are not read are counted in a warning.
+    """
     listed = {pathlib.Path(os.path.abspath(image)) for image in listed}
-    return [
-        image
-        for folder in sorted({image.parent for image in listed})
-        if folder.is_dir()
-        for image in sorted(folder.iterdir())
-        if image.suffix in IMAGE_SUFFIXES and image not in listed
-    ]
+    unlisted = []
+    for folder in sorted({image.parent for image in listed}):
+        if folder.is_dir():
+            beside = sorted(folder.iterdir())
+            note_unread_formats(folder, beside)
+            unlisted += [x for x in beside if x.suffix in IMAGE_SUFFIXES and x not in listed]
+    return unlisted
 
 
 def note_unposed(source: str | pathlib.Path, names: Iterable[str]) -> None:

@@ -17,6 +17,8 @@ from jaxtyping import Float64
 
 from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
 
+_NOT_LOCALIZED = ": not localized"
+
 
 @dataclasses.dataclass(frozen=True)
 class LocalizedPose:
@@ -67,6 +69,25 @@ def json_line(pose: LocalizedPose) -> str:
     return json.dumps(fields, allow_nan=False)
 
 
+def parse_answer(line: str) -> tuple[str, bool]:
+    """The name in a line of any of these formats, and whether the image was localized.
+
+    Raises:
+      ValueError: it is no such line.
+    """
+    if line.startswith("{"):
+        fields = json.loads(line)
+        if not isinstance(fields.get("name"), str):
+            raise ValueError(f"no name in {line[:80]!r}")
+        return fields["name"], bool(fields.get("success"))
+    if line.startswith("# ") and line.endswith(_NOT_LOCALIZED):
+        return line.removeprefix("# ").removesuffix(_NOT_LOCALIZED), False
+    fields = line.split()
+    if len(fields) != 8:
+        raise ValueError(f"not a pose: {line[:80]!r}")
+    return fields[0], True
+
+
 LINE_FORMATS: dict[str, Callable[[LocalizedPose], str]] = {
     "tum": tum_line,
     "colmap": cam_from_world_line,
@@ -76,7 +97,7 @@ LINE_FORMATS: dict[str, Callable[[LocalizedPose], str]] = {
 
 
 def _failure(pose: LocalizedPose) -> str:
-    return f"# {pose.name}: not localized"
+    return f"# {pose.name}{_NOT_LOCALIZED}"
 
 
 def _digits(value: float) -> str:

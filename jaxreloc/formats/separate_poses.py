@@ -19,7 +19,7 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.intrinsics_file import FILE_NAME as INTRINSICS
 from jaxreloc.formats.intrinsics_file import read_intrinsics
 from jaxreloc.formats.text import read_rows, read_text
-from jaxreloc.images import PICTURE_SUFFIXES, image_size, read_header
+from jaxreloc.images import PICTURE_SUFFIXES, image_size, note_unread_formats, read_header
 from jaxreloc.usage import UsageError
 
 # Of a camera that nothing is known of: COLMAP's own guess.
@@ -106,7 +106,9 @@ class _Pictures:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder; give the folder of your images")
         self.folder = folder
-        found = (p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+        files = list(folder.rglob("*"))
+        note_unread_formats(folder, files)
+        found = (p for p in files if p.suffix.lower() in PICTURE_SUFFIXES)
         paths = (p.relative_to(folder) for p in found if not _is_other(p.name))
         self.names = tuple(sorted(path.as_posix() for path in paths))
         if not self.names:

@@ -4,17 +4,19 @@ import dataclasses
 import pathlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import cv2
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
+from jaxreloc.files import printable
 from jaxreloc.images import (
     PICTURE_SUFFIXES,
     PictureHeader,
     check_shape,
+    note_unread_formats,
     read_header,
     read_image,
 )
@@ -45,9 +47,16 @@ class QueryImages:
     source: str
     is_video: bool  # each is taken shortly after the one before
     pictures: tuple[tuple[str, pathlib.Path], ...] = ()  # names and files; none of a video
+    is_live: bool = False  # it goes on until it is interrupted
 
-    def __iter__(self) -> Iterator["QueryImage"]:
-        return _video_frames(self.source) if self.is_video else _read(self.pictures)
+    def __iter__(self) -> Iterator[QueryImage]:
+        return self.without(())
+
+    def without(self, names: Container[str]) -> Iterator[QueryImage]:
+        """Those that are not of these names; of pictures, only they are read."""
+        if self.is_video:
+            return (frame for frame in _video_frames(self.source) if frame.name not in names)
+        return _read([(name, path) for name, path in self.pictures if name not in names])
 
 
 def find_query_images(source: str | pathlib.Path) -> QueryImages:
@@ -61,29 +70,26 @@ def find_query_images(source: str | pathlib.Path) -> QueryImages:
       UsageError: nothing of the kind is there.
     """
     if CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source)):
-        return QueryImages(str(source), True)
+        return QueryImages(str(source), True, is_live=True)
     path = pathlib.Path(source).expanduser()
     if path.is_dir():
-        found = sorted(
-            p
-            for p in path.rglob("*")
-            if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")
-        )
+        files = sorted(p for p in path.rglob("*") if not p.name.startswith(".") and not p.is_dir())
+        note_unread_formats(path, files)
+        found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
         if not found:
             raise UsageError(f"{path}: no picture in this folder; --images names another")
-        return QueryImages(
-            str(path), False, tuple((p.relative_to(path).as_posix(), p) for p in found)
-        )
+        named = tuple((printable(p.relative_to(path).as_posix()), p) for p in found)
+        return QueryImages(str(path), False, named)
     if not path.is_file():
         raise UsageError(
             f"{path}: no such picture, folder or video; check --images (a camera is camera:0)"
         )
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return QueryImages(str(path), True)
-    return QueryImages(str(path), False, ((path.name, path),))
+    return QueryImages(str(path), False, ((printable(path.name), path),))
 
 
-def _read(pictures: tuple[tuple[str, pathlib.Path], ...]) -> Iterator[QueryImage]:
+def _read(pictures: Iterable[tuple[str, pathlib.Path]]) -> Iterator[QueryImage]:
     for name, path in pictures:
         try:
             header = read_header(path)

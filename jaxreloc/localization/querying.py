@@ -1,20 +1,24 @@
 """Localizing pictures, a video or a camera's stream in a map: `jaxreloc query`."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
+import cv2
 import numpy as np
 from absl import logging
 from jaxtyping import Float, UInt8
 
-from jaxreloc.files import replacing
+from jaxreloc.files import printable
 from jaxreloc.formats.cameras import Camera, turned_upright
 from jaxreloc.formats.intrinsics_file import read_intrinsics, read_pinhole
 from jaxreloc.formats.localized_poses import LocalizedPose, json_line
 from jaxreloc.images import PictureHeader
+from jaxreloc.localization.answer_file import AnswerFile
 from jaxreloc.localization.localizer import Localization, Localizer
 from jaxreloc.localization.query_images import QueryImages, find_query_images
 from jaxreloc.localization.reranking import RERANKED
@@ -92,11 +96,14 @@ def localize_images(
     *,
     intrinsics_path: str | pathlib.Path | None = None,
     keep: Callable[[LocalizedImage], object] = lambda image: None,
+    resume: bool = False,
 ) -> Count:
     """Localizes pictures or a video; prints a line for each as it is done and writes them to `out`.
 
-    A picture that cannot be read is written as a failure and does not stop the others. An
-    interrupt (Ctrl-C) ends the list; what was localized until then is written.
+    A picture that cannot be read, or is not of the given intrinsics, is written as a failure and
+    does not stop the others. Until the last is done the answers are in `out`.partial (see
+    `answer_file`), which an error or an interrupt (Ctrl-C) leaves behind, so that another run goes
+    on from there; an interrupted camera or stream has ended, and its answers are written.
 
     Args:
       images: as `find_query_images` takes them.
@@ -104,10 +111,12 @@ def localize_images(
       intrinsics_path: an intrinsics.txt of the queries; without it they are assumed to be taken
         with a camera like the map's.
       keep: is called with each query that could be read and its answer.
+      resume: leaves out the images that an earlier run has answered in `out`.partial.
 
     Raises:
       UsageError: no picture could be read, a name does not fit the format, or `out` cannot be
         written.
+      KeyboardInterrupt: with the count of what was answered.
     """
     queries, out = find_query_images(images), pathlib.Path(out).expanduser()
     if out.is_dir():
@@ -121,20 +130,45 @@ def localize_images(
     intrinsics_of = _Intrinsics(localizer, intrinsics_path)
     latency_ms = localizer.warm_up(candidates=queries.is_video)
     print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
-    count = Count()
-    with replacing(out) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    settings = _settings(localizer, queries, write_line, intrinsics_path)
+    with AnswerFile(out, settings, resume=resume) as answers:
+        count = Count(len(answers.answered), sum(answers.answered.values()))
         try:
-            for name, found in _localize(localizer, queries, intrinsics_of, keep):
+            for name, found in _localize(
+                localizer, queries, intrinsics_of, keep, answers.answered
+            ):
                 line = write_line(_localized_pose(name, found))
-                file.write(line + "\n")
+                answers.add(name, line, found is not None and found.success)
                 count.add(found)
                 _print(line)
         except KeyboardInterrupt:
             count.interrupted = True
+            if not queries.is_live:
+                kept = f"{answers.path}: {count}; --resume goes on from there"
+                raise KeyboardInterrupt(kept if count.total else "") from None
         if count.unread == count.total:
+            answers.discard()
             why = "interrupted" if count.interrupted else "no picture could be read"
             raise UsageError(f"{images}: {why}; {out} is not written")
+        answers.finish()
     return count
+
+
+def _settings(
+    localizer: Localizer,
+    queries: QueryImages,
+    write_line: Callable[[LocalizedPose], str],
+    intrinsics_path: str | pathlib.Path | None,
+) -> str:
+    """What answers depend on, as a line."""
+    names = "\n".join(localizer.scene_map.names).encode("utf-8", "backslashreplace")
+    settings = {
+        "images": printable(queries.source),
+        "map": hashlib.sha256(names).hexdigest()[:16],
+        "format": write_line.__name__,
+        "intrinsics": intrinsics_path and printable(str(intrinsics_path)),
+    }
+    return json.dumps(settings)
 
 
 def _print(line: str) -> None:
@@ -150,18 +184,24 @@ def _localize(
     queries: QueryImages,
     intrinsics_of: Callable[[PictureHeader], Float[np.ndarray, "3 3"]],
     keep: Callable[[LocalizedImage], object],
+    answered: Collection[str],
 ) -> Iterator[tuple[str, Localization | None]]:
-    """Each query's name and its answer, None where it cannot be read.
+    """The name of each query that is not `answered`, and its answer, None where there is none.
 
     In a video the images that agreed on the frame before are candidates for the next.
     """
     candidates = np.zeros(0, int) if queries.is_video else None
-    for query in queries:
+    for query in queries.without(frozenset(answered)):
         if query.image is None:
             yield query.name, None
             continue
-        intrinsics = intrinsics_of(query.header)
-        found = localizer(query.image, intrinsics, candidates)
+        try:
+            intrinsics = intrinsics_of(query.header)
+            found = localizer(query.image, intrinsics, candidates)
+        except (UsageError, ValueError, cv2.error) as error:
+            logging.warning("%s: %s", query.name, error)
+            yield query.name, None
+            continue
         if queries.is_video:
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
