@@ -51,6 +51,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes `content`, by rename."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A regular file, opened for reading: a pipe or a device of its name would be waited for.

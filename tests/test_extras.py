@@ -35,16 +35,6 @@ def test_an_absent_library_names_its_extra(library, module, extra, monkeypatch):
     assert extra in extras()
 
 
-def test_colmap_models_name_their_extra(monkeypatch, tmp_path):
-    from jaxreloc.formats.colmap import read_colmap
-
-    for name in ("cameras.txt", "images.txt", "points3D.txt"):
-        (tmp_path / name).write_text("")
-    monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(UsageError, match=r"pip install 'jaxreloc\[colmap\]'"):
-        read_colmap(tmp_path)
-
-
 def test_all_has_every_extra_but_those_of_a_machine_or_a_developer():
     (everything,) = extras()["all"]
     named = set(everything.partition("[")[2].rstrip("]").split(","))

@@ -25,6 +25,7 @@ from jaxreloc.images import (
 from jaxreloc.usage import UsageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+MAX_COORDINATE = 1e9  # of a camera's centre; the whole earth has room
 
 _WAY_OUT = (
     "leave such frames out with --skip_bad_frames, in training "
@@ -138,6 +139,11 @@ class FrameCollector:
         check_shape(header.size, str(image))
         source = f"{image}: its intrinsics in {self.source}"
         camera, upright_from_given = turned_upright(camera, header, source, stored=stored)
+        if not np.abs(world_from_cam[:3, 3]).max() < MAX_COORDINATE:
+            raise UsageError(
+                f"{self.source}: {name} stands at {world_from_cam[:3, 3]}, further than "
+                f"{MAX_COORDINATE:g} from the origin; mend its pose"
+            )
         world_from_cam = np.array(world_from_cam)
         world_from_cam[:3, :3] = world_from_cam[:3, :3] @ upright_from_given.T
         if depth is not None and not os.path.isfile(depth):

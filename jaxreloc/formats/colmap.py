@@ -2,21 +2,15 @@
 
 An image's pose is `cam_from_world`; the principal point counts from the corner of the top-left
 pixel. COLMAP ignores EXIF orientation: poses and cameras are of the picture as it is stored, unless
-the camera's size says that it is upright. Reading and binary writing go through pycolmap, which is imported only then: its import has
-SIGTERM answered with a native stack trace.
+the camera's size says that it is upright.
 """
 
+import os
 import pathlib
-import signal
-import tempfile
-import threading
-import types
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxreloc.extras import extra
 from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera, from_corner_convention
 from jaxreloc.formats.collector import (
@@ -27,12 +21,10 @@ from jaxreloc.formats.collector import (
     relative_name,
     unlisted_images,
 )
-from jaxreloc.formats.frames import PosedFrames, rigid
-from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
+from jaxreloc.formats.colmap_model import ModelCamera, ModelImage, read_model, write_binary
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
 from jaxreloc.usage import UsageError
-
-if typing.TYPE_CHECKING:
-    import pycolmap
 
 MODEL_FILES = ("images.bin", "images.txt")
 MODEL_FOLDERS = (".", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
@@ -40,6 +32,9 @@ MODEL_FOLDERS = (".", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
 # Models whose distortion is OpenCV's, in OpenCV's order.
 _PERSPECTIVE = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
 _FISHEYE = {"SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"}
+_ONE_FOCAL = {
+    *("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+}
 
 
 def read_colmap(
@@ -52,7 +47,7 @@ def read_colmap(
     """The registered images of a COLMAP model, with lens distortion undone as they are read.
 
     The scale is the model's own: metres only if it was aligned to metres. One warning counts the
-    images that COLMAP found no pose for, in the model and beside the registered ones.
+    images beside the registered ones, which COLMAP found no pose for.
 
     Args:
       path: the folder of the model, or a project folder with the model in MODEL_FOLDERS.
@@ -65,18 +60,17 @@ def read_colmap(
     """
     project = pathlib.Path(path)
     model = find_model(project)
-    reconstruction, registered = _read_model(model)
+    cameras, registered = _read_registered(model)
     names = [image.name for image in registered]
     folder = pathlib.Path(images) if images else _find_images(project, model, names)
-    unposed = {image.name for image in reconstruction.images.values()} - set(names)
     beside = unlisted_images(folder / name for name in names)
-    note_unposed(model, unposed | {relative_name(image, folder) for image in beside})
+    note_unposed(model, {relative_name(image, folder) for image in beside})
     collector = FrameCollector(
         scene or project.resolve().name, model, skip_bad_frames=skip_bad_frames
     )
     for image in registered:
         with collector.bad.guard():
-            pose = _named_pose(reconstruction, image, model)
+            pose = _named_pose(cameras, image, model)
             picture = folder / image.name
             camera = pose.camera(picture)
             collector.add(image.name, picture, pose.world_from_cam, camera, stored=True)
@@ -89,10 +83,10 @@ def named_poses(model: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
     Raises:
       UsageError: the model cannot be read. Bad frames are `bad`'s.
     """
-    reconstruction, registered = _read_model(model)
+    cameras, registered = _read_registered(model)
     for image in registered:
         with bad.guard():
-            yield _named_pose(reconstruction, image, model)
+            yield _named_pose(cameras, image, model)
 
 
 def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool = False) -> None:
@@ -100,40 +94,33 @@ def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool 
 
     Images of equal size and intrinsics share a camera. The image names are those of `frames`.
     """
-    if binary:
-        with tempfile.TemporaryDirectory() as text:
-            write_colmap(text, frames)
-            pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-            _import_pycolmap().Reconstruction(text).write_binary(path)
-        return
     path = pathlib.Path(path)
-    camera_ids: dict[str, int] = {}
-    image_lines = ["# image_id qw qx qy qz tx ty tz camera_id name; then a line of its 2D points"]
-    for index, (name, cam_from_world) in enumerate(
-        zip(frames.names, inverse(frames.world_from_cam)), start=1
-    ):
+    ids: dict[ModelCamera, int] = {}
+    images = []
+    for i, (name, cam_from_world) in enumerate(zip(frames.names, inverse(frames.world_from_cam))):
         if any(character.isspace() for character in name):
             raise UsageError(f"{name!r}: COLMAP's text format allows no space in an image's name")
-        fx, fy, cx, cy = (frames.intrinsics[index - 1][i] for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        width, height = frames.image_sizes[index - 1]
-        camera = f"PINHOLE {width} {height} " + _digits([fx, fy, cx + 0.5, cy + 0.5])
-        camera_id = camera_ids.setdefault(camera, len(camera_ids) + 1)
-        pose = _digits([*quaternion_wxyz(cam_from_world), *cam_from_world[:3, 3]])
-        image_lines += [f"{index} {pose} {camera_id} {name}", ""]
-    camera_lines = [f"{number} {camera}" for camera, number in camera_ids.items()]
+        (fx, _, cx), (_, fy, cy), _ = frames.intrinsics[i].tolist()
+        width, height = frames.image_sizes[i].tolist()
+        camera = ModelCamera("PINHOLE", width, height, (fx, fy, cx + 0.5, cy + 0.5))
+        key = ids.setdefault(camera, len(ids) + 1)
+        q_wxyz = tuple(quaternion_wxyz(cam_from_world).tolist())
+        images.append(ModelImage(name, key, q_wxyz, tuple(cam_from_world[:3, 3].tolist())))
+    if binary:
+        write_binary(path, {key: camera for camera, key in ids.items()}, images)
+        return
+    image_lines = ["# image_id qw qx qy qz tx ty tz camera_id name; then a line of its 2D points"]
+    for number, image in enumerate(images, start=1):
+        pose = " ".join(map(repr, (*image.q_wxyz, *image.translation)))
+        image_lines += [f"{number} {pose} {image.camera_id} {image.name}", ""]
+    camera_lines = [
+        f"{key} {camera.model} {camera.width} {camera.height} "
+        + " ".join(map(repr, camera.parameters))
+        for camera, key in ids.items()
+    ]
     write_text(path / "cameras.txt", "\n".join(camera_lines) + "\n")
     write_text(path / "images.txt", "\n".join(image_lines) + "\n")
     write_text(path / "points3D.txt", "")
-
-
-def _import_pycolmap() -> types.ModuleType:
-    """pycolmap, with SIGTERM left as it was."""
-    with extra("colmap"):
-        import pycolmap
-
-    if threading.current_thread() is threading.main_thread():  # only there may it be set
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
-    return pycolmap
 
 
 def find_model(project: pathlib.Path) -> pathlib.Path:
@@ -151,35 +138,26 @@ def find_model(project: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _read_model(
-    model: pathlib.Path,
-) -> tuple["pycolmap.Reconstruction", list["pycolmap.Image"]]:
-    """A model and its registered images by name."""
-    try:
-        reconstruction = _import_pycolmap().Reconstruction(model)
-    except (ValueError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{model}: not a readable COLMAP model ({reason}); mend it or export it again"
-        ) from error
-    registered = sorted(
-        (image for image in reconstruction.images.values() if image.has_pose),
-        key=lambda image: image.name,
-    )
-    if not registered:
+def _read_registered(model: pathlib.Path) -> tuple[dict[int, ModelCamera], list[ModelImage]]:
+    """Its cameras, and its images by name."""
+    cameras, images = read_model(model)
+    if not images:
         raise UsageError(f"{model}: no image has a pose; run COLMAP's mapper first")
-    return reconstruction, registered
+    return cameras, sorted(images, key=lambda image: image.name)
 
 
 def _named_pose(
-    reconstruction: "pycolmap.Reconstruction", image: "pycolmap.Image", model: pathlib.Path
+    cameras: Mapping[int, ModelCamera], image: ModelImage, model: pathlib.Path
 ) -> NamedPose:
     source = f"{model}: {image.name}"
-    cam_from_world = np.eye(4)
-    cam_from_world[:3] = image.cam_from_world().matrix()
-    camera = _camera(reconstruction.cameras[image.camera_id], source)
-    pose = inverse(rigid(cam_from_world, source))
-    return NamedPose(image.name, pose, lambda picture: camera, stored=True)
+    values = (*image.q_wxyz, *image.translation)
+    if not np.isfinite(values).all():
+        raise UsageError(f"{source}: its pose is NaN or infinite; remove the image or mend it")
+    cam_from_world = rigid_from_quaternion(image.q_wxyz, image.translation, source)
+    if image.camera_id not in cameras:
+        raise UsageError(f"{source}: its camera {image.camera_id} is not in the model; export it")
+    camera = _camera(cameras[image.camera_id], source)
+    return NamedPose(image.name, inverse(cam_from_world), lambda picture: camera, stored=True)
 
 
 def _find_images(
@@ -191,7 +169,7 @@ def _find_images(
     """
     near = (model, *model.resolve().parents[:2], project)
     for folder in [folder / "images" for folder in near] + list(near):
-        if any((folder / name).is_file() for name in names):
+        if any(os.path.isfile(folder / name) for name in names):
             return folder
     raise UsageError(
         f"{project}: the model's image {names[0]} is not there, nor any other; put the images into "
@@ -199,14 +177,13 @@ def _find_images(
     )
 
 
-def _camera(camera: "pycolmap.Camera", source: str) -> Camera:
-    model = camera.model_name
+def _camera(camera: ModelCamera, source: str) -> Camera:
+    model, parameters = camera.model, list(camera.parameters)
     if model not in _PERSPECTIVE | _FISHEYE:
         raise UsageError(
             f"{source}: camera model {model} is not read; run COLMAP's image_undistorter first"
         )
-    parameters = [float(value) for value in camera.params]
-    if len(camera.focal_length_idxs()) == 1:
+    if model in _ONE_FOCAL:
         parameters.insert(0, parameters[0])
     fx, fy, cx, cy, *distortion = parameters
     distortion = tuple(distortion)
@@ -223,7 +200,3 @@ def _camera(camera: "pycolmap.Camera", source: str) -> Camera:
         fisheye=model in _FISHEYE,
     ).check(source)
 
-
-def _digits(values) -> str:
-    """Numbers with all the digits that tell them from their neighbours."""
-    return " ".join(repr(float(value)) for value in values)
