@@ -12,6 +12,10 @@ class UsageError(Exception):
     """A user's mistake. The message is one line naming the file, the field and the remedy."""
 
 
+class CommonError(UsageError):
+    """A mistake that all frames share, so that leaving one out does not help."""
+
+
 def check_choice(kind: str, name: str, known: Iterable[str]) -> None:
     """Raises UsageError, listing the known names, unless `name` is one of them."""
     known = sorted(known)

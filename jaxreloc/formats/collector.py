@@ -22,7 +22,7 @@ from jaxreloc.images import (
     read_header,
     read_image,
 )
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import CommonError, UsageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 MAX_COORDINATE = 1e9  # of a camera's centre; the whole earth has room
@@ -58,9 +58,14 @@ class BadFrames:
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """Runs the reading of one frame; a UsageError in it passes on or is noted."""
+        """Runs the reading of one frame; a UsageError in it passes on or is noted.
+
+        What all frames share (CommonError) passes on.
+        """
         try:
             yield
+        except CommonError:
+            raise
         except UsageError as error:
             if not self.skip:
                 raise UsageError(f"{error}; or {_WAY_OUT}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from jaxreloc.formats.cameras import Camera, pinhole
 from jaxreloc.formats.text import numbers, read_rows
 from jaxreloc.images import PictureHeader
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import CommonError, UsageError
 
 FILE_NAME = "intrinsics.txt"
 
@@ -31,12 +31,15 @@ def read_pinhole(path: str | pathlib.Path) -> tuple[float, float, float, float]:
     Raises:
       UsageError: the file is neither of the two forms.
     """
-    values = [value for row in read_rows(path) for value in numbers(row.fields, row.source, "K")]
+    try:
+        values = [x for row in read_rows(path) for x in numbers(row.fields, row.source, "K")]
+    except UsageError as error:
+        raise CommonError(str(error)) from error
     if len(values) == 4:
         return tuple(values)
     if len(values) == 9:
         K = np.reshape(values, (3, 3))
         if K[0, 1] or K[1, 0] or (K[2] != (0, 0, 1)).any():
-            raise UsageError(f"{path}: not [[fx 0 cx] [0 fy cy] [0 0 1]]; write 'fx fy cx cy'")
+            raise CommonError(f"{path}: not [[fx 0 cx] [0 fy cy] [0 0 1]]; write 'fx fy cx cy'")
         return values[0], values[4], values[2], values[5]
-    raise UsageError(f"{path}: {len(values)} numbers; write 'fx fy cx cy' or a 3x3 matrix")
+    raise CommonError(f"{path}: {len(values)} numbers; write 'fx fy cx cy' or a 3x3 matrix")

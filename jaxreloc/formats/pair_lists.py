@@ -14,10 +14,12 @@ the authors' binary file, text in RelPoseNet's. The authors' t is in world axes,
 
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from jaxreloc import files
 from jaxreloc.formats.rigid_arrays import rigid_from_quaternions
 from jaxreloc.formats.seven_scenes import SCENES
 from jaxreloc.formats.text import numbers, parse_rows, read_rows
@@ -27,8 +29,10 @@ from jaxreloc.usage import UsageError
 UNIVERSITY_SCENES = ("office", "meeting", "kitchen", "conference")
 
 _NEIGHBOR_FIELDS = 19
+_SCENE_ID = re.compile("[0-9]{1,9}")
 _PAIR_FIELDS = 10
 _ESTIMATE_BYTES = 7 * 4
+_MAX_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,8 @@ def read_neighbor_list(path: str | pathlib.Path) -> NeighborList:
     """
     rows = read_rows(path)
     for row in rows:
-        if len(row.fields) != _NEIGHBOR_FIELDS or not all(f.isdigit() for f in row.fields[2:4]):
+        ids = row.fields[2:4]
+        if len(row.fields) != _NEIGHBOR_FIELDS or not all(map(_SCENE_ID.fullmatch, ids)):
             raise UsageError(
                 f"{row.source}: not 'query db query_scene db_scene same' and two poses of seven "
                 "numbers; get the list again"
@@ -133,10 +138,7 @@ def read_relative_estimates(
       UsageError: it cannot be read, or has another number of rows; both numbers are given.
     """
     path = pathlib.Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check --estimates") from error
+    content = files.read_bytes(path, limit=_MAX_BYTES)
     text = _as_text(content)
     rows = _binary_rows(content, path) if text is None else _text_rows(text, path)
     if len(rows) != num_rows:

@@ -13,6 +13,7 @@ The first two take intrinsics from `intrinsics.txt` beside them unless the CSV h
 import csv
 import dataclasses
 import io
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -38,7 +39,7 @@ from jaxreloc.formats.rigid_arrays import (
 )
 from jaxreloc.formats.text import numbers, read_rows, read_text
 from jaxreloc.images import PictureHeader, read_header
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import CommonError, UsageError
 
 CSV_NAME = "poses.csv"
 TUM_NAMES = ("poses.txt", "trajectory.txt")
@@ -112,11 +113,14 @@ def csv_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[ListedPose]:
       UsageError: a column is missing.
     """
     table = csv.DictReader(io.StringIO(read_text(path)), skipinitialspace=True)
-    columns = tuple(name.strip() for name in table.fieldnames or ())
+    try:
+        columns = tuple(name.strip() for name in table.fieldnames or ())
+    except csv.Error as error:
+        raise UsageError(f"{path}: not a CSV ({error}); check the file") from error
     table.fieldnames = list(columns)
     if missing := {"image", *_POSE_COLUMNS} - set(columns):
         raise UsageError(f"{path}: has no column {', '.join(sorted(missing))}; add it to line 1")
-    for number, row in enumerate(table, start=2):
+    for number, row in enumerate(_csv_rows(table, path), start=2):
         with bad.guard():
             yield _csv_pose(row, columns, f"{path}:{number}")
 
@@ -156,6 +160,13 @@ def read_tum_list(
     folder = pathlib.Path(path)
     path = next((folder / name for name in TUM_NAMES if (folder / name).is_file()), folder)
     return _ListReader(path, scene, skip_bad_frames).read(tum_poses)
+
+
+def _csv_rows(table: csv.DictReader, path: pathlib.Path) -> Iterator[Mapping[str, str]]:
+    try:
+        yield from table
+    except csv.Error as error:
+        raise UsageError(f"{path}:{table.line_num}: not a CSV ({error}); mend the line") from error
 
 
 def _csv_pose(row: Mapping[str, str], columns: Sequence[str], source: str) -> ListedPose:
@@ -217,12 +228,12 @@ class _ListReader:
             for folder in IMAGE_FOLDERS
             for suffix in ("", *IMAGE_SUFFIXES)
         )
-        return next((path for path in candidates if path.is_file()), None)
+        return next((path for path in candidates if os.path.isfile(path)), None)
 
     def _common_camera(self, header: PictureHeader) -> Camera:
         path = self._folder / FILE_NAME
         if not path.is_file():
-            raise UsageError(
+            raise CommonError(
                 f"{path}: missing, and {self._path.name} has no intrinsics; write 'fx fy cx cy' in "
                 "pixels into it"
             )

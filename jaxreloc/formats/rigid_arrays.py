@@ -31,7 +31,8 @@ def rigid_from_quaternions(
     Raises:
       UsageError: the norm of a quaternion is off 1 by more than MAX_NORM_DEFECT.
     """
-    norms = np.linalg.norm(q_wxyz, axis=-1)
+    with np.errstate(over="ignore"):  # infinite, and refused
+        norms = np.linalg.norm(q_wxyz, axis=-1)
     off = np.flatnonzero(np.abs(norms - 1.0) > MAX_NORM_DEFECT)
     if len(off):
         raise UsageError(

@@ -28,7 +28,7 @@ DEPTH_FOCAL_PX = 585.0
 WIDTH = 640  # of the pictures that the focal lengths are for
 COLOR_SUFFIXES = (".color.png", ".color.jpg")
 
-_FRAME_FILE = re.compile(r"(frame-(\d+))\.(color\.png|color\.jpg|depth\.png|pose\.txt)")
+_FRAME_FILE = re.compile(r"(frame-([0-9]{1,18}))\.(color\.png|color\.jpg|depth\.png|pose\.txt)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def parse_split(text: str, source: str) -> list[str]:
     """
     sequences = []
     for line in text.split():
-        match = re.fullmatch(r"sequence(\d+)", line)
+        match = re.fullmatch(r"sequence([0-9]{1,6})", line)
         if match is None:
             raise UsageError(f"{source}: {line!r} is not of the form 'sequence1'; mend the line")
         sequences.append(f"seq-{int(match[1]):02d}")

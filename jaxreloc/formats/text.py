@@ -1,11 +1,16 @@
 """Reading text files of rows of fields, with the place of every row for the message."""
 
 import dataclasses
+import json
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
+from jaxreloc import files
 from jaxreloc.usage import UsageError
+
+MAX_BYTES = 1 << 28  # of a text that is read at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +28,23 @@ def read_text(path: str | pathlib.Path) -> str:
       UsageError: it cannot be read or is not text.
     """
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        return files.read_bytes(path, limit=MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a text file; check that it is the right file") from error
+
+
+def parse_json(text: str, source: str) -> Any:
+    """What the text says in JSON.
+
+    Raises:
+      UsageError: it is not JSON, or nested deeper or of longer numbers than any file has.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{source}:{error.lineno}: not valid JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source}: not valid JSON ({error}); check the file") from error
 
 
 def read_rows(path: str | pathlib.Path, *, separator: str | None = None) -> list[Row]:

@@ -6,7 +6,8 @@ and cameras are of the picture as it is stored, unless the camera's size says th
 """
 
 import functools
-import json
+import math
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +26,7 @@ from jaxreloc.formats.collector import (
 )
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL
-from jaxreloc.formats.text import read_text
+from jaxreloc.formats.text import parse_json, read_text
 from jaxreloc.images import read_header
 from jaxreloc.usage import UsageError
 
@@ -103,10 +104,7 @@ def named_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
 
 
 def _parse(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
+    content = parse_json(read_text(path), str(path))
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise UsageError(f"{path}: has no list 'frames'; check that it is a transforms.json")
     return content
@@ -121,7 +119,7 @@ def _field(frame: Any, name: str, source: str) -> Any:
 def _matrix(frame: Any, source: str) -> np.ndarray:
     try:
         matrix = np.asarray(_field(frame, "transform_matrix", source), dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(
             f"{source}: transform_matrix is not a 4x4 matrix of numbers; mend it"
         ) from error
@@ -130,7 +128,7 @@ def _matrix(frame: Any, source: str) -> np.ndarray:
 
 def _find_image(folder: pathlib.Path, name: str) -> pathlib.Path | None:
     candidates = (folder / f"{name}{suffix}" for suffix in _SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _camera(fields: Mapping[str, Any], image: pathlib.Path, source: str) -> Camera:
@@ -147,7 +145,7 @@ def _camera(fields: Mapping[str, Any], image: pathlib.Path, source: str) -> Came
         if "fl_x" in fields:
             fx = float(fields["fl_x"])
         elif "camera_angle_x" in fields:
-            fx = width / 2 / np.tan(float(fields["camera_angle_x"]) / 2)
+            fx = width / 2 / math.tan(float(fields["camera_angle_x"]) / 2)
         else:
             raise UsageError(f"{source}: neither 'fl_x' nor 'camera_angle_x'; add one to the file")
         return from_corner_convention(
@@ -159,8 +157,8 @@ def _camera(fields: Mapping[str, Any], image: pathlib.Path, source: str) -> Came
             height,
             **_distortion(fields, source),
         ).check(source)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{source}: a camera value is not a number ({error}); mend it") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UsageError(f"{source}: a camera value is no number ({error}); mend it") from error
 
 
 def _distortion(fields: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz, rigid_from_quaternion
 from jaxreloc.formats.text import numbers, read_rows
 from jaxreloc.images import read_header
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import CommonError, UsageError
 
 MAX_TIME_DIFFERENCE = 0.02  # seconds
 DEPTH_PER_METRE = 5000.0
@@ -167,6 +167,6 @@ def _camera(folder: pathlib.Path, image: pathlib.Path) -> Camera:
     for name, camera in _BENCHMARK_CAMERAS.items():
         if name in folder.resolve().name:
             return camera
-    raise UsageError(
+    raise CommonError(
         f"{folder}: the camera is unknown; write 'fx fy cx cy' in pixels into {folder / FILE_NAME}"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from jaxreloc.formats.cameras import Camera
 from jaxreloc.formats.collector import BadFrames, FrameCollector, relative_name
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import CommonError, UsageError
 from tests.formats.scenes import HEIGHT, WIDTH, random_poses, write_picture
 
 CAMERA = Camera(30, 30, 15.5, 11.5, WIDTH, HEIGHT)
@@ -57,6 +57,13 @@ def test_collected_frames_pickle_and_decode(tmp_path, rng):
     np.testing.assert_array_equal(frames.world_from_cam, poses)
     assert frames.sequences == ("a", "a") and frames.depths is None
     assert [int(image[0, 0, 0]) for image in frames.images] == [7, 8]
+
+
+def test_what_all_frames_share_is_no_frames_fault():
+    for skip in (False, True):
+        with pytest.raises(CommonError, match="^k.txt: broken$"):
+            with BadFrames("list.txt", skip=skip).guard():
+                raise CommonError("k.txt: broken")
 
 
 def test_a_picture_of_another_size_is_refused(tmp_path, rng):

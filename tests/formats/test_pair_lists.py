@@ -106,3 +106,11 @@ def test_published_lists(shared_data):
     assert 1 - same.mean() == pytest.approx(0.071, abs=0.001)
     pairs = read_pair_list(shared_data / "aalto_pairs" / "db_all_med_hard_valid.txt")
     assert len(pairs.scenes) == 10402
+
+
+@pytest.mark.parametrize("scene", ["\u00b2", "9" * 5000, "-1", "1.0"])
+def test_scene_ids_that_are_none_are_refused(tmp_path, scene):
+    pose = "0 0 0 1 0 0 0"
+    (tmp_path / "l.txt").write_text(f"a.png b.png {scene} 0 1 {pose} {pose}")
+    with pytest.raises(UsageError, match="l.txt:1: not 'query db"):
+        read_neighbor_list(tmp_path / "l.txt")

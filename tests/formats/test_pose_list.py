@@ -186,3 +186,13 @@ def test_listed_images_may_lie_elsewhere(tmp_path, rng):
     frames = read_csv(tmp_path / "room")
     assert frames.names == ("images/0.png", "../elsewhere/2.png")
     assert [int(image[0, 0, 0]) for image in frames.images] == [0, 77]
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_field_longer_than_any_is_refused(tmp_path, rng, place):
+    path = make_csv(tmp_path, random_poses(rng, 1))
+    lines = path.read_text().splitlines()
+    lines[place] += "," + "9" * 200_000
+    path.write_text("\n".join(lines))
+    with pytest.raises(UsageError, match="poses.csv.*: not a CSV .field larger"):
+        read_csv(tmp_path)

@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from jaxreloc.formats.text import numbers, parse_rows, read_rows, read_text
+from jaxreloc.formats.text import numbers, parse_json, parse_rows, read_rows, read_text
 from jaxreloc.usage import UsageError
 
 
@@ -29,3 +31,15 @@ def test_unreadable_files_are_named(tmp_path):
 def test_numbers_are_finite(field):
     with pytest.raises(UsageError, match="^f.txt:3: the pose "):
         numbers(["1", field], "f.txt:3", "the pose")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "{", "nul"])
+def test_what_is_no_json_is_refused(text):
+    with pytest.raises(UsageError, match="^a.json.*: not valid JSON"):
+        parse_json(text, "a.json")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "poses.txt")
+    with pytest.raises(UsageError, match="poses.txt: is not a file but"):
+        read_text(tmp_path / "poses.txt")

@@ -184,3 +184,69 @@ def test_images_without_pose_are_counted(tmp_path, rng, caplog):
         write_picture(tmp_path / name, 7)
     assert len(read_transforms_json(path)) == 2
     assert "2 image(s) have no pose and are left out, the first is images/7.png" in caplog.text
+
+
+HUGE = "1" + "0" * 400
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("w", "Infinity"),
+        ("w", "1e999"),
+        ("w", HUGE),
+        ("h", "-" + HUGE),
+        ("fl_x", HUGE),
+        ("cx", HUGE),
+        ("k1", HUGE),
+        ("w", "9" * 5000),
+        ("w", "[]"),
+        ("fl_x", "{}"),
+        ("camera_model", "[[]]"),
+        ("frames", "[" * 100_000),
+        ("frames", "[[[]]]"),
+        ("w", "[" * 900 + "]" * 900),
+    ],
+)
+def test_absurd_values_are_one_line(tmp_path, rng, field, value):
+    path = make_transforms_json(tmp_path, random_poses(rng, 2))
+    content = json.loads(path.read_text()) | {field: "PUT HERE"}
+    path.write_text(json.dumps(content).replace('"PUT HERE"', value))
+    with pytest.raises(UsageError, match="^.*transforms.json"):
+        read_transforms_json(tmp_path)
+
+
+@pytest.mark.parametrize("angle", [0, -0.0, "Infinity", 1e308, "x"])
+def test_absurd_fields_of_view(tmp_path, rng, angle):
+    path = make_transforms_json(tmp_path, random_poses(rng, 1), {"camera_angle_x": 0.5})
+    path.write_text(path.read_text().replace('"camera_angle_x": 0.5', f'"camera_angle_x": {angle}'))
+    with pytest.raises(UsageError, match="transforms.json"):
+        read_transforms_json(tmp_path)
+
+
+@pytest.mark.parametrize("matrix", [HUGE, f"[[{HUGE}]]", "[[1, 2], [3]]", "[" * 80 + "]" * 80])
+def test_absurd_matrices(tmp_path, rng, matrix):
+    path = make_transforms_json(tmp_path, random_poses(rng, 1))
+    content = json.loads(path.read_text())
+    content["frames"][0]["transform_matrix"] = "PUT HERE"
+    path.write_text(json.dumps(content).replace('"PUT HERE"', matrix))
+    with pytest.raises(UsageError, match=r"frames\[0\]"):
+        read_transforms_json(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 100_000, "a/" * 5000, "\0.png", "\ud800.png"])
+def test_names_that_no_file_has_are_missing(tmp_path, rng, name, caplog):
+    path = make_transforms_json(tmp_path, random_poses(rng, 2))
+    content = json.loads(path.read_text())
+    content["frames"][0]["file_path"] = name
+    path.write_text(json.dumps(content))
+    assert len(read_transforms_json(tmp_path)) == 1
+    assert "1 of 2 listed images do not exist" in caplog.text
+
+
+def test_a_pose_beyond_the_earth_is_refused(tmp_path, rng):
+    poses = random_poses(rng, 1)
+    poses[0, 0, 3] = 1e30
+    make_transforms_json(tmp_path, poses)
+    with pytest.raises(UsageError, match="images/0.png stands at .* further than 1e.09"):
+        read_transforms_json(tmp_path)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxreloc import files
 from jaxreloc.data import transforms
 from jaxreloc.evaluation.report.content import (
     Cameras,
@@ -22,6 +23,7 @@ from jaxreloc.localization.localizer import Localization
 MAX_PICTURED_QUERIES = 64
 THUMBNAIL_SIDE = 400
 JPEG_QUALITY = 82
+MAX_THUMBNAIL_BYTES = 1 << 24
 
 
 class SceneRecorder:
@@ -149,7 +151,7 @@ def _worst_std(covariance: Float[np.ndarray, "3 3"]) -> float:
 
 def _jpeg(image: UInt8[np.ndarray, "h w 3"] | bytes | pathlib.Path) -> bytes:
     if isinstance(image, pathlib.Path):
-        return image.read_bytes()
+        return files.read_bytes(image, limit=MAX_THUMBNAIL_BYTES)
     if isinstance(image, bytes):
         return image
     height, width = image.shape[:2]
