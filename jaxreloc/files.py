@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from jaxreloc import interrupts
 from jaxreloc.usage import UsageError
 
 
@@ -32,17 +33,16 @@ def replacing(path: str | os.PathLike, *, durable: bool = True) -> Iterator[path
             f"{path}: cannot be written ({error.strerror}); choose another folder"
         ) from error
     temporary = pathlib.Path(name)
-    try:
-        yield temporary
-        if durable:
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with interrupts.temporary(temporary):
+        try:
+            yield temporary
+            if durable:
+                with open(temporary, "rb") as written:
+                    os.fsync(written.fileno())
+            os.chmod(temporary, 0o666 & ~umask())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

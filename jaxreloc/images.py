@@ -246,13 +246,12 @@ def _parse_header(file: BinaryIO, source: str) -> PictureHeader:
     # Whatever Pillow raises of damaged bytes, which is most of Python's exceptions.
     try:
         with _without_pillow_limit(), Image.open(file) as opened:
-            size, is_tiff = opened.size, opened.format == "TIFF"
-            orientation = _orientation(opened)
+            is_tiff = opened.format == "TIFF"
+            # Some versions of Pillow give the size of a TIFF as it is upright.
+            size = (opened.tag_v2[256], opened.tag_v2[257]) if is_tiff else opened.size
+            return PictureHeader(size, _orientation(opened), is_tiff)
     except Exception as error:
         raise _not_readable(source) from error
-    header = PictureHeader(size, orientation, is_tiff)
-    # Pillow gives the size of a TIFF as it is upright.
-    return dataclasses.replace(header, stored_size=header.size) if is_tiff else header
 
 
 def _orientation(opened: Image.Image) -> int:

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
 
+from jaxreloc import interrupts
+
 EXIT_STATUS = 2
+MAX_MESSAGE = 2000  # characters
 
 
 class UsageError(Exception):
@@ -39,13 +42,20 @@ def run_script(main: Callable[[list[str]], None]) -> None:
             main(argv)
         except UsageError as error:
             _fail(error)
+        except KeyboardInterrupt as error:
+            interrupts.end(str(error))
+        interrupts.leave()
 
+    interrupts.install()
     app.run(guarded, flags_parser=parse)
 
 
 def one_line(message: object) -> str:
-    """The message without its line breaks."""
-    return " ".join(str(message).split())
+    """The message without its line breaks, nor the middle of one longer than anybody reads."""
+    line = " ".join(str(message).split())
+    if len(line) > MAX_MESSAGE:
+        line = f"{line[: MAX_MESSAGE // 2]} [...] {line[-MAX_MESSAGE // 2 :]}"
+    return line
 
 
 def _fail(error: Exception) -> None:

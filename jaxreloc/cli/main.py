@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 import jaxreloc
+from jaxreloc import interrupts
 from jaxreloc.cli import parsing
 from jaxreloc.usage import EXIT_STATUS, UsageError, one_line
 
 PROGRAM = "jaxreloc"
-INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 # Each subcommand's module and function.
 COMMANDS = {
     "map build": ("map", "build"),
@@ -27,12 +27,21 @@ COMMANDS = {
 
 def main() -> None:
     """The entry point of `jaxreloc`."""
-    sys.exit(run(sys.argv[1:]))
+    _exit_after(sys.argv[1:])
 
 
 def script(command: str) -> None:
     """The entry point of a script that is one subcommand, such as run_eval.py."""
-    sys.exit(run(sys.argv[1:], command))
+    _exit_after(sys.argv[1:], command)
+
+
+def _exit_after(argv: Sequence[str], command: str | None = None) -> None:
+    interrupts.install()
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be no UTF-8
+        stream.reconfigure(errors="backslashreplace")
+    status = run(argv, command)
+    interrupts.leave()
+    sys.exit(status)
 
 
 def run(argv: Sequence[str], command: str | None = None) -> int:
@@ -47,8 +56,8 @@ def run(argv: Sequence[str], command: str | None = None) -> int:
     except UsageError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return EXIT_STATUS
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt:  # where `interrupts` is not installed
+        return interrupts.EXIT_STATUS
     except BrokenPipeError:  # nobody reads any more (`| head`); Python would say so at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

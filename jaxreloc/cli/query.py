@@ -24,6 +24,7 @@ def query(
     index: Annotated[
         Literal["exact", "faiss"], flag("Search for similar images: exact or faiss.", "NAME")
     ] = "exact",
+    resume: Annotated[bool, flag("Go on from what a run that was cut off has left.")] = False,
     retrieval: Retrieval = Retrieval(),
     views: Views = Views(),
 ) -> None:
@@ -63,6 +64,7 @@ def query(
             LINE_FORMATS[format],
             intrinsics_path=intrinsics,
             keep=seen.keep,
+            resume=resume,
         )
     if count.unread:
         raise UsageError(f"{path}: {count}; replace or remove these files")

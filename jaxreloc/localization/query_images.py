@@ -34,14 +34,14 @@ class QueryImage:
     name: str
     image: UInt8[np.ndarray, "h w 3"] | None  # upright; None: it cannot be read
     header: PictureHeader | None = None
+    problem: str = ""  # why it cannot be read
 
 
 @dataclasses.dataclass(frozen=True)
 class QueryImages:
     """Pictures with their names, in the order in which they are to be localized.
 
-    Iterating reads them one by one. One that cannot be read comes without its image, after a
-    warning.
+    Iterating reads them one by one. One that cannot be read comes without its image.
     """
 
     source: str
@@ -96,8 +96,7 @@ def _read(pictures: Iterable[tuple[str, pathlib.Path]]) -> Iterator[QueryImage]:
             check_shape(header.size, str(path))
             found = QueryImage(name, read_image(path), header)
         except UsageError as error:
-            logging.warning("%s", error)
-            found = QueryImage(name, None)
+            found = QueryImage(name, None, problem=str(error))
         yield found
 
 

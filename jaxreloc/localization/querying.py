@@ -1,5 +1,6 @@
 """Localizing pictures, a video or a camera's stream in a map: `jaxreloc query`."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,6 +14,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, UInt8
 
+from jaxreloc import interrupts
 from jaxreloc.files import printable
 from jaxreloc.formats.cameras import Camera, turned_upright
 from jaxreloc.formats.intrinsics_file import read_intrinsics, read_pinhole
@@ -48,6 +50,7 @@ class Count:
     localized: int = 0
     unread: int = 0
     interrupted: bool = False
+    problem: str = ""  # of the first that could not be read
 
     def add(self, found: Localization | None) -> None:
         self.total += 1
@@ -116,7 +119,6 @@ def localize_images(
     Raises:
       UsageError: no picture could be read, a name does not fit the format, or `out` cannot be
         written.
-      KeyboardInterrupt: with the count of what was answered.
     """
     queries, out = find_query_images(images), pathlib.Path(out).expanduser()
     if out.is_dir():
@@ -133,22 +135,25 @@ def localize_images(
     settings = _settings(localizer, queries, write_line, intrinsics_path)
     with AnswerFile(out, settings, resume=resume) as answers:
         count = Count(len(answers.answered), sum(answers.answered.values()))
-        try:
-            for name, found in _localize(
-                localizer, queries, intrinsics_of, keep, answers.answered
-            ):
+
+        def kept() -> str:
+            return f"{answers.path}: {count}; --resume goes on from there" if count.total else ""
+
+        located = _localize(localizer, queries, intrinsics_of, keep, answers.answered)
+        live = interrupts.Request() if queries.is_live else contextlib.nullcontext()
+        with interrupts.saying(kept), live:
+            for name, found, problem in located:
+                count.problem = count.problem or problem
                 line = write_line(_localized_pose(name, found))
                 answers.add(name, line, found is not None and found.success)
                 count.add(found)
                 _print(line)
-        except KeyboardInterrupt:
-            count.interrupted = True
-            if not queries.is_live:
-                kept = f"{answers.path}: {count}; --resume goes on from there"
-                raise KeyboardInterrupt(kept if count.total else "") from None
+                if queries.is_live and live.came:
+                    count.interrupted = True
+                    break
         if count.unread == count.total:
             answers.discard()
-            why = "interrupted" if count.interrupted else "no picture could be read"
+            why = f"no picture could be localized ({count.problem})" if count.total else "no frame came"
             raise UsageError(f"{images}: {why}; {out} is not written")
         answers.finish()
     return count
@@ -185,28 +190,29 @@ def _localize(
     intrinsics_of: Callable[[PictureHeader], Float[np.ndarray, "3 3"]],
     keep: Callable[[LocalizedImage], object],
     answered: Collection[str],
-) -> Iterator[tuple[str, Localization | None]]:
-    """The name of each query that is not `answered`, and its answer, None where there is none.
+) -> Iterator[tuple[str, Localization | None, str]]:
+    """The name of each query that is not `answered`, and its answer, or None and why not.
 
     In a video the images that agreed on the frame before are candidates for the next.
     """
     candidates = np.zeros(0, int) if queries.is_video else None
     for query in queries.without(frozenset(answered)):
-        if query.image is None:
-            yield query.name, None
-            continue
-        try:
-            intrinsics = intrinsics_of(query.header)
-            found = localizer(query.image, intrinsics, candidates)
-        except (UsageError, ValueError, cv2.error) as error:
-            logging.warning("%s: %s", query.name, error)
-            yield query.name, None
+        found, problem = None, query.problem
+        if query.image is not None:
+            try:
+                intrinsics = intrinsics_of(query.header)
+                found = localizer(query.image, intrinsics, candidates)
+            except (UsageError, ValueError, cv2.error) as error:
+                problem = f"{query.name}: {error}"
+        if found is None:
+            logging.warning("%s", problem)
+            yield query.name, None, problem
             continue
         if queries.is_video:
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
         keep(LocalizedImage(query.name, query.image, intrinsics, found))
-        yield query.name, found
+        yield query.name, found, ""
 
 
 class _Intrinsics:

@@ -6,6 +6,7 @@ from types import FrameType
 import jax
 import numpy as np
 
+from jaxreloc import interrupts
 from jaxreloc.training.step import AXIS
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -43,5 +44,7 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.name = signal.Signals(number).name
+        if number == signal.SIGINT:
+            interrupts.answered()
         for each, handler in self._previous.items():
             signal.signal(each, handler)

@@ -84,7 +84,7 @@ def test_a_picture_that_is_none_does_not_stop_the_others(folder, tmp_path):
     assert "02.png: not a readable picture" in result.stderr
     assert "<html" in (tmp_path / "out_report.html").read_text()[:200]
     (tmp_path / "out").write_text("old")
-    assert_fails(query(folder, pictures / "02.png", tmp_path / "out"), "no picture could be read")
+    assert_fails(query(folder, pictures / "02.png", tmp_path / "out"), "no picture could be localized")
     assert (tmp_path / "out").read_text() == "old"
 
 
@@ -159,13 +159,14 @@ def test_interrupting_keeps_what_was_localized(folder, tmp_path):
         shutil.copy(folder / "photographs" / "images" / "00.png", pictures / f"{i:03d}.png")
     arguments = (f"--map={folder}/map", f"--images={pictures}", f"--out={tmp_path}/out")
     command = [sys.executable, "-m", "jaxreloc", "query", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         for _ in range(3):
             process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-    assert process.returncode == 0 and "then interrupted" in rest
-    assert 3 <= len((tmp_path / "out").read_text().splitlines()) < 300
+        last = process.communicate()[1].splitlines()[-1]
+    assert process.returncode == 130 and last.startswith("interrupted: ") and "--resume" in last
+    assert 3 <= len((tmp_path / "out.partial").read_text().splitlines()) - 1 < 300
 
 
 def test_mistakes(folder, tmp_path):

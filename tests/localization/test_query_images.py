@@ -11,16 +11,18 @@ from jaxreloc.localization.query_images import find_query_images
 from jaxreloc.usage import UsageError
 
 
-def test_pictures_by_name_and_what_is_none_comes_as_none(tmp_path, rng, caplog):
+def test_pictures_by_name_and_what_is_none_comes_as_none(tmp_path, rng):
     for name in ("b.png", "sub/a.JPG"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), rng.integers(0, 256, (16, 20, 3), np.uint8))
     (tmp_path / "c.png").write_bytes(b"no picture")
     (tmp_path / "._b.png").write_bytes(b"a resource fork")
     (tmp_path / "notes.txt").write_text("no picture either")
-    found = {query.name: query.image for query in find_query_images(tmp_path)}
+    queries = {query.name: query for query in find_query_images(tmp_path)}
+    found = {name: query.image for name, query in queries.items()}
     assert list(found) == ["b.png", "c.png", "sub/a.JPG"]
-    assert found["c.png"] is None and "c.png: not a readable picture" in caplog.text
+    assert found["c.png"] is None
+    assert "c.png: not a readable picture" in queries["c.png"].problem
     assert found["b.png"].shape == (16, 20, 3)
 
 
