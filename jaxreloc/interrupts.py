@@ -1,9 +1,10 @@
 """Ctrl-C at any moment: one line on stderr, exit status 130, and nothing half-written.
 
-Nothing is raised: an exception in the middle of an import or of a native callback is swallowed there,
-made into another error, or ends in a crash. The process ends where it is, after the temporary files
-are removed; all others are whole, since files and folders appear by rename. Python runs a handler
-only between its own instructions, so that a thread watches, too, for an interrupt of native code.
+Nothing is raised: an exception in the middle of an import or of a native callback is swallowed
+there, made into another error, or ends in a crash. The process ends where it is, after the
+temporary files are removed; all others are whole, since files and folders appear by rename. Python
+runs a handler only between its own instructions, so that a thread watches, too, for what comes in
+native code.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import os
 import pathlib
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -27,7 +27,8 @@ MOMENTS = {
     "computing": "ready()\nwhile True: sum(range(1000))",
     "in native code": "import ctypes; ready(); ctypes.CDLL(None).sleep(60)",
     "where all errors are caught": (
-        "ready()\nwhile True:\n    try:\n        time.sleep(60)\n    except BaseException:\n        pass"
+        "ready()\nwhile True:\n"
+        "    try:\n        time.sleep(60)\n    except BaseException:\n        pass"
     ),
     "in a callback": (
         "class Held:\n    def __del__(self):\n        ready(); time.sleep(60)\n"

@@ -19,6 +19,7 @@ COMMANDS = {
     "map add": ("map", "add"),
     "map remove": ("map", "remove"),
     "map info": ("map", "info"),
+    "map check": ("map", "check"),
     "query": ("query", "query"),
     "eval": ("eval", "evaluate"),
     "train": ("train", "train"),

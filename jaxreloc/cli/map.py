@@ -61,3 +61,17 @@ def info(map: Map) -> None:
     from jaxreloc.localization import building
 
     print(building.describe_map(pathlib.Path(map).expanduser()))
+
+
+def check(map: Map) -> None:
+    """Compares every file of a map with the checksum that was written with it."""
+    from jaxreloc.localization import map_files
+    from jaxreloc.usage import UsageError
+
+    folder = pathlib.Path(map).expanduser()
+    problems = map_files.check_files(folder)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise UsageError(f"{folder}: {len(problems)} problem(s); copy or build the map again")
+    print(f"{folder}: every file is as it was written")

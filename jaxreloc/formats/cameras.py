@@ -16,7 +16,7 @@ from jaxreloc.usage import UsageError
 MIN_FOCAL, MAX_FOCAL = 0.25, 10.0  # lengths of the longer side
 MAX_FOCAL_RATIO = 2.0  # fx to fy
 MAX_SKEW = 1e-6  # lengths of fx
-MAX_OFF_CENTRE = 0.12  # of the principal point, in widths and heights, if it fits the turned picture
+MAX_OFF_CENTRE = 0.12  # of the principal point, in widths, where it fits the turned picture
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,8 +113,9 @@ def rigid(matrix: np.ndarray, source: str) -> Float64[np.ndarray, "4 4"]:
     if not np.isfinite(matrix).all():
         raise UsageError(f"{source}: pose has NaN or infinite entries; remove the frame or mend it")
     rotation = matrix[:3, :3]
-    defect = np.abs(rotation.T @ rotation - np.eye(3)).max()
-    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6 or defect > MAX_ROTATION_DEFECT:
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite or NaN, and refused
+        defect = np.abs(rotation.T @ rotation - np.eye(3)).max()
+    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-6 or not defect <= MAX_ROTATION_DEFECT:
         raise UsageError(
             f"{source}: pose is not a rigid transform (its rotation is off SO(3) by {defect:.2g}, "
             f"allowed {MAX_ROTATION_DEFECT}); remove scale and shear, or the frame"

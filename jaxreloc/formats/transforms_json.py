@@ -1,8 +1,8 @@
 """transforms.json of nerfstudio and instant-ngp.
 
 `transform_matrix` is `world_from_cam` with OpenGL camera axes (y up, z back). The principal point
-counts from the corner of the top-left pixel. Their own loaders ignore EXIF orientation, and so poses
-and cameras are of the picture as it is stored, unless the camera's size says that it is upright.
+counts from the corner of the top-left pixel. Their own loaders ignore EXIF orientation, and so
+poses and cameras are of the picture as it is stored, unless the camera's size says otherwise.
 """
 
 import functools

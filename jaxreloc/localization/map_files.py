@@ -6,8 +6,10 @@
 
 Only the manifest is ever replaced, by rename; a segment is complete before the manifest names it
 and is deleted after the manifest has forgotten it. A crash at any moment therefore leaves the old
-map or the new one. Nothing read from a map is executed, and no name or link in it leads outside:
-a map whose folders are links is not changed.
+map or the new one. The manifest has a digest of itself, of the network and of each segment's own
+digests, so that a changed bit or another map's file is found when it is read. Nothing read from a
+map is executed, and no name or link in it leads outside: a map whose folders are links is not
+changed.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from jaxreloc.localization.encoding import CellDepth, EncodedImages
+from jaxreloc.localization.map_manifest import FILE_NAME as MANIFEST
 from jaxreloc.localization.map_manifest import (
     Manifest,
     Segment,
@@ -30,6 +33,7 @@ from jaxreloc.localization.map_segments import (
     depth_source,
     read_names,
     read_segment,
+    segment_problems,
     write_depth,
     write_segment,
 )
@@ -107,16 +111,24 @@ def add_depth(folder: pathlib.Path, name: str, depth: CellDepth) -> None:
     """
     with _locked(folder):
         manifest = read_manifest(folder)
-        if name not in {segment.name for segment in manifest.segments}:
+        old = next((segment for segment in manifest.segments if segment.name == name), None)
+        if old is None:
             raise UsageError(f"{folder}: was changed by another program; run the command again")
-        write_depth(folder / SEGMENTS / name, depth)
-        segments = tuple(
-            dataclasses.replace(segment, depth=depth_source(depth))
-            if segment.name == name
-            else segment
-            for segment in manifest.segments
-        )
-        write_manifest(folder, dataclasses.replace(manifest, segments=segments))
+        if old.depth:  # forgotten first, so that a crash leaves none and not another's
+            manifest = _with_depth(manifest, name, "", None)
+            write_manifest(folder, manifest)
+        digest = write_depth(folder / SEGMENTS / name, depth)
+        write_manifest(folder, _with_depth(manifest, name, depth_source(depth), digest))
+
+
+def _with_depth(manifest: Manifest, name: str, source: str, digest: str | None) -> Manifest:
+    segments = tuple(
+        dataclasses.replace(segment, depth=source, depth_sha256=digest)
+        if segment.name == name
+        else segment
+        for segment in manifest.segments
+    )
+    return dataclasses.replace(manifest, segments=segments)
 
 
 def remove(folder: pathlib.Path, names: Collection[str]) -> None:
@@ -147,6 +159,23 @@ def remove(folder: pathlib.Path, names: Collection[str]) -> None:
 def read_parts(folder: pathlib.Path, manifest: Manifest) -> list[EncodedImages]:
     """The images of each segment; see `read_segment`."""
     return [read_segment(folder / SEGMENTS, segment) for segment in manifest.segments]
+
+
+def check_files(folder: pathlib.Path) -> list[str]:
+    """A line for each file of the map that is absent, or not the one that was written.
+
+    Raises:
+      UsageError: it is no map.
+    """
+    manifest = read_manifest(folder)
+    problems = []
+    try:
+        network_file(folder, manifest)
+    except UsageError as error:
+        problems.append(str(error))
+    for segment in manifest.segments:
+        problems += segment_problems(folder / SEGMENTS, segment)
+    return problems
 
 
 def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
@@ -200,6 +229,8 @@ def _delete_forgotten(folder: pathlib.Path, manifest: Manifest) -> None:
     for path in (folder / SEGMENTS).iterdir():
         if path.name not in named and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(f".{MANIFEST}.*"):  # of writers that were killed
+        path.unlink(missing_ok=True)
 
 
 def _sha256(path: pathlib.Path) -> str:

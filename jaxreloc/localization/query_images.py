@@ -8,7 +8,6 @@ from collections.abc import Container, Iterable, Iterator
 
 import cv2
 import numpy as np
-from absl import logging
 from jaxtyping import UInt8
 
 from jaxreloc.files import printable

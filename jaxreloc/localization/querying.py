@@ -130,10 +130,11 @@ def localize_images(
             "split; rename it, or choose --format=jsonl"
         )
     intrinsics_of = _Intrinsics(localizer, intrinsics_path)
-    latency_ms = localizer.warm_up(candidates=queries.is_video)
-    print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
     settings = _settings(localizer, queries, write_line, intrinsics_path)
     with AnswerFile(out, settings, resume=resume) as answers:
+        print("getting ready; the first time this takes a minute", file=sys.stderr, flush=True)
+        latency_ms = localizer.warm_up(candidates=queries.is_video)
+        print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
         count = Count(len(answers.answered), sum(answers.answered.values()))
 
         def kept() -> str:
@@ -153,7 +154,7 @@ def localize_images(
                     break
         if count.unread == count.total:
             answers.discard()
-            why = f"no picture could be localized ({count.problem})" if count.total else "no frame came"
+            why = f"no picture could be localized ({count.problem})" if count.total else "empty"
             raise UsageError(f"{images}: {why}; {out} is not written")
         answers.finish()
     return count

@@ -84,7 +84,8 @@ def test_a_picture_that_is_none_does_not_stop_the_others(folder, tmp_path):
     assert "02.png: not a readable picture" in result.stderr
     assert "<html" in (tmp_path / "out_report.html").read_text()[:200]
     (tmp_path / "out").write_text("old")
-    assert_fails(query(folder, pictures / "02.png", tmp_path / "out"), "no picture could be localized")
+    result = query(folder, pictures / "02.png", tmp_path / "out")
+    assert_fails(result, "no picture could be localized (", "02.png: not a readable picture")
     assert (tmp_path / "out").read_text() == "old"
 
 
@@ -103,6 +104,17 @@ def test_poses_apart_from_the_images(folder, tmp_path):
         "map", "build", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m"
     )
     assert_fails(result, "poses: images/00.png, images/01.png, images/02.png", "pictures: x.png")
+
+
+def test_a_damaged_map_is_found(folder, tmp_path):
+    shutil.copytree(folder / "map", tmp_path / "map")
+    result = call_command("map", "check", f"--map={tmp_path}/map")
+    assert result.returncode == 0 and "every file is as it was written" in result.stdout
+    thumbnail = tmp_path / "map/segments/000000/thumbnails/000003.jpg"
+    thumbnail.write_bytes(thumbnail.read_bytes()[:-1] + b"x")
+    result = call_command("map", "check", f"--map={tmp_path}/map")
+    assert_fails(result, "1 problem(s)")
+    assert "thumbnails/000003.jpg: damaged, or of another map" in result.stdout
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_what_all_frames_share_is_no_frames_fault():
 def test_a_picture_of_another_size_is_refused(tmp_path, rng):
     write_picture(tmp_path / "a.png", 7, (WIDTH, HEIGHT + 1))
     collector = FrameCollector("room", "list.txt")
-    with pytest.raises(UsageError, match="a.png: .* list.txt are for 32 x 24 pixels, .* is 32 x 25"):
+    with pytest.raises(UsageError, match="a.png: .* are for 32 x 24 pixels, .* is 32 x 25"):
         collector.add("a.png", tmp_path / "a.png", random_poses(rng, 1)[0], CAMERA)
 
 

@@ -1,5 +1,6 @@
 """A map on disk: what is written is read back, and a crash leaves the old map or the new."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -14,15 +15,19 @@ import numpy as np
 import pytest
 
 from jaxreloc.localization import map_files
-from jaxreloc.localization.encoding import encode_frames
-from jaxreloc.localization.map_manifest import read_manifest
+from jaxreloc.localization.encoding import CellDepth, encode_frames
+from jaxreloc.localization.map_manifest import read_manifest, write_content
 from jaxreloc.usage import UsageError
 from tests.localization.fakes import OracleNetwork, oracle_frames
 
 
 def encoded_images(rng, n, prefix=""):
     images = encode_frames(oracle_frames(rng, n), OracleNetwork())
-    return dataclasses.replace(images, names=tuple(prefix + name for name in images.names))
+    depth = CellDepth(
+        rng.uniform(size=(n, 2, 3, 2)).astype(np.float16), rng.uniform(1, 2, n).astype(np.float32)
+    )
+    names = tuple(prefix + name for name in images.names)
+    return dataclasses.replace(images, names=names, depth=depth)
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def same(a, b):
 def test_what_is_written_is_read_back_mapped(scene_map, images):
     (stored,) = read_all(scene_map)
     same(stored, images)
-    assert isinstance(stored.features[0].items, np.memmap)
+    assert isinstance(stored.features[0].items.array, np.memmap)
     assert map_files.network_file(scene_map, read_manifest(scene_map)).is_file()
 
 
@@ -120,14 +125,14 @@ def test_mistakes_are_named_and_change_nothing(scene_map, images, rng, tmp_path)
 
 
 def edit_manifest(folder, **changes):
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    content = json.loads((folder / "manifest.json").read_text())
+    write_content(folder, content | changes)
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"version": 99}, "version 99, this program reads 1"),
+        ({"version": 99}, "version 99, this program reads 2"),
         ({"format": "other"}, "not a map's manifest"),
         ({"segments": [{"name": "../../etc", "num_images": 6, "removed": []}]}, "damaged"),
         ({"segments": [{"name": "000000", "num_images": 7, "removed": []}]}, "6 images, not 7"),
@@ -148,7 +153,31 @@ def test_truncated_file_is_named(scene_map, name):
         read_all(scene_map)
 
 
+def as_version_1(folder):
+    """The map as an earlier version wrote it, without digests."""
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text()) | {"version": 1}
+    del content["sha256"]
+    for segment in content["segments"]:
+        del segment["files_sha256"], segment["depth_sha256"]
+        for name in ("files.json", "depth_files.json"):
+            (folder / "segments" / segment["name"] / name).unlink()
+    path.write_text(json.dumps(content))
+
+
+def test_a_map_without_digests_is_read_and_added_to(scene_map, images, rng):
+    as_version_1(scene_map)
+    more = encoded_images(rng, 3, "more-")
+    map_files.add(scene_map, [more])
+    first, second = read_all(scene_map)
+    same(first, images)
+    same(second, more)
+    for line in map_files.check_files(scene_map):
+        assert "000000: cannot be checked, an earlier version wrote it" in line
+
+
 def test_nan_in_poses_is_named(scene_map):
+    as_version_1(scene_map)
     path = scene_map / "segments" / "000000" / "frames.json"
     frames = json.loads(path.read_text())
     frames[2]["world_from_cam"][0][3] = float("nan")
@@ -199,6 +228,172 @@ def test_network_of_another_map_is_refused(scene_map):
     (scene_map / "network.safetensors").write_bytes(b"other weights")
     with pytest.raises(UsageError, match="not the network that made the map"):
         map_files.network_file(scene_map, read_manifest(scene_map))
+
+
+def test_a_bad_pose_is_not_written(tmp_path, images):
+    poses = images.world_from_cam.copy()
+    poses[3, 0, 3] = np.nan
+    bad = dataclasses.replace(images, world_from_cam=poses)
+    with pytest.raises(UsageError, match="003.png: pose has NaN"):
+        map_files.create(tmp_path / "map", save_network, [bad])
+    assert os.listdir(tmp_path) == []
+
+
+def files_of(folder):
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "lock")
+
+
+def use_all(folder):
+    """Reads what queries may read of a map."""
+    for part in read_all(folder):
+        for feature in part.features:
+            list(feature)
+        list(part.depth.values)
+    map_files.network_file(folder, read_manifest(folder))
+
+
+def test_no_flipped_bit_goes_unnoticed(scene_map, rng):
+    use_all(scene_map)
+    assert map_files.check_files(scene_map) == []
+    for path in files_of(scene_map):
+        whole = path.read_bytes()
+        for _ in range(20):
+            flipped = bytearray(whole)
+            flipped[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+            path.write_bytes(flipped)
+            if path.name == "manifest.json":
+                try:  # what JSON ignores, as a space that became another, changes nothing
+                    same_manifest = read_manifest(scene_map)
+                except UsageError as error:
+                    assert "manifest.json" in str(error)
+                else:
+                    path.write_bytes(whole)
+                    assert same_manifest == read_manifest(scene_map)
+                continue
+            (line,) = map_files.check_files(scene_map)
+            assert path.name in line
+            if path.suffix != ".jpg":
+                with pytest.raises(UsageError, match=path.name):
+                    use_all(scene_map)
+        path.write_bytes(whole)
+    use_all(scene_map)
+
+
+def test_another_maps_file_is_named(scene_map, tmp_path, rng):
+    map_files.create(tmp_path / "other", save_network, [encoded_images(rng, 6)])
+    for path in files_of(scene_map / "segments"):
+        whole = path.read_bytes()
+        path.write_bytes((tmp_path / "other" / path.relative_to(scene_map)).read_bytes())
+        assert path.read_bytes() != whole or path.name == "network_intrinsics.npy"
+        if path.read_bytes() == whole:
+            continue
+        assert any(path.name in line for line in map_files.check_files(scene_map))
+        if path.suffix != ".jpg":
+            with pytest.raises(UsageError, match=f"{path.name}: damaged, or of another map"):
+                use_all(scene_map)
+        path.write_bytes(whole)
+
+
+def test_depth_that_comes_later_is_checked_too(scene_map, images, rng):
+    values = rng.uniform(size=(6, 2, 3, 2)).astype(np.float16)
+    later = CellDepth(values, np.ones(6, np.float32), measured=True)
+    map_files.add_depth(scene_map, "000000", later)
+    (part,) = read_all(scene_map)
+    np.testing.assert_array_equal(np.stack(list(part.depth.values)), values)
+    assert part.depth.measured and map_files.check_files(scene_map) == []
+    path = scene_map / "segments" / "000000" / "depth.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (line,) = map_files.check_files(scene_map)
+    assert "depth.npy" in line
+    (part,) = read_all(scene_map)
+    np.testing.assert_array_equal(part.depth.values[0], values[0])
+    with pytest.raises(UsageError, match="depth.npy: damaged, or of another map"):
+        part.depth.values[5]
+
+
+def test_absent_files_are_named(scene_map):
+    for path in files_of(scene_map):
+        whole = path.read_bytes()
+        path.unlink()
+        if path.name == "manifest.json":
+            with pytest.raises(UsageError, match="no scene map"):
+                map_files.check_files(scene_map)
+        else:
+            (line,) = map_files.check_files(scene_map)
+            assert path.name in line
+        path.write_bytes(whole)
+    assert map_files.check_files(scene_map) == []
+
+
+def test_rows_are_checked_as_they_are_first_read(scene_map):
+    path = scene_map / "segments" / "000000" / "feature_000.npy"
+    damaged = np.load(path)
+    damaged[4, 0] += 1
+    np.save(path, damaged)
+    (part,) = read_all(scene_map)
+    for i in (0, 1, 2, 3, 5):
+        np.testing.assert_array_equal(part.features[0][i], damaged[i])
+    with pytest.raises(UsageError, match="feature_000.npy: damaged"):
+        part.features[0][4]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "[[]]", '{"a": 1}', "null", "", "[0]"])
+@pytest.mark.parametrize("name", ["manifest.json", "frames.json", "files.json"])
+def test_absurd_json_is_one_line(scene_map, name, text):
+    if name == "frames.json":
+        as_version_1(scene_map)
+    (path,) = scene_map.rglob(name)
+    path.write_text(text)
+    with pytest.raises(UsageError, match=name):
+        use_all(scene_map)
+
+
+@pytest.mark.parametrize("value", [10**400, 1e400, "9" * 5000, [], {}, None, [[[]]], -1, 2**63])
+@pytest.mark.parametrize("field", ["name", "num_images", "removed", "files_sha256"])
+def test_absurd_segments_are_one_line(scene_map, field, value):
+    content = json.loads((scene_map / "manifest.json").read_text())
+    content["segments"][0][field] = value
+    with contextlib.suppress(ValueError):  # digits that JSON does not write
+        write_content(scene_map, content)
+    if (field, value) in [("removed", []), ("removed", {}), ("files_sha256", None)]:
+        use_all(scene_map)
+    else:
+        with pytest.raises(UsageError, match="damaged|not a map's manifest|rows|images"):
+            use_all(scene_map)
+
+
+@pytest.mark.parametrize("value", [10**400, 1e400, "x", [], {}, None, [[1e300] * 4] * 4, 2**63])
+@pytest.mark.parametrize("field", ["name", "world_from_cam", "intrinsics", "image_size"])
+def test_absurd_frames_are_one_line(scene_map, field, value):
+    as_version_1(scene_map)
+    path = scene_map / "segments" / "000000" / "frames.json"
+    frames = json.loads(path.read_text())
+    frames[1][field] = value
+    path.write_text(json.dumps(frames))
+    if field == "name":
+        use_all(scene_map)
+    else:
+        with pytest.raises(UsageError, match="frames.json"):
+            use_all(scene_map)
+
+
+def test_damaged_array_headers_are_one_line(scene_map, rng):
+    as_version_1(scene_map)
+    path = scene_map / "segments" / "000000" / "descriptors.npy"
+    whole = path.read_bytes()
+    for place in range(128):
+        for bit in range(8):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(flipped)
+            with contextlib.suppress(UsageError):
+                read_all(scene_map)
+
+
+def test_a_killed_writers_temporary_manifest_is_removed(scene_map, rng):
+    (scene_map / ".manifest.json.abcdef").write_text("{")
+    map_files.add(scene_map, [encoded_images(rng, 1, "b-")])
+    assert not list(scene_map.glob(".*"))
 
 
 WRITER = textwrap.dedent(

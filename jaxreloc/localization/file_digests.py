@@ -1,0 +1,132 @@
+"""SHA-256 of the files of a folder, and of the rows of its arrays, kept beside them in files.json.
+
+A digest of files.json itself, kept elsewhere, so vouches for the whole folder. A file that is read
+whole is checked then; an array that is mapped into memory is checked row by row, each as it is first
+read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jaxreloc import files
+from jaxreloc.formats.text import parse_json
+from jaxreloc.usage import UsageError
+
+FILE_NAME = "files.json"
+ROW_DIGEST_BYTES = 8
+MAX_BYTES = 1 << 28
+
+
+@dataclasses.dataclass(frozen=True)
+class FileDigests:
+    """What files.json says."""
+
+    folder: pathlib.Path
+    files: Mapping[str, str]  # by their path in the folder
+    rows: Mapping[str, Sequence[str]]  # of arrays, by their path
+
+    def read(self, name: str) -> bytes:
+        """A file's content.
+
+        Raises:
+          UsageError: it is absent, or not the one that was written.
+        """
+        path = self.folder / name
+        content = files.read_bytes(path, limit=MAX_BYTES)
+        if hashlib.sha256(content).hexdigest() != self.files.get(name):
+            raise changed(path)
+        return content
+
+    def check(self, name: str) -> None:
+        """Raises UsageError unless the file is the one that was written."""
+        path = self.folder / name
+        with files.open_regular(path) as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self.files.get(name):
+                raise changed(path)
+
+    def problems(self) -> Iterator[str]:
+        """A line for each file that is absent, or not the one that was written."""
+        for name in sorted(self.files):
+            try:
+                self.check(name)
+            except UsageError as error:
+                yield str(error)
+
+
+class CheckedRows(Sequence):
+    """An array whose rows are checked as they are first read."""
+
+    def __init__(self, array: np.ndarray, digests: Sequence[str], path: pathlib.Path):
+        self.array = array
+        self._digests = digests
+        self._path = path
+        self._is_checked = bytearray(len(array))
+        if len(digests) != len(array):
+            raise changed(path)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        i = range(len(self))[i]
+        row = self.array[i]
+        if not self._is_checked[i]:
+            if _row_digest(row) != self._digests[i]:
+                raise changed(self._path)
+            self._is_checked[i] = True
+        return row
+
+
+def write_digests(
+    folder: pathlib.Path,
+    names: Sequence[str],
+    arrays: Mapping[str, np.ndarray],
+    file_name: str = FILE_NAME,
+) -> str:
+    """Writes the digests of files into one, whose own digest it returns.
+
+    Args:
+      names: of the files, by their path in the folder.
+      arrays: that are to be checked by row, by the names of their files.
+    """
+    digests = {}
+    for name in names:
+        with open(folder / name, "rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    rows = {name: [_row_digest(row) for row in array] for name, array in arrays.items()}
+    content = json.dumps({"sha256": digests, "rows": rows}).encode()
+    files.write_bytes(folder / file_name, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_digests(
+    folder: pathlib.Path, sha256: str, file_name: str = FILE_NAME
+) -> FileDigests:
+    """What `write_digests` wrote.
+
+    Raises:
+      UsageError: it is absent, or not the one that was written.
+    """
+    content = FileDigests(folder, {file_name: sha256}, {}).read(file_name)
+    parsed = parse_json(content.decode(), str(folder / file_name))
+    return FileDigests(folder, parsed["sha256"], parsed["rows"])
+
+
+def changed(path: pathlib.Path) -> UsageError:
+    """That a file is not the one that was written."""
+    return UsageError(
+        f"{path}: damaged, or of another map (its checksum is not the one that was written); copy "
+        "or build the map again"
+    )
+
+
+def _row_digest(row: np.ndarray) -> str:
+    """Of its numbers, their type and their order."""
+    digest = hashlib.blake2b(f"{row.dtype.str} {row.shape}".encode(), digest_size=ROW_DIGEST_BYTES)
+    digest.update(np.ascontiguousarray(row))
+    return digest.hexdigest()
