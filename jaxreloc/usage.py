@@ -8,7 +8,7 @@ from absl import app, flags, logging
 from jaxreloc import interrupts
 
 EXIT_STATUS = 2
-MAX_MESSAGE = 2000  # characters
+MAX_WORD = 1000  # characters; paths are shorter
 
 
 class UsageError(Exception):
@@ -51,11 +51,11 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 
 
 def one_line(message: object) -> str:
-    """The message without its line breaks, nor the middle of one longer than anybody reads."""
-    line = " ".join(str(message).split())
-    if len(line) > MAX_MESSAGE:
-        line = f"{line[: MAX_MESSAGE // 2]} [...] {line[-MAX_MESSAGE // 2 :]}"
-    return line
+    """The message without its line breaks, nor the middle of words longer than anybody reads."""
+    return " ".join(
+        word if len(word) <= MAX_WORD else f"{word[: MAX_WORD // 2]}[...]{word[-MAX_WORD // 4 :]}"
+        for word in str(message).split()
+    )
 
 
 def _fail(error: Exception) -> None:

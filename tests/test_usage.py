@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from jaxreloc.usage import UsageError, check_choice
+from jaxreloc.usage import UsageError, check_choice, one_line
 
 SCRIPT = """
 from absl import flags
@@ -39,3 +39,9 @@ def test_mistake_is_one_line_and_status_2(arguments):
 def test_unknown_choice_lists_the_known():
     with pytest.raises(UsageError, match="unknown backbone 'vgg'; known: resnet18, resnet34"):
         check_choice("backbone", "vgg", ["resnet34", "resnet18"])
+
+
+def test_a_line_keeps_its_words_but_not_endless_ones():
+    words = " ".join(f"parameter{i} is missing;" for i in range(500))
+    assert one_line(words.replace(" ", "\n")) == words
+    assert len(one_line("a" * 10**6)) < 1000
