@@ -9,7 +9,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: demo test test-slow test-torch test-faiss test-report test-package docs lint lock
+.PHONY: demo test test-slow test-torch test-faiss test-report test-package docs lint lock faults audit
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,15 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m pytest $(PARALLEL)
+
+# An hour of broken files, killed processes and full disks; goes on where it stopped (runs/faults).
+MINUTES ?= 60
+faults: $(VENV)/installed
+	$(RUN) -m tests.faults.campaign --minutes=$(MINUTES)
+
+audit: $(VENV)/installed
+	$(INSTALL) pip-audit
+	$(RUN) -m pip_audit --requirement requirements.txt --disable-pip --no-deps
 
 test-slow: $(VENV)/installed
 	$(RUN) -m pytest $(PARALLEL) -m slow

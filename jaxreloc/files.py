@@ -77,6 +77,12 @@ def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
         yield file
 
 
+def check_regular(path: str | os.PathLike) -> None:
+    """Raises UsageError, as `open_regular`, for what a library is to open by its name."""
+    with open_regular(path):
+        pass
+
+
 def read_bytes(path: str | os.PathLike, *, limit: int) -> bytes:
     """The content of a regular file.
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Mapping
 
 from jaxreloc import files
@@ -40,6 +41,8 @@ class AnswerFile:
             out.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
             self._file = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                raise OSError(0, "it is a pipe or a device")
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another --out"

@@ -113,8 +113,14 @@ def read_digests(
       UsageError: it is absent, or not the one that was written.
     """
     content = FileDigests(folder, {file_name: sha256}, {}).read(file_name)
-    parsed = parse_json(content.decode(), str(folder / file_name))
-    return FileDigests(folder, parsed["sha256"], parsed["rows"])
+    path = folder / file_name
+    try:
+        parsed = parse_json(content.decode(), str(path))
+        digests = {str(name): str(digest) for name, digest in parsed["sha256"].items()}
+        rows = {str(name): list(map(str, each)) for name, each in parsed["rows"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: damaged ({error!r}); build the map again") from error
+    return FileDigests(folder, digests, rows)
 
 
 def changed(path: pathlib.Path) -> UsageError:

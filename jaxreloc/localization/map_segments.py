@@ -229,6 +229,7 @@ def _read_frames(
 
 
 def _read_array(path: pathlib.Path, rows: int) -> np.ndarray:
+    files.check_regular(path)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.dtype.kind not in "fiu" or array.ndim < 1 or len(array) != rows:

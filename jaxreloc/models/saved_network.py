@@ -76,7 +76,7 @@ def load_network(
         listed.
     """
     path = _find(pathlib.Path(path))
-    config, named = _read(path)
+    config, named = read_file(path)
     network = build.build_network(config["model"] if model is None else model)
     shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
     expected = variables.flatten(shapes)
@@ -96,12 +96,24 @@ def _find(path: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _read(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The config and the arrays of a file, whether or not they fit each other.
+
+    Raises:
+      UsageError: it is not a saved network.
+    """
+    files.check_regular(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             config = json.loads((file.metadata() or {})["config"])
+            build.NetworkConfig.parse(config["model"])
             return config, {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+        safetensors.SafetensorError,
+    ) as error:
         message = f"{path}: not a saved network ({error}); train or copy it again"
         raise UsageError(message) from error
 

@@ -7,9 +7,11 @@ the zip archive of PyTorch 1.6 and later, and the older one of pickles and buffe
 
 import collections
 import io
+import math
 import os
 import pathlib
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from jaxreloc import files
 from jaxreloc.usage import UsageError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,7 +45,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """
     path = pathlib.Path(path)
     try:
-        with open(path, "rb") as file:
+        with files.open_regular(path) as file:
             state = _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -66,6 +69,11 @@ _MALFORMED = (
     IndexError,
     AttributeError,
     EOFError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    RecursionError,
+    MemoryError,
 )
 
 
@@ -90,7 +98,7 @@ class _Tensor:
         if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
             raise ValueError(f"a tensor has size {size}, stride {stride} and offset {offset}")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-        if 0 not in size and last >= storage.count:
+        if 0 not in size and (last >= storage.count or math.prod(size) > storage.count):
             raise ValueError(f"a tensor of size {size} reaches beyond its storage")
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
@@ -115,6 +123,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: BinaryIO, persistent_load: Callable[[tuple], Any]):
+        _check_places(file)
         super().__init__(file, encoding="latin1")
         self.persistent_load = persistent_load
 
@@ -124,12 +133,26 @@ class _Unpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
+def _check_places(file: BinaryIO) -> None:
+    """Raises ValueError for a pickle that asks for more memory than its length accounts for."""
+    start = file.tell()
+    for opcode, argument, place in pickletools.genops(file):
+        if opcode.name in _MEMO_OPCODES and argument > place:
+            raise ValueError(f"place {argument} for an object, of {place} bytes before it")
+    file.seek(start)
+
+
+_MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
 def _refuse_storages(persistent_id: tuple) -> Any:
     raise pickle.UnpicklingError(f"unexpected storage {persistent_id[:1]}")
 
 
 def _read_zip(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("it is compressed, which PyTorch does not do")
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"the archive has {len(pickles)} data.pkl")

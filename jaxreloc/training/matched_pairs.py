@@ -68,6 +68,7 @@ def load(path: pathlib.Path, max_matches: int | None = None) -> MatchedPairs:
     Raises:
       UsageError: it is not such a file.
     """
+    files.check_regular(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)

@@ -1,0 +1,353 @@
+"""What is broken: a folder of valid files for each reader, and the reader.
+
+A target's `read` gives what was read as plain values, so that two answers can be compared.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pycolmap
+from PIL import Image
+
+from jaxreloc.evaluation.pose_files import read_pose_errors
+from jaxreloc.formats import pair_lists, pose_list
+from jaxreloc.formats.colmap import write_colmap
+from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
+from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.images import decode_depth, read_depth, read_image
+from jaxreloc.localization import file_digests, map_files, query_images
+from jaxreloc.localization.answer_file import AnswerFile
+from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.map_manifest import read_manifest, write_content
+from jaxreloc.models import saved_network, torch_files
+from jaxreloc.training import matched_pairs
+from tests.formats import scenes
+from tests.models import test_torch_files as torch_pickles
+
+Read = Callable[[pathlib.Path], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A reader with valid input.
+
+    Attributes:
+      make: writes valid files into a folder.
+      read: raises UsageError for what it refuses.
+      files: glob patterns of those that are broken.
+      checked: a changed file must be refused, or read as before.
+      finish: completes a broken folder, so that the fault is not found at the door.
+    """
+
+    make: Callable[[pathlib.Path, np.random.Generator], object]
+    read: Read
+    files: tuple[str, ...] = ("**/*",)
+    checked: bool = False
+    finish: Callable[[pathlib.Path], None] = lambda folder: None
+
+
+def plain(value: object) -> str:
+    """A digest of arrays, names and numbers."""
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        text = repr([(key, plain(value[key])) for key in value])
+    elif isinstance(value, (list, tuple)):
+        text = repr([plain(x) for x in value])
+    elif isinstance(value, np.ndarray):
+        text = f"{value.dtype} {value.shape} {value.tobytes()!r}"
+    else:
+        text = repr(value)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def read_frames(folder: pathlib.Path, **options) -> object:
+    frames = read_posed_images(folder, **options)
+    pictures = [frames.images[i].shape for i in range(len(frames))]
+    depths = [] if frames.depths is None else [frames.depths[i] for i in range(len(frames))]
+    return frames.names, frames.world_from_cam, frames.intrinsics, pictures, depths
+
+
+def _make(kind: str) -> Callable[[pathlib.Path, np.random.Generator], object]:
+    return lambda folder, rng: scenes.MAKERS[kind](folder, rng)
+
+
+def make_colmap_binary(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    frames = scenes.frames_with_pictures(rng, folder)
+    write_colmap(folder / "text", frames)
+    model = pycolmap.Reconstruction(folder / "text")
+    for image in model.images.values():
+        image.points2D = [pycolmap.Point2D(xy) for xy in rng.uniform(0, 20, (5, 2))]
+    (folder / "sparse").mkdir()
+    model.write_binary(folder / "sparse")
+    shutil.rmtree(folder / "text")
+
+
+def make_apart(kind: str) -> Callable[[pathlib.Path, np.random.Generator], None]:
+    def make(folder: pathlib.Path, rng: np.random.Generator) -> None:
+        scenes.MAKERS[kind](folder / "poses", rng)
+        (folder / "poses" / "images").rename(folder / "images")
+
+    return make
+
+
+def read_apart(folder: pathlib.Path) -> object:
+    return read_frames(folder / "poses", images=folder / "images")
+
+
+def make_evaluation(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    poses = scenes.random_poses(rng, 6)
+    names = tuple(f"seq/{i}.png" for i in range(6))
+    focal = rng.uniform(400, 600, 6)
+    pose_list.write_evaluation_poses(
+        folder / "truth.txt", pose_list.EvaluationPoses(names, poses, focal)
+    )
+    pose_list.write_evaluation_poses(
+        folder / "found.txt", pose_list.EvaluationPoses(names, poses, None)
+    )
+
+
+def read_evaluation(folder: pathlib.Path) -> object:
+    poses = pose_list.read_evaluation_poses(folder / "found.txt")
+    errors = read_pose_errors(folder / "found.txt", folder / "truth.txt")
+    return poses.names, poses.world_from_cam, repr(errors)
+
+
+def make_pairs(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    def row(*texts):
+        return " ".join(map(str, texts))
+
+    poses = [scenes.quaternion_wxyz(pose) for pose in scenes.random_poses(rng, 12)]
+    places = rng.normal(size=(12, 3))
+    whole = [row(*places[i], *poses[i]) for i in range(12)]
+    rows = [row(f"/q{i // 3}.png", f"/d{i}.png", 0, i % 2, 1, whole[i // 3], whole[i]) for i in range(12)]
+    (folder / "neighbors.txt").write_text("\n".join(rows))
+    rows = [row(f"/d{i}.png", f"/q{i}.png", i % 4, whole[i]) for i in range(12)]
+    (folder / "pairs.txt").write_text("\n".join(rows))
+    estimates = np.hstack([np.array(poses), places]).astype("<f4")
+    (folder / "estimates.txt").write_text("\n".join(row(*values) for values in estimates))
+    (folder / "estimates.bin").write_bytes(estimates.tobytes())
+
+
+def read_pairs(folder: pathlib.Path) -> object:
+    neighbors = pair_lists.read_neighbor_list(folder / "neighbors.txt")
+    pairs = pair_lists.read_pair_list(folder / "pairs.txt")
+    estimates = [
+        pair_lists.read_relative_estimates(folder / name, 12)
+        for name in ("estimates.txt", "estimates.bin")
+    ]
+    return neighbors, pairs, estimates
+
+
+SETTINGS = '{"format": "tum_line"}'
+
+
+def localized(name: str, pose: np.ndarray, success: bool) -> LocalizedPose:
+    return LocalizedPose(name, success, pose, 0.5, 3, 5, np.eye(3), 1.0, 2.0, turn_deg=90)
+
+
+def make_answers(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    for form, write in LINE_FORMATS.items():
+        with AnswerFile(folder / form, SETTINGS, resume=False) as answers:
+            for i, pose in enumerate(scenes.random_poses(rng, 5)):
+                found = localized(f"{i}.png", pose, i != 2)
+                answers.add(found.name, write(found), found.success)
+
+
+def read_answers(folder: pathlib.Path) -> object:
+    found = []
+    for form in LINE_FORMATS:
+        with AnswerFile(folder / form, SETTINGS, resume=True) as answers:
+            found.append(dict(answers.answered))
+    return found
+
+
+def make_pictures(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    for suffix in ("png", "jpg", "tif", "webp", "bmp"):
+        pixels = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(6, 0).repeat(6, 1)
+        options = {} if suffix == "bmp" else {"exif": exif}
+        Image.fromarray(pixels).save(folder / f"a.{suffix}", **options)
+
+
+def read_pictures(folder: pathlib.Path) -> object:
+    queries = list(query_images.find_query_images(folder))
+    for query in queries:
+        if query.image is None and str(folder) not in query.problem:
+            raise AssertionError(f"a problem without its file: {query.problem}")
+    shapes = [query.image is not None and query.image.shape for query in queries]
+    for path in sorted(folder.iterdir()):
+        read_image(path)
+    return shapes
+
+
+def make_depth(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    depth = rng.integers(0, 2**16, (24, 32)).astype(np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(depth).save(file, "png")
+    (folder / "a.png").write_bytes(file.getvalue())
+
+
+def read_depths(folder: pathlib.Path) -> object:
+    depth = read_depth(folder / "a.png")
+    decode_depth((folder / "a.png").read_bytes(), str(folder / "a.png"))
+    return depth
+
+
+def encoded_images(rng: np.random.Generator, names: Sequence[str]) -> EncodedImages:
+    n = len(names)
+    return EncodedImages(
+        names=tuple(names),
+        world_from_cam=scenes.random_poses(rng, n),
+        intrinsics=np.tile([[30.0, 0, 15.5], [0, 30, 11.5], [0, 0, 1]], (n, 1, 1)),
+        image_sizes=np.tile([32, 24], (n, 1)),
+        network_intrinsics=np.tile(np.eye(3, dtype=np.float32), (n, 1, 1)),
+        descriptors=rng.normal(size=(n, 5)).astype(np.float32),
+        features=(rng.normal(size=(n, 3, 2)).astype(np.float32),),
+        thumbnails=[b"a picture"] * n,
+    )
+
+
+def save_weights(folder: pathlib.Path) -> None:
+    (folder / saved_network.FILE_NAME).write_bytes(b"weights")
+
+
+def make_map(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    if folder.exists():
+        folder.rmdir()
+    parts = [encoded_images(rng, names) for names in ("abc", "de")]
+    map_files.create(folder, save_weights, parts)
+    map_files.remove(folder, ["b"])
+
+
+def make_map_1(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    """As the version without checksums wrote it, so that the parsers themselves are reached."""
+    make_map(folder, rng)
+    content = json.loads((folder / "manifest.json").read_text()) | {"version": 1}
+    del content["sha256"]
+    for segment in content["segments"]:
+        del segment["files_sha256"]
+        (folder / "segments" / segment["name"] / "files.json").unlink()
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def sign_map(folder: pathlib.Path) -> None:
+    """Writes the digests again, as if the broken files had been written so."""
+    if not (folder / "manifest.json").is_file():
+        return
+    content = json.loads((folder / "manifest.json").read_text())
+    for segment in content["segments"]:
+        part = folder / "segments" / segment["name"]
+        if not (part / "files.json").is_file():
+            continue
+        digests = json.loads((part / "files.json").read_text())
+        for name in digests["sha256"]:
+            if (part / name).is_file():
+                data = (part / name).read_bytes()
+                digests["sha256"][name] = hashlib.sha256(data).hexdigest()
+        data = json.dumps(digests).encode()
+        (part / file_digests.FILE_NAME).write_bytes(data)
+        segment["files_sha256"] = hashlib.sha256(data).hexdigest()
+    write_content(folder, content)
+
+
+def read_map(folder: pathlib.Path) -> object:
+    manifest = read_manifest(folder)
+    map_files.network_file(folder, manifest)
+    parts = map_files.read_parts(folder, manifest)
+    map_files.check_files(folder)
+    return [
+        (
+            *(part.names, part.world_from_cam, part.intrinsics, part.image_sizes),
+            *(part.network_intrinsics, part.descriptors),
+            *(np.stack(list(leaf)) for leaf in part.features),
+        )
+        for part in parts
+    ]
+
+
+MODEL = {"backbone": "resnet18", "head": "concat"}
+
+
+def make_network(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    """Only what is parsed: the parameters of a whole network would take all the time."""
+    import safetensors.numpy
+
+    arrays = {"params/a": rng.normal(size=(3, 4)).astype(np.float32)}
+    metadata = {"config": json.dumps({"model": MODEL, "data": {"short_side": 72}})}
+    content = safetensors.numpy.save(arrays, metadata)
+    (folder / saved_network.FILE_NAME).write_bytes(content)
+
+
+def read_network(folder: pathlib.Path) -> object:
+    return saved_network.read_file(folder / saved_network.FILE_NAME)
+
+
+def make_torch(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    for layout in ("zip", "legacy"):
+        array = rng.normal(size=(3, 4)).astype(np.float32)
+        entries = {
+            "whole": torch_pickles.tensor(array, "0", layout),
+            "row": torch_pickles.tensor(array, "0", layout, offset=8, size=(4,), stride=(1,)),
+        }
+        torch_pickles.write(folder / f"{layout}.pth", layout, entries, {"0": array})
+
+
+def read_torch(folder: pathlib.Path) -> object:
+    return [torch_files.read_state_dict(folder / f"{layout}.pth") for layout in ("zip", "legacy")]
+
+
+def make_matches(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    n, k = 3, 4
+    pairs = matched_pairs.MatchedPairs(
+        x_query=rng.normal(size=(n, k, 2)),
+        x_db=rng.normal(size=(n, k, 2)),
+        confidence=rng.uniform(size=(n, k)),
+        mass=rng.uniform(size=(n, k)),
+        reverse=rng.uniform(size=(n, k)),
+        db_from_query=rng.normal(size=(n, 7)),
+        overlap=rng.uniform(size=n),
+        focal_px=rng.uniform(size=n),
+        height_px=np.arange(n),
+        frames=np.zeros((n, 2), int),
+        names=["a", "b", "c"],
+    )
+    matched_pairs.save(folder / "a.matches.npz", pairs)
+
+
+def read_matches(folder: pathlib.Path) -> object:
+    return matched_pairs.load(folder / "a.matches.npz", 3)
+
+
+TARGETS = {
+    "transforms.json": Target(_make("transforms.json"), read_frames, ("transforms.json",)),
+    "COLMAP, text": Target(_make("COLMAP"), read_frames, ("sparse/**/*",)),
+    "COLMAP, binary": Target(make_colmap_binary, read_frames, ("sparse/*",)),
+    "TUM RGB-D": Target(_make("TUM RGB-D"), read_frames, ("*.txt",)),
+    "7-Scenes": Target(_make("7-Scenes"), read_frames, ("**/*.txt", "**/*.png")),
+    "poses.csv": Target(_make("CSV"), read_frames, ("*.csv", "*.txt")),
+    "TUM pose list": Target(_make("TUM pose list"), read_frames, ("*.txt",)),
+    "poses apart: transforms.json": Target(
+        make_apart("transforms.json"), read_apart, ("poses/*",)
+    ),
+    "poses apart: TUM pose list": Target(make_apart("TUM pose list"), read_apart, ("poses/*.txt",)),
+    "poses apart: CSV": Target(make_apart("CSV"), read_apart, ("poses/*.csv", "poses/*.txt")),
+    "evaluation poses": Target(make_evaluation, read_evaluation),
+    "pair lists": Target(make_pairs, read_pairs),
+    "unfinished answers": Target(make_answers, read_answers),
+    "pictures": Target(make_pictures, read_pictures),
+    "depth pictures": Target(make_depth, read_depths),
+    "map": Target(make_map, read_map, checked=True),
+    "map without checksums": Target(make_map_1, read_map),
+    "map, checksums renewed": Target(make_map, read_map, finish=sign_map),
+    "saved network": Target(make_network, read_network),
+    "PyTorch weights": Target(make_torch, read_torch),
+    "matched pairs": Target(make_matches, read_matches),
+}

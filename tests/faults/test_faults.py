@@ -1,0 +1,29 @@
+"""A minute of the fault campaign: no broken file is a traceback, a hang or a wrong answer."""
+
+import pytest
+
+from tests.conftest import SEED
+from tests.faults import campaign, kills
+from tests.faults.targets import TARGETS
+from tests.faults.worker import FAULTS, Worker
+
+CASES = 300
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_broken_files_are_one_clear_line(target):
+    seed = campaign.batch_seed(SEED, target, 0)
+
+    def found(name, broken, outcome):
+        assert outcome.kind not in FAULTS, f"{name}: {outcome.kind}\n{outcome.detail}"
+
+    with Worker(target, seed) as worker:
+        campaign.run_batch(worker, seed, CASES, found)
+
+
+@pytest.mark.parametrize("scenario", kills.SCENARIOS)
+def test_what_is_left_on_the_disk_is_whole(scenario):
+    for case in range(2):
+        seed = campaign.batch_seed(SEED, scenario, case)
+        outcome = kills.run(scenario, seed)
+        assert outcome.kind not in FAULTS, f"seed {seed}: {outcome.kind}\n{outcome.detail}"

@@ -1,0 +1,163 @@
+"""Reads broken files in a process of its own, under a limit of time and of memory."""
+
+import contextlib
+import dataclasses
+import functools
+import multiprocessing
+import multiprocessing.context
+import os
+import pathlib
+import resource
+import shutil
+import sys
+import tempfile
+import traceback
+import warnings
+
+import numpy as np
+
+from jaxreloc.usage import UsageError
+from tests.faults.targets import TARGETS, plain
+
+LIMIT_S = 5.0
+START_S = 120.0  # to import and to write the valid files, on a busy machine
+LIMIT_BYTES = 2 << 30
+
+CLEAN, SAME, OTHER = "clean error", "read as before", "read otherwise"
+TRACEBACK, HANG, MEMORY, WRONG = "traceback", "hang", "over memory", "silently wrong"
+FAULTS = (TRACEBACK, HANG, MEMORY, WRONG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a case."""
+
+    kind: str
+    detail: str = ""
+
+
+class Worker:
+    """A process for one target; it is replaced when it hangs or dies."""
+
+    def __init__(self, target: str, seed: int):
+        self._arguments = (target, seed)
+        self._process = None
+        self.files: dict[str, bytes] = {}
+        self._start()
+
+    def run(self, name: str, broken: bytes | str) -> Outcome:
+        """The outcome with file `name` broken: its content, or one of `mutations.ACTIONS`."""
+        self._pipe.send((name, broken))
+        if not self._pipe.poll(LIMIT_S):
+            self._restart()
+            return Outcome(HANG, f"no answer within {LIMIT_S:g} s")
+        try:
+            return self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            status = self._process.exitcode
+            self._restart()
+            return Outcome(TRACEBACK, f"the process died with status {status}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def _start(self) -> None:
+        self._pipe, theirs = context().Pipe()
+        arguments = (theirs, *self._arguments)
+        self._process = context().Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        if not self._pipe.poll(START_S):
+            raise TimeoutError("a worker does not start")
+        self.files = self._pipe.recv()
+
+    def _restart(self) -> None:
+        self.close()
+        self._start()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+
+@functools.cache
+def context() -> multiprocessing.context.BaseContext:
+    """Processes are forked from one that has imported everything, and started no thread."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["tests.faults.kills"])
+    return made
+
+
+def _serve(pipe, target_name: str, seed: int) -> None:
+    target = TARGETS[target_name]
+    sys.stderr = open(os.devnull, "w")
+    os.dup2(sys.stderr.fileno(), 2)  # of native decoders, too
+    with tempfile.TemporaryDirectory() as parent:
+        valid, folder = pathlib.Path(parent, "valid"), pathlib.Path(parent, "work")
+        valid.mkdir()
+        target.make(valid, np.random.default_rng(seed))
+        names = sorted(
+            {
+                path.relative_to(valid).as_posix()
+                for pattern in target.files
+                for path in valid.glob(pattern)
+                if path.is_file() and path.name != "lock"
+            }
+        )
+        shutil.copytree(valid, folder)
+        expected = plain(target.read(folder))
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        _limit_memory()
+        pipe.send({name: (valid / name).read_bytes() for name in names})
+        while True:
+            name, broken = pipe.recv()
+            shutil.rmtree(folder)
+            shutil.copytree(valid, folder)
+            _break(folder / name, broken)
+            with contextlib.suppress(Exception):
+                target.finish(folder)
+            pipe.send(_outcome(target, folder, expected))
+
+
+def _outcome(target, folder: pathlib.Path, expected: str) -> Outcome:
+    try:
+        found = plain(target.read(folder))
+    except UsageError as error:
+        message = str(error)
+        if str(folder) not in message and "\n" not in message:
+            return Outcome(TRACEBACK, f"an error that names no file: {message}")
+        return Outcome(CLEAN, message[:300])
+    except MemoryError:
+        return Outcome(MEMORY, traceback.format_exc()[-3000:])
+    except BaseException:
+        return Outcome(TRACEBACK, traceback.format_exc()[-3000:])
+    if found == expected:
+        return Outcome(SAME)
+    return Outcome(WRONG if target.checked else OTHER)
+
+
+def _break(path: pathlib.Path, broken: bytes | str) -> None:
+    path.unlink()
+    if isinstance(broken, bytes):
+        path.write_bytes(broken)
+    elif broken == "empty":
+        path.touch()
+    elif broken == "folder":
+        path.mkdir()
+    elif broken == "pipe":
+        os.mkfifo(path)
+    elif broken == "link to itself":
+        path.symlink_to(path)
+    elif broken == "link to /dev/zero":
+        path.symlink_to("/dev/zero")
+
+
+def _limit_memory() -> None:
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + LIMIT_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
