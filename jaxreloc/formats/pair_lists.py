@@ -167,7 +167,8 @@ def _text_rows(text: str, path: pathlib.Path) -> Float32[np.ndarray, "n 7"]:
                 f"{row.source}: {len(row.fields)} numbers instead of the 7 of "
                 "'qw qx qy qz tx ty tz'"
             )
-    return np.array(values, np.float32).reshape(-1, 7)
+    with np.errstate(over="ignore"):  # infinite, as the binary form may be
+        return np.array(values, np.float32).reshape(-1, 7)
 
 
 def _binary_rows(content: bytes, path: pathlib.Path) -> Float32[np.ndarray, "n 7"]:

@@ -1,8 +1,8 @@
 """SHA-256 of the files of a folder, and of the rows of its arrays, kept beside them in files.json.
 
 A digest of files.json itself, kept elsewhere, so vouches for the whole folder. A file that is read
-whole is checked then; an array that is mapped into memory is checked row by row, each as it is first
-read.
+whole is checked then; an array that is mapped into memory is checked row by row, each row as it is
+first read.
 """
 
 import dataclasses

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from jaxreloc import files, interrupts
 from jaxreloc.usage import UsageError
 
-# In a folder that is being written; whoever writes it holds a lock on it while alive.
-OWNER = ".jaxreloc-unfinished"
+MARK = ".unfinished-"  # in the name of a folder that is being written
+OWNER = ".owner"  # in such a folder: whoever writes it holds a lock on it while alive
 
 
 @contextlib.contextmanager
@@ -24,20 +24,26 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       UsageError: it cannot be written.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder.parent)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
-    with interrupts.temporary(temporary):
+    with contextlib.ExitStack() as stack:
         try:
-            with _owned(temporary):
-                yield temporary
-                _sync(temporary)
-                os.chmod(temporary, 0o777 & ~files.umask())
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(folder.parent):
+                _remove_leftovers(folder.parent)
+                temporary = pathlib.Path(
+                    tempfile.mkdtemp(prefix=f".{folder.name}{MARK}", dir=folder.parent)
+                )
+                stack.enter_context(interrupts.temporary(temporary))
+                owner = stack.enter_context(open(temporary / OWNER, "wb"))
+                fcntl.flock(owner, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: cannot be written ({error.strerror}); choose another folder"
+            ) from error
+        try:
+            yield temporary
+            _sync(temporary)
+            os.chmod(temporary, 0o777 & ~files.umask())
+            with _locked(folder.parent):
                 (temporary / OWNER).unlink()
                 os.rename(temporary, folder)
             _sync_entries(folder.parent)
@@ -49,19 +55,27 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _owned(temporary: pathlib.Path) -> Iterator[None]:
-    """Marks the folder as this process's, as long as it lives."""
-    with tempfile.NamedTemporaryFile(dir=temporary, delete=False) as mark:
-        fcntl.flock(mark, fcntl.LOCK_EX)
-        os.rename(mark.name, temporary / OWNER)  # never seen without its lock
+def _locked(parent: pathlib.Path) -> Iterator[None]:
+    """While an unfinished folder is without its owner's mark, nobody else looks for leftovers."""
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
 
 
 def _remove_leftovers(parent: pathlib.Path) -> None:
-    for mark in parent.glob(f".*/{OWNER}"):
-        with contextlib.suppress(OSError), open(mark, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(mark.parent, ignore_errors=True)
+    for folder in parent.glob(f".*{MARK}*"):
+        with contextlib.ExitStack() as stack:
+            try:
+                owner = stack.enter_context(open(folder / OWNER, "rb"))
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except FileNotFoundError:
+                pass  # killed before or after it was marked
+            except OSError:
+                continue  # it is alive
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder: pathlib.Path) -> None:

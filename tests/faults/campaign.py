@@ -1,7 +1,7 @@
 """The fault campaign: `make faults`, an hour of broken files, and what came of each.
 
-It goes on from the batch at which an earlier one stopped, with the seeds that are printed, and keeps
-every case with a fault under OUT/failures. A batch again: --target=NAME --batch=NUMBER.
+It goes on from the batch at which an earlier one stopped, with the seed that is printed, and keeps
+every case with a fault under OUT/failures. A batch again: --seed, --target=NAME, --batch=NUMBER.
 """
 
 import argparse
@@ -110,7 +110,7 @@ class Campaign:
         rows.append(["all", *self._row(total)])
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         return "\n".join(
-            "  ".join(x.ljust(w) if i == 0 else x.rjust(w) for i, (x, w) in enumerate(zip(row, widths)))
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
             for row in rows
         )
 

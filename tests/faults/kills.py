@@ -40,7 +40,8 @@ def names(folder: pathlib.Path) -> list[str]:
 
 def _more(label: str, count: int = 2) -> list:
     rng = np.random.default_rng(0)
-    return [targets.encoded_images(rng, [f"{label}-{k}-{i}" for i in range(3)]) for k in range(count)]
+    named = [[f"{label}-{k}-{i}" for i in range(3)] for k in range(count)]
+    return [targets.encoded_images(rng, names) for names in named]
 
 
 # What the processes do, over and over.

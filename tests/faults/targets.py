@@ -126,7 +126,10 @@ def make_pairs(folder: pathlib.Path, rng: np.random.Generator) -> None:
     poses = [scenes.quaternion_wxyz(pose) for pose in scenes.random_poses(rng, 12)]
     places = rng.normal(size=(12, 3))
     whole = [row(*places[i], *poses[i]) for i in range(12)]
-    rows = [row(f"/q{i // 3}.png", f"/d{i}.png", 0, i % 2, 1, whole[i // 3], whole[i]) for i in range(12)]
+    rows = [
+        row(f"/q{i // 3}.png", f"/d{i}.png", 0, i % 2, 1, whole[i // 3], whole[i])
+        for i in range(12)
+    ]
     (folder / "neighbors.txt").write_text("\n".join(rows))
     rows = [row(f"/d{i}.png", f"/q{i}.png", i % 4, whole[i]) for i in range(12)]
     (folder / "pairs.txt").write_text("\n".join(rows))

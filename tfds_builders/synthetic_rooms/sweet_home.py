@@ -6,6 +6,7 @@ import pathlib
 import posixpath
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import cv2
@@ -53,7 +54,7 @@ def read_models(path: pathlib.Path, max_triangles: int) -> Iterator[FurnitureMod
                 model = _read_model(archive, entry, max_triangles)
                 if model is not None:
                     yield model
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{path}: not a readable Sweet Home 3D furniture library ({error}); fetch it again"
         ) from error
