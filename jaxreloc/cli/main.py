@@ -18,6 +18,7 @@ COMMANDS = {
     "map build": ("map", "build"),
     "map add": ("map", "add"),
     "map remove": ("map", "remove"),
+    "map depth": ("map", "depth"),
     "map info": ("map", "info"),
     "map check": ("map", "check"),
     "query": ("query", "query"),

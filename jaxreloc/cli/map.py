@@ -56,6 +56,16 @@ def remove(
     print(building.remove_from_map(map, names))
 
 
+def depth(map: Map) -> None:
+    """Says how far the cells of a map's images are, where an interrupted build did not."""
+    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.localization import building
+
+    use_compilation_cache()
+    count = building.triangulate_map(map)
+    print(f"{building.describe_map(pathlib.Path(map).expanduser())}; {count} triangulated")
+
+
 def info(map: Map) -> None:
     """Says how many images a map holds, and how large it is."""
     from jaxreloc.localization import building
