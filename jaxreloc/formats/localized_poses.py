@@ -30,10 +30,12 @@ class LocalizedPose:
     confidence: float  # from 0 to 1: how likely the pose is right (docs/localization.md)
     num_inliers: int  # of the related database images, for the location
     num_neighbors: int
-    position_covariance: Float64[np.ndarray, "3 3"]  # world axes, square metres
-    rotation_std_deg: float
+    covariance: Float64[np.ndarray, "6 6"]  # of (rotation vector, centre), world axes
     total_ms: float
     turn_deg: int = 0  # counterclockwise: how the picture was turned to be localized
+    scale_source: str = "database_poses"  # or "database_depth", "network": what metres come from
+    reason: str = ""  # why there is no pose
+    focal_factor: float = 1.0  # times the given focal length suits the matches better
 
 
 def tum_line(pose: LocalizedPose) -> str:
@@ -62,10 +64,14 @@ def json_line(pose: LocalizedPose) -> str:
             "confidence": pose.confidence,
             "num_inliers": pose.num_inliers,
             "num_neighbors": pose.num_neighbors,
-            "position_covariance_m2": pose.position_covariance.tolist(),
-            "rotation_std_deg": pose.rotation_std_deg,
+            "covariance_world": pose.covariance.tolist(),
+            "covariance_camera": covariance_in_camera(pose).tolist(),
+            "scale_source": pose.scale_source,
             "turn_deg": pose.turn_deg,
+            "focal_factor": pose.focal_factor,
         }
+    elif pose.reason:
+        fields["reason"] = pose.reason
     return json.dumps(fields, allow_nan=False)
 
 
@@ -86,6 +92,12 @@ def parse_answer(line: str) -> tuple[str, bool]:
     if len(fields) != 8:
         raise ValueError(f"not a pose: {line[:80]!r}")
     return fields[0], True
+
+
+def covariance_in_camera(pose: LocalizedPose) -> Float64[np.ndarray, "6 6"]:
+    """In the camera's axes: the true pose is R exp(w), centre + R c."""
+    turn = np.kron(np.eye(2), pose.world_from_cam[:3, :3].T)
+    return turn @ pose.covariance @ turn.T
 
 
 LINE_FORMATS: dict[str, Callable[[LocalizedPose], str]] = {

@@ -90,7 +90,7 @@ class Localization:
     `turn_deg` says that the network saw it turned (counterclockwise).
 
     `covariance` is of (rotation vector in world axes, centre): the true rotation is
-    exp(w) R. Only `all_matches` knows it. `scale_source` says where the metres come from. With
+    exp(w) R. `scale_source` says where the metres come from. With
     `focal_factor` other than 1, the matches suit that multiple of the given focal length better.
     """
 
@@ -523,7 +523,8 @@ class Localizer:
                 stage_ms=query.clock.stage_ms,
                 refused=relations.confidence_model is not None and not fused.success[i],
                 turn_deg=query.view.turn_deg,
-                scale_source=_scale_source(relations, fused.location_inliers[i]),
+                covariance=_block_covariance(fused.rotation_std[i], fused.position_covariance[i]),
+                scale_source=_scale_source(fused.location_inliers[i]),
                 reason="" if fused.success[i] else TOO_FEW,
             )
             for i, (query, relations) in enumerate(zip(queries, related, strict=True))
@@ -557,7 +558,17 @@ def _replacing_last(
     return np.concatenate([ranking[: len(ranking) - len(new)], new.astype(ranking.dtype)])
 
 
-def _scale_source(relations: PairRelations, inliers: Bool[np.ndarray, "N"]) -> str:
+def _block_covariance(
+    rotation_std: float, position_covariance: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "6 6"]:
+    """Of a fused pose, whose rotation and centre are estimated apart."""
+    covariance = np.zeros((6, 6))
+    covariance[:3, :3] = rotation_std**2 * np.eye(3)
+    covariance[3:, 3:] = position_covariance
+    return covariance
+
+
+def _scale_source(inliers: Bool[np.ndarray, "N"]) -> str:
     """A network's length is all there is where one neighbour alone tells of the location."""
     return "network" if np.sum(inliers) == 1 else "database_poses"
 

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -194,15 +194,17 @@ def _localize(
 ) -> Iterator[tuple[str, Localization | None, str]]:
     """The name of each query that is not `answered`, and its answer, or None and why not.
 
-    In a video the images that agreed on the frame before are candidates for the next.
+    In a video the images that agreed on the frame before are candidates for the next, and its pose
+    is a hypothesis, as it is and moved on at the same velocity.
     """
     candidates = np.zeros(0, int) if queries.is_video else None
+    last: list[np.ndarray] = []  # poses of the frames before, at most two
     for query in queries.without(frozenset(answered)):
         found, problem = None, query.problem
         if query.image is not None:
             try:
                 intrinsics = intrinsics_of(query.header)
-                found = localizer(query.image, intrinsics, candidates)
+                found = localizer(query.image, intrinsics, candidates, expected_poses(last))
             except (UsageError, ValueError, cv2.error) as error:
                 problem = f"{query.name}: {error}"
         if found is None:
@@ -212,8 +214,21 @@ def _localize(
         if queries.is_video:
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
+            last = [*last[-1:], found.world_from_query] if found.success else []
         keep(LocalizedImage(query.name, query.image, intrinsics, found))
         yield query.name, found, ""
+
+
+def expected_poses(
+    last: Sequence[Float[np.ndarray, "4 4"]],
+) -> Float[np.ndarray, "G 4 4"] | None:
+    """Where the camera may be after up to two frames: where it was, or as much further again."""
+    if not last:
+        return None
+    if len(last) == 1:
+        return np.stack(last)
+    before, now = last
+    return np.stack([now, now @ np.linalg.inv(before) @ now])
 
 
 class _Intrinsics:
@@ -250,7 +265,7 @@ class _Intrinsics:
 def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
     if found is None:
         nothing = np.full((4, 4), np.nan)
-        return LocalizedPose(name, False, nothing, 0.0, 0, 0, nothing[:3, :3], np.nan, 0.0)
+        return LocalizedPose(name, False, nothing, 0.0, 0, 0, np.full((6, 6), np.nan), 0.0)
     return LocalizedPose(
         name=name,
         success=found.success,
@@ -258,10 +273,12 @@ def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
         confidence=found.confidence,
         num_inliers=int(found.location_inliers.sum()),
         num_neighbors=len(found.neighbors),
-        position_covariance=found.position_covariance,
-        rotation_std_deg=float(np.rad2deg(found.rotation_std)),
+        covariance=found.covariance,
         total_ms=sum(found.stage_ms.values()),
         turn_deg=found.turn_deg,
+        scale_source=found.scale_source,
+        reason=found.reason,
+        focal_factor=found.focal_factor,
     )
 
 

@@ -14,8 +14,8 @@ def pose(rng):
     world_from_cam = np.eye(4)
     world_from_cam[:3, :3] = Rotation.random(rng=rng).as_matrix()
     world_from_cam[:3, 3] = rng.normal(size=3)
-    covariance = np.diag(rng.random(3))
-    return LocalizedPose("a/1.png", True, world_from_cam, 0.75, 4, 5, covariance, 1.5, 20.0)
+    root = rng.normal(size=(6, 6))
+    return LocalizedPose("a/1.png", True, world_from_cam, 0.75, 4, 5, root @ root.T, 20.0)
 
 
 def test_tum_is_world_from_cam_with_the_scalar_last(pose):
@@ -39,7 +39,8 @@ def test_json_holds_the_uncertainty(pose):
     fields = json.loads(LINE_FORMATS["jsonl"](pose))
     np.testing.assert_array_equal(fields["world_from_cam"], pose.world_from_cam)
     assert fields["confidence"] == 0.75
-    np.testing.assert_array_equal(fields["position_covariance_m2"], pose.position_covariance)
+    np.testing.assert_array_equal(fields["covariance_world"], pose.covariance)
+    assert (fields["scale_source"], fields["focal_factor"]) == ("database_poses", 1.0)
     assert (fields["num_inliers"], fields["num_neighbors"], fields["success"]) == (4, 5, True)
     assert fields["turn_deg"] == 0
     turned = dataclasses.replace(pose, turn_deg=270)
@@ -53,3 +54,24 @@ def test_a_failure_is_never_a_pose(pose, name):
         assert json.loads(line) == {"name": "a/1.png", "success": False, "total_ms": 20.0}
     else:
         assert line == "# a/1.png: not localized"
+
+
+def test_a_failure_says_why(pose):
+    refused = dataclasses.replace(pose, success=False, reason="too few matches agree")
+    assert json.loads(LINE_FORMATS["jsonl"](refused))["reason"] == "too few matches agree"
+
+
+def test_both_forms_of_the_covariance_are_of_the_same_errors(pose, rng):
+    """A small error drawn in world axes has the same probability in the camera's."""
+    fields = json.loads(LINE_FORMATS["jsonl"](pose))
+    world, camera = (np.array(fields[f"covariance_{axes}"]) for axes in ("world", "camera"))
+    rotation = pose.world_from_cam[:3, :3]
+    error = rng.normal(size=6)
+    turned = np.concatenate([rotation.T @ error[:3], rotation.T @ error[3:]])
+    in_world = error @ np.linalg.solve(world, error)
+    assert turned @ np.linalg.solve(camera, turned) == pytest.approx(in_world)
+    # exp(w) R = R exp(R^T w): the rotation vector of one form is the other's, turned.
+    small = 1e-4 * error[:3]
+    left = Rotation.from_rotvec(small).as_matrix() @ rotation
+    right = rotation @ Rotation.from_rotvec(rotation.T @ small).as_matrix()
+    np.testing.assert_allclose(left, right, atol=1e-12)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.localized_poses import LINE_FORMATS
 from jaxreloc.localization import querying
@@ -34,7 +35,7 @@ class StandIn:
     def warm_up(self, *, candidates):
         return 1.0
 
-    def __call__(self, image, intrinsics, candidates=None):
+    def __call__(self, image, intrinsics, candidates=None, expected=None):
         if len(self.asked) == self._stop_at:
             raise self._error
         self.asked.append((image.shape, intrinsics))
@@ -42,7 +43,8 @@ class StandIn:
         pose[:3, 3] = image.mean()
         one = np.ones(1, bool)
         return Localization(
-            pose, True, 0.9, one, one, np.eye(3), 0.1, np.zeros(1, int), {"fusion": 1.0}
+            pose, True, 0.9, one, one, np.eye(3), 0.1, np.zeros(1, int), {"fusion": 1.0},
+            covariance=np.eye(6),
         )
 
 
@@ -200,3 +202,19 @@ def test_intrinsics_of_another_picture_are_a_failure_of_that_picture(pictures, t
     count = run(pictures, tmp_path / "out", intrinsics_path=path)
     assert (count.total, count.localized, count.unread) == (7, 6, 1)
     assert "portrait.png: " in caplog.text and "are not of a 480 x 640 image" in caplog.text
+
+
+def test_a_video_is_expected_where_it_was_or_as_much_further(rng):
+    def pose():
+        found = np.eye(4)
+        found[:3, :3] = Rotation.random(rng=rng).as_matrix()
+        found[:3, 3] = rng.normal(size=3)
+        return found
+
+    before, step = pose(), pose()
+    now = before @ step
+    assert querying.expected_poses([]) is None
+    np.testing.assert_array_equal(querying.expected_poses([now])[0], now)
+    same, further = querying.expected_poses([before, now])
+    np.testing.assert_array_equal(same, now)
+    np.testing.assert_allclose(further, now @ step, atol=1e-12)
