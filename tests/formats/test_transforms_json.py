@@ -234,7 +234,11 @@ def test_absurd_matrices(tmp_path, rng, matrix):
         read_transforms_json(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a" * 100_000, "a/" * 5000, "\0.png", "\ud800.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 100_000, "a/" * 5000, "\0.png", "\ud800.png"],
+    ids=["long", "deep", "zero byte", "no UTF-8"],
+)
 def test_names_that_no_file_has_are_missing(tmp_path, rng, name, caplog):
     path = make_transforms_json(tmp_path, random_poses(rng, 2))
     content = json.loads(path.read_text())
