@@ -108,7 +108,13 @@ def write_all(file: BinaryIO, content: bytes) -> None:
 
 def printable(name: str) -> str:
     """A file's name with what is no UTF-8 in it as backslashes, so that it can be written."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    data = name.encode("utf-8", "surrogateescape" if _is_escaped(name) else "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _is_escaped(name: str) -> bool:
+    """Whether every lone surrogate stands for a byte, as in names that the system gave."""
+    return all(not 0xD800 <= ord(c) < 0xE000 or 0xDC80 <= ord(c) <= 0xDCFF for c in name)
 
 
 def umask() -> int:

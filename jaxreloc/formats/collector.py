@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float64
 
+from jaxreloc.files import printable
 from jaxreloc.formats.cameras import Camera, UndistortedImages, turned_upright
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import (
@@ -231,7 +232,7 @@ def note_unposed(source: str | pathlib.Path, names: Iterable[str]) -> None:
             "%s: %d image(s) have no pose and are left out, the first is %s",
             source,
             len(names),
-            names[0],
+            printable(names[0]),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from jaxreloc import files
 from jaxreloc.formats.cameras import Camera, fitting_size, from_corner_convention
 from jaxreloc.formats.collector import (
     BadFrames,
@@ -79,7 +80,7 @@ def read_transforms_json(
             path,
             len(missing),
             len(content["frames"]),
-            missing[0],
+            files.printable(str(missing[0])),
         )
     note_unposed(path, (relative_name(image, path.parent) for image in unlisted_images(found)))
     return collector.finish()

@@ -246,6 +246,7 @@ def test_names_that_no_file_has_are_missing(tmp_path, rng, name, caplog):
     path.write_text(json.dumps(content))
     assert len(read_transforms_json(tmp_path)) == 1
     assert "1 of 2 listed images do not exist" in caplog.text
+    caplog.text.encode("utf-8")  # can be written
 
 
 def test_a_pose_beyond_the_earth_is_refused(tmp_path, rng):
