@@ -62,6 +62,10 @@ def run(argv: Sequence[str], command: str | None = None) -> int:
         return interrupts.EXIT_STATUS
     except BrokenPipeError:  # nobody reads any more (`| head`); Python would say so at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a folder that may not be read, a disk that fails
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
+        return EXIT_STATUS
     return 0
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from jaxreloc.files import printable
 from jaxreloc.formats.cameras import Camera, UndistortedImages, turned_upright
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.rigid_arrays import MAX_COORDINATE
 from jaxreloc.images import (
     DepthFiles,
     ImageFiles,
@@ -26,8 +27,6 @@ from jaxreloc.images import (
 from jaxreloc.usage import CommonError, UsageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
-MAX_COORDINATE = 1e9  # of a camera's centre; the whole earth has room
-
 _WAY_OUT = (
     "leave such frames out with --skip_bad_frames, in training "
     "--config.data.skip_bad_frames=True, in TFDS builder_kwargs={'skip_bad_frames': True}"
@@ -218,7 +217,7 @@ def unlisted_images(listed: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     listed = {pathlib.Path(os.path.abspath(image)) for image in listed}
     unlisted = []
     for folder in sorted({image.parent for image in listed}):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             beside = sorted(folder.iterdir())
             note_unread_formats(folder, beside)
             unlisted += [x for x in beside if x.suffix in IMAGE_SUFFIXES and x not in listed]

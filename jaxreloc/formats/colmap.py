@@ -130,7 +130,7 @@ def find_model(project: pathlib.Path) -> pathlib.Path:
       UsageError: there is none.
     """
     for folder in MODEL_FOLDERS:
-        if any((project / folder / name).is_file() for name in MODEL_FILES):
+        if any(os.path.isfile(project / folder / name) for name in MODEL_FILES):
             return project / folder
     raise UsageError(
         f"{project}: no COLMAP model; looked for {' or '.join(MODEL_FILES)} in "

@@ -72,7 +72,7 @@ def read_model(folder: pathlib.Path) -> tuple[dict[int, ModelCamera], list[Model
     Raises:
       UsageError: a file cannot be read or is damaged.
     """
-    if (folder / "images.bin").is_file():
+    if os.path.isfile(folder / "images.bin"):
         with _mapped(folder / "cameras.bin") as content:
             cameras = dict(_binary_cameras(content))
         with _mapped(folder / "images.bin") as content:

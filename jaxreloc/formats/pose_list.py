@@ -158,7 +158,7 @@ def read_tum_list(
       UsageError: as `read_csv`.
     """
     folder = pathlib.Path(path)
-    path = next((folder / name for name in TUM_NAMES if (folder / name).is_file()), folder)
+    path = next((folder / name for name in TUM_NAMES if os.path.isfile(folder / name)), folder)
     return _ListReader(path, scene, skip_bad_frames).read(tum_poses)
 
 
@@ -232,7 +232,7 @@ class _ListReader:
 
     def _common_camera(self, header: PictureHeader) -> Camera:
         path = self._folder / FILE_NAME
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise CommonError(
                 f"{path}: missing, and {self._path.name} has no intrinsics; write 'fx fy cx cy' in "
                 "pixels into it"

@@ -1,6 +1,7 @@
 """Anyone's posed photographs: finds out which format a folder is in and reads it."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -64,14 +65,14 @@ def read_posed_images(
     path = pathlib.Path(path).expanduser()
     if images is not None:
         return read_separate_poses(path, images, scene=scene, skip_bad_frames=skip_bad_frames)
-    if path.name == transforms_json.FILE_NAME and path.is_file():
+    if path.name == transforms_json.FILE_NAME and os.path.isfile(path):
         path = path.parent
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UsageError(f"{path}: no such folder; give the folder of your images and poses")
     for form in FORMATS:
         if form.fits(path):
             return form.read(path, scene=scene, skip_bad_frames=skip_bad_frames)
-    found = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    found = sorted(entry.name + "/" * os.path.isdir(entry) for entry in path.iterdir())
     known = "; ".join(f"{form.name} ({' or '.join(form.markers[:4])})" for form in FORMATS)
     raise UsageError(
         f"{path}: no poses in a known format. Known: {known}. "

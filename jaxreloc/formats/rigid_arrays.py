@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.usage import UsageError
 
 MAX_NORM_DEFECT = 1e-2
+MAX_COORDINATE = 1e9  # of a camera's centre: the whole earth has room
 
 # An OpenGL camera looks along -z with y up; `cv_from_gl` and `gl_from_cv` are this same matrix.
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -29,7 +30,8 @@ def rigid_from_quaternions(
       sources: n, where each came from, for the message.
 
     Raises:
-      UsageError: the norm of a quaternion is off 1 by more than MAX_NORM_DEFECT.
+      UsageError: the norm of a quaternion is off 1 by more than MAX_NORM_DEFECT, or a translation
+        is beyond MAX_COORDINATE.
     """
     with np.errstate(over="ignore"):  # infinite, and refused
         norms = np.linalg.norm(q_wxyz, axis=-1)
@@ -38,6 +40,12 @@ def rigid_from_quaternions(
         raise UsageError(
             f"{sources[off[0]]}: the quaternion has norm {norms[off[0]]:.4g}, not 1; check the "
             "order of the columns"
+        )
+    far = np.flatnonzero(~(np.abs(translation) < MAX_COORDINATE).all(axis=-1))
+    if len(far):
+        raise UsageError(
+            f"{sources[far[0]]}: a translation of {np.asarray(translation)[far[0]]} is further "
+            f"than {MAX_COORDINATE:g} from the origin; mend it"
         )
     matrices = np.tile(np.eye(4), (len(norms), 1, 1))
     matrices[:, :3, :3] = Rotation.from_quat(q_wxyz, scalar_first=True).as_matrix()

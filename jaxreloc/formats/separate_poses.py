@@ -6,6 +6,7 @@ a picture takes the pose nearest in time.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -103,7 +104,7 @@ class _Pictures:
     """The pictures in a folder and its subfolders, by the names that they may be given."""
 
     def __init__(self, folder: pathlib.Path):
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UsageError(f"{folder}: no such folder; give the folder of your images")
         self.folder = folder
         files = list(folder.rglob("*"))
@@ -167,8 +168,8 @@ class _CommonCamera:
     """The camera of pictures whose poses come without."""
 
     def __init__(self, poses: pathlib.Path, images: pathlib.Path):
-        beside = (poses if poses.is_dir() else poses.parent, images)
-        self._file = next((f / INTRINSICS for f in beside if (f / INTRINSICS).is_file()), None)
+        beside = (poses if os.path.isdir(poses) else poses.parent, images)
+        self._file = next((f / INTRINSICS for f in beside if os.path.isfile(f / INTRINSICS)), None)
         self._remedy = " or ".join(str(folder / INTRINSICS) for folder in beside)
         self._warned = False
 
@@ -191,9 +192,9 @@ class _CommonCamera:
 
 def _find_reader(path: pathlib.Path) -> tuple[pathlib.Path, PoseReader]:
     """The file or folder that holds the poses, and what reads it."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return _find_in_folder(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"{path}: no such file or folder; --poses names the poses or the model")
     if path.name in colmap.MODEL_FILES:
         return path.parent, colmap.named_poses
@@ -209,12 +210,12 @@ def _find_in_folder(folder: pathlib.Path) -> tuple[pathlib.Path, PoseReader]:
         (transforms_json.FILE_NAME, transforms_json.named_poses),
         (pose_list.CSV_NAME, _csv_poses),
     ):
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             return folder / name, read
     if any(folder.glob("frame-*.pose.txt")) or any(folder.glob("seq-*/frame-*.pose.txt")):
         return folder, _seven_scenes_poses
     for name in (*pose_list.TUM_NAMES, "groundtruth.txt"):
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             return folder / name, _row_reader(folder / name)
     return colmap.find_model(folder), colmap.named_poses
 
@@ -259,11 +260,12 @@ def _row_reader(path: pathlib.Path) -> PoseReader:
         values = np.array([[float(x) for x in row[1:8]] for row in fields if len(row) == 8])
     except ValueError:
         values = np.zeros((0, 7))
-    first, last = (
-        len(values) > 0
-        and np.median(np.abs(np.linalg.norm(values[:, part], axis=1) - 1)) < UNIT_TOLERANCE
-        for part in (slice(0, 4), slice(3, 7))
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite or NaN: no unit quaternion
+        first, last = (
+            len(values) > 0
+            and np.median(np.abs(np.linalg.norm(values[:, part], axis=1) - 1)) < UNIT_TOLERANCE
+            for part in (slice(0, 4), slice(3, 7))
+        )
     if first == last:
         why = "both four numbers" if first else "neither four numbers"
         raise UsageError(

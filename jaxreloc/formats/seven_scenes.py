@@ -6,6 +6,7 @@ intrinsics differ. Both principal points are the centre of the picture.
 """
 
 import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
@@ -162,12 +163,12 @@ def write_poses(path: str | pathlib.Path, frames: PosedFrames) -> None:
 
 def _sequence_folders(path: pathlib.Path, split: str | None) -> Iterator[tuple[str, pathlib.Path]]:
     if split is None:
-        found = sorted(entry for entry in path.glob("seq-*") if entry.is_dir())
+        found = sorted(entry for entry in path.glob("seq-*") if os.path.isdir(entry))
         yield from ((entry.name, entry) for entry in found or [path])
         return
     split_file = path / SPLIT_FILES[split]
     for sequence in parse_split(read_text(split_file), str(split_file)):
-        if not (path / sequence).is_dir():
+        if not os.path.isdir(path / sequence):
             raise UsageError(
                 f"{path / sequence}: missing, but {split_file.name} lists it; unpack "
                 f"{sequence}.zip there"

@@ -54,7 +54,7 @@ def read_transforms_json(
       UsageError: the file is not such a file, or a frame is bad.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / FILE_NAME
     content = _parse(path)
     collector = FrameCollector(

@@ -5,6 +5,7 @@ optical frame (x right, y down, z forward), metres and seconds.
 """
 
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -103,7 +104,7 @@ def read_tum(
     )
     times, images = _read_pictures(path / "rgb.txt", collector.bad)
     pose_index = nearest(times, trajectory.timestamps)
-    has_depth = (path / "depth.txt").is_file()
+    has_depth = os.path.isfile(path / "depth.txt")
     if has_depth:
         depth_times, depths = _read_pictures(path / "depth.txt", collector.bad)
         depth_index = nearest(times, depth_times)
@@ -162,7 +163,7 @@ def nearest(
 
 
 def _camera(folder: pathlib.Path, image: pathlib.Path) -> Camera:
-    if (folder / FILE_NAME).is_file():
+    if os.path.isfile(folder / FILE_NAME):
         return read_intrinsics(folder / FILE_NAME, read_header(image))
     for name, camera in _BENCHMARK_CAMERAS.items():
         if name in folder.resolve().name:

@@ -185,7 +185,7 @@ def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
       UsageError: it is not the network that made the map.
     """
     path = folder / NETWORK_FILE
-    if not path.is_file() or _sha256(path) != manifest.network_sha256:
+    if not os.path.isfile(path) or _sha256(path) != manifest.network_sha256:
         raise UsageError(f"{path}: absent, or not the network that made the map; build it again")
     return path
 
@@ -193,7 +193,7 @@ def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
     """One writer at a time; the lock goes with the process that holds it."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{folder}: no scene map; make one with jaxreloc map build")
     if (folder / SEGMENTS).is_symlink():
         raise UsageError(f"{folder / SEGMENTS}: is a link, which may lead anywhere; copy the map")

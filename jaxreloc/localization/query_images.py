@@ -1,6 +1,7 @@
 """Images to localize: a picture, a folder of pictures, a video, or a camera's stream."""
 
 import dataclasses
+import os
 import pathlib
 import re
 import time
@@ -71,15 +72,16 @@ def find_query_images(source: str | pathlib.Path) -> QueryImages:
     if CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source)):
         return QueryImages(str(source), True, is_live=True)
     path = pathlib.Path(source).expanduser()
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if not p.name.startswith(".") and not p.is_dir())
+    if os.path.isdir(path):
+        visible = (p for p in path.rglob("*") if not p.name.startswith("."))
+        files = sorted(p for p in visible if not os.path.isdir(p))
         note_unread_formats(path, files)
         found = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
         if not found:
             raise UsageError(f"{path}: no picture in this folder; --images names another")
         named = tuple((printable(p.relative_to(path).as_posix()), p) for p in found)
         return QueryImages(str(path), False, named)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(
             f"{path}: no such picture, folder or video; check --images (a camera is camera:0)"
         )

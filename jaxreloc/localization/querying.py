@@ -121,7 +121,7 @@ def localize_images(
         written.
     """
     queries, out = find_query_images(images), pathlib.Path(out).expanduser()
-    if out.is_dir():
+    if os.path.isdir(out):
         raise UsageError(f"{out}: is a folder; --out names the file of the poses")
     spaced = [name for name, _ in queries.pictures if any(map(str.isspace, name))]
     if spaced and write_line is not json_line:

@@ -6,6 +6,7 @@ is complete whenever it exists, since it takes its place by rename.
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -85,10 +86,10 @@ def load_network(
 
 
 def _find(path: pathlib.Path) -> pathlib.Path:
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     for folder in (path, *(path / name for name in WORKDIR_FOLDERS)):
-        if (folder / FILE_NAME).is_file():
+        if os.path.isfile(folder / FILE_NAME):
             return folder / FILE_NAME
     raise UsageError(
         f"{path}: no trained network ({FILE_NAME}) here, nor in {' or '.join(WORKDIR_FOLDERS)};"

@@ -6,7 +6,6 @@ computed once and kept, one file a scene, and the images are not needed again.
 
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +16,6 @@ from jaxreloc.usage import UsageError
 
 SUFFIX = ".matches.npz"
 VERSION = 1
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +75,7 @@ def load(path: pathlib.Path, max_matches: int | None = None) -> MatchedPairs:
         for name in ("x_query", "x_db", "confidence", "mass", "reverse"):
             arrays[name] = np.ascontiguousarray(arrays[name][:, :max_matches])
         return MatchedPairs(**arrays)
-    except _UNREADABLE as error:
+    except Exception as error:  # of the zip, of its members and of NumPy's headers: any
         message = f"{path}: not a file of matches ({error}); delete it, and it is made again"
         raise UsageError(message) from error
 

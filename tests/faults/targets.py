@@ -3,6 +3,7 @@
 A target's `read` gives what was read as plain values, so that two answers can be compared.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -21,9 +22,9 @@ from jaxreloc.formats.colmap import write_colmap
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.images import decode_depth, read_depth, read_image
-from jaxreloc.localization import file_digests, map_files, query_images
+from jaxreloc.localization import file_digests, map_files, map_segments, query_images
 from jaxreloc.localization.answer_file import AnswerFile
-from jaxreloc.localization.encoding import EncodedImages
+from jaxreloc.localization.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map_manifest import read_manifest, write_content
 from jaxreloc.models import saved_network, torch_files
 from jaxreloc.training import matched_pairs
@@ -215,6 +216,7 @@ def encoded_images(rng: np.random.Generator, names: Sequence[str]) -> EncodedIma
         descriptors=rng.normal(size=(n, 5)).astype(np.float32),
         features=(rng.normal(size=(n, 3, 2)).astype(np.float32),),
         thumbnails=[b"a picture"] * n,
+        depth=CellDepth(rng.uniform(size=(n, 2, 2, 2)).astype(np.float16), np.ones(n, np.float32)),
     )
 
 
@@ -236,8 +238,9 @@ def make_map_1(folder: pathlib.Path, rng: np.random.Generator) -> None:
     content = json.loads((folder / "manifest.json").read_text()) | {"version": 1}
     del content["sha256"]
     for segment in content["segments"]:
-        del segment["files_sha256"]
-        (folder / "segments" / segment["name"] / "files.json").unlink()
+        del segment["files_sha256"], segment["depth_sha256"]
+        for name in (file_digests.FILE_NAME, map_segments.DEPTH_DIGESTS):
+            (folder / "segments" / segment["name"] / name).unlink()
     (folder / "manifest.json").write_text(json.dumps(content))
 
 
@@ -248,17 +251,23 @@ def sign_map(folder: pathlib.Path) -> None:
     content = json.loads((folder / "manifest.json").read_text())
     for segment in content["segments"]:
         part = folder / "segments" / segment["name"]
-        if not (part / "files.json").is_file():
-            continue
-        digests = json.loads((part / "files.json").read_text())
-        for name in digests["sha256"]:
-            if (part / name).is_file():
-                data = (part / name).read_bytes()
-                digests["sha256"][name] = hashlib.sha256(data).hexdigest()
-        data = json.dumps(digests).encode()
-        (part / file_digests.FILE_NAME).write_bytes(data)
-        segment["files_sha256"] = hashlib.sha256(data).hexdigest()
+        segment["files_sha256"] = _signed(part, file_digests.FILE_NAME)
+        segment["depth_sha256"] = _signed(part, map_segments.DEPTH_DIGESTS)
     write_content(folder, content)
+
+
+def _signed(folder: pathlib.Path, digest_file: str) -> str | None:
+    path = folder / digest_file
+    if not path.is_file():
+        return "0" * 64
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        digests = json.loads(path.read_text())
+        for name in digests["sha256"]:
+            if (folder / name).is_file():
+                data = (folder / name).read_bytes()
+                digests["sha256"][name] = hashlib.sha256(data).hexdigest()
+        path.write_text(json.dumps(digests))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_map(folder: pathlib.Path) -> object:
@@ -271,6 +280,7 @@ def read_map(folder: pathlib.Path) -> object:
             *(part.names, part.world_from_cam, part.intrinsics, part.image_sizes),
             *(part.network_intrinsics, part.descriptors),
             *(np.stack(list(leaf)) for leaf in part.features),
+            *(() if part.depth is None else (np.stack(list(part.depth.values)), part.depth.unit)),
         )
         for part in parts
     ]
