@@ -9,8 +9,15 @@ Neighbour i of a query has the known pose `world_from_db_i` and the predicted re
 Relative Poses Using Convolutional Neural Network" (ICCVW 2017, arXiv 1707.09733):
   position: every pair of neighbours triangulates a midpoint; the midpoints with the most
     neighbours within 10 deg, directions taken as lines without a sign, are averaged.
-  rotation: the hypotheses with the most others within 20 deg are averaged by the L1 geodesic mean.
+  rotation: the hypotheses with the most others within 20 deg are averaged.
 Predicted lengths are not used.
+
+The paper's text averages rotations by the L1 geodesic mean. The authors' script does not: its
+iteration stops where `|1 - det(S S^T)| < 1e-10`, which holds for every rotation S, and then returns
+its start, the normalised sum of the quaternions. Published figures come from that, so it is the
+default; `FusionConfig.paper_rotation_mean = "l1"` is the text's. Of the script's other defects none
+is kept: it averages rotations of earlier queries along where fewer tie than before, it needs
+exactly five neighbours, and it fails on a direction without a component along the optical axis.
 
 `method="robust"` models the errors instead (`LocationConfig`, `RotationConfig`):
   1. Hypotheses are the triangulated midpoints that lie ahead of both cameras and each neighbour's
@@ -50,7 +57,7 @@ from jaxtyping import Bool, Float, PRNGKeyArray, PyTree
 from jaxreloc.geometry import columns, lanes, location, ransac, rotation
 from jaxreloc.geometry.location import LocationConfig
 from jaxreloc.geometry.ransac import Sampling
-from jaxreloc.geometry.rotation import RotationConfig
+from jaxreloc.geometry.rotation import PaperMean, RotationConfig
 
 Method = Literal["robust", "paper"]
 MAX_COORDINATE = 1e12  # metres; a neighbour beyond it counts as not valid
@@ -65,6 +72,9 @@ CPU_BLOCK = 512  # queries at a time, so that what a block computes stays in the
 class FusionConfig:
     """The models of `method="robust"` and, of both methods, how many hypotheses are tried.
 
+    `paper_rotation_mean` is the mean of tied rotations of `method="paper"`: "chordal" as in the
+    authors' script, or "l1" as in the paper's text; see the module.
+
     `rotation_agrees_prior` and `rotation_disagrees_prior` are the probabilities of being a
     bearing's inlier for a neighbour whose rotation is, or is not, in the rotations' consensus.
     """
@@ -74,6 +84,7 @@ class FusionConfig:
     sampling: Sampling = Sampling()
     rotation_agrees_prior: float = 0.93
     rotation_disagrees_prior: float = 0.4
+    paper_rotation_mean: PaperMean = "chordal"
 
 
 @jdc.pytree_dataclass
@@ -229,7 +240,7 @@ def _fuse_block(db, relative, valid, reliability, *, key, method, config):
     bearings, origin, unit = _observe(db[4:], columns.rotate(q_db, relative[4:]), valid)
     pairs = ransac.draw_pairs(valid, key, config.sampling)
     if method == "paper":
-        rotated = rotation.paper_rotation(q_query, valid)
+        rotated = rotation.paper_rotation(q_query, valid, config.paper_rotation_mean)
         located = location.paper_location(bearings, pairs)
         success = located.success
     else:

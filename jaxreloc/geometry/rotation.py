@@ -6,7 +6,7 @@ first order `2 v` is the rotation vector from a to b.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,12 @@ import numpy as np
 
 from jaxreloc.geometry import columns, lanes, ransac
 
+PaperMean = Literal["chordal", "l1"]
 PAPER_INLIER_RAD = float(np.deg2rad(20.0))
 NEWTON_STEPS = 7
 HESSIAN_DAMPING = 1e-3
 MAX_HALF_TURN = 0.2  # radians, of one Newton step
+HALF_TURN = 1e-6  # a product of quaternions that counts as zero
 COINCIDENT = 1e-6  # sin(angle / 2) that is added to every distance, so that none is zero
 
 
@@ -45,17 +47,27 @@ class RotationEstimate(NamedTuple):
     std: jax.Array  # [B]: of each component of the rotation vector error, radians
 
 
-def paper_rotation(q_wxyz: lanes.Vector, valid: jax.Array) -> RotationEstimate:
-    """The paper's: most inliers within 20 deg; the L1 geodesic mean of the hypotheses that tie.
+def paper_rotation(
+    q_wxyz: lanes.Vector, valid: jax.Array, mean_kind: PaperMean = "chordal"
+) -> RotationEstimate:
+    """The paper's: most inliers within 20 deg; the mean of the hypotheses that tie.
 
     Args:
       q_wxyz: [N, B], unit.
       valid: [N, B].
+      mean_kind: "chordal", `chordal_mean`, from which the published figures come; "l1", `l1_mean`,
+        of which the paper's text speaks.
+
+    Raises:
+      ValueError: at trace time, for another `mean_kind`.
     """
+    if mean_kind not in get_args(PaperMean):
+        known = ", ".join(get_args(PaperMean))
+        raise ValueError(f"unknown mean of rotations {mean_kind!r}; known: {known}")
     agrees = _agreement(q_wxyz, q_wxyz) & valid[:, None] & valid[None]
     votes = columns.total(agrees.astype(jnp.int32), axis=1)
     winners, _ = ransac.most_votes(votes, valid)
-    mean = l1_mean(q_wxyz, winners)
+    mean = (chordal_mean if mean_kind == "chordal" else l1_mean)(q_wxyz, winners)
     inlier = _agreement(tuple(x[None] for x in mean), q_wxyz)[0] & valid
     weight = inlier.astype(mean[0].dtype)
     residual_squared = _chord_squared(mean, q_wxyz)
@@ -79,9 +91,9 @@ def l1_mean(q_wxyz: lanes.Vector, member: jax.Array) -> lanes.Vector:
     """
     angle = _half_angle(lanes.expand(q_wxyz, 1), lanes.expand(q_wxyz, 0))
     cost = columns.total(jnp.where(member[None], angle, 0.0), axis=1)
-    medoid, exists = ransac.best(-cost, member)
+    medoid, _ = ransac.best(-cost, member)
     nearest = columns.take(q_wxyz, medoid)
-    middle = _chordal_mean(q_wxyz, member)
+    middle = chordal_mean(q_wxyz, member)
     starts = zip(middle, _leave_member(nearest, q_wxyz, member), strict=True)
     means = jax.lax.fori_loop(
         0,
@@ -93,16 +105,30 @@ def l1_mean(q_wxyz: lanes.Vector, member: jax.Array) -> lanes.Vector:
     angle = _half_angle(lanes.expand(candidates, 1), lanes.expand(q_wxyz, 0))
     cost = columns.total(jnp.where(member[None], angle, 0.0), axis=1)
     mean = columns.take(candidates, jnp.argmin(cost, axis=0))
-    mean = lanes.where(jnp.sum(member, axis=0) == 2, middle, mean)
-    return (jnp.where(exists, mean[0], 1.0), *(jnp.where(exists, x, 0.0) for x in mean[1:]))
+    count = jnp.sum(member, axis=0)
+    return lanes.where((count == 0) | (count == 2), middle, mean)
 
 
-def _chordal_mean(q_wxyz: lanes.Vector, member: jax.Array) -> lanes.Vector:
-    """The normalised sum of the members, their signs aligned with the first's; [B]."""
+def chordal_mean(q_wxyz: lanes.Vector, member: jax.Array) -> lanes.Vector:
+    """The members' mean quaternion: `sum_i s_i q_i / |sum_i s_i q_i|`, `s_i = sign(q_i . q_first)`.
+
+    The first member is the reference of the signs, so the sum's part along it is at least 1: it
+    never vanishes. The order of members matters only where one is over 90 deg from the first.
+
+    Args:
+      q_wxyz: [N, B], unit; `q` and `-q` are the same rotation.
+      member: [N, B].
+
+    Returns:
+      [B]; the identity where there is no member.
+    """
     first = columns.take(q_wxyz, jnp.argmax(member, axis=0))
-    sign = jnp.where(lanes.dot(q_wxyz, lanes.expand(first, 0)) < 0, -1.0, 1.0)
+    # Of half a turn the product is zero but for rounding, which may differ from one component to
+    # the next in compiled code; they all need the same sign.
+    sign = jnp.where(lanes.dot(q_wxyz, lanes.expand(first, 0)) < -HALF_TURN, -1.0, 1.0)
     weight = jnp.where(member, sign, 0.0)
-    return columns.normalize(tuple(columns.total(x * weight) for x in q_wxyz), 1e-12)[0]
+    mean = columns.normalize(tuple(columns.total(x * weight) for x in q_wxyz), 1e-12)[0]
+    return (jnp.where(jnp.any(member, axis=0), mean[0], 1.0), *mean[1:])
 
 
 def _half_angle(a: lanes.Vector, b: lanes.Vector) -> jax.Array:

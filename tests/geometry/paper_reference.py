@@ -1,6 +1,7 @@
 """The paper's fusion of one query as a plain NumPy/SciPy loop in float64, the tests' yardstick.
 
-Written from the method's description alone; nothing is shared with the package.
+Written from the description of the paper and of what the authors' script does; nothing is shared
+with the package.
 """
 
 import dataclasses
@@ -22,16 +23,19 @@ class Fused:
     margin_deg: float  # how far the closest inlier test was from flipping
 
 
-def fuse_paper(world_from_db: np.ndarray, db_from_query: np.ndarray) -> Fused:
-    """Poses are [N, 7], wxyz xyz."""
+def fuse_paper(
+    world_from_db: np.ndarray, db_from_query: np.ndarray, mean: str = "chordal"
+) -> Fused:
+    """Poses are [N, 7], wxyz xyz; `mean` is the script's "chordal" or the text's "l1"."""
     rotations_db = _rotation(world_from_db)
     directions = rotations_db.apply(db_from_query[:, 4:])
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     position, location_margin = _position(world_from_db[:, 4:], directions)
     hypotheses = rotations_db * _rotation(db_from_query)
     tied, rotation_margin = _tied_rotations(hypotheses)
-    rotation, cost = l1_mean(tied)
-    return Fused(position, rotation, cost, tied, min(location_margin, rotation_margin))
+    rotation = chordal_mean(tied) if mean == "chordal" else l1_mean(tied)[0]
+    margin = min(location_margin, rotation_margin)
+    return Fused(position, rotation, l1_cost(rotation, tied), tied, margin)
 
 
 def _rotation(poses: np.ndarray) -> Rotation:
@@ -63,6 +67,30 @@ def _tied_rotations(hypotheses: Rotation) -> tuple[Rotation, float]:
     angles = np.degrees([(h.inv() * hypotheses).magnitude() for h in hypotheses])
     votes = np.sum(angles < ROTATION_LIMIT_DEG, axis=1)
     return hypotheses[votes == votes.max()], np.abs(angles - ROTATION_LIMIT_DEG).min()
+
+
+def chordal_mean(rotations: Rotation) -> Rotation:
+    """The sum of the quaternions, each with the sign that is nearer to the first one."""
+    quaternions = rotations.as_quat()
+    total = np.zeros(4)
+    for q in quaternions:
+        nearer = np.linalg.norm(q - quaternions[0]) <= np.linalg.norm(q + quaternions[0])
+        total += q if nearer else -q
+    return Rotation.from_quat(total)
+
+
+class CarriedOver:
+    """The script's list of tied rotations, which it never empties from one query to the next."""
+
+    def __init__(self):
+        self._list: list[Rotation] = []
+
+    def mean(self, tied: Rotation) -> Rotation:
+        """Of the tied rotations, and what earlier queries with more of them left behind."""
+        if len(tied) == 1:
+            return tied[0]
+        self._list[: len(tied)] = list(tied)
+        return chordal_mean(Rotation.concatenate(self._list))
 
 
 def l1_mean(rotations: Rotation) -> tuple[Rotation, float]:

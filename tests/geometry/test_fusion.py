@@ -498,7 +498,30 @@ def is_local_minimum(mean, rotations, rng):
     return l1_cost(mean, rotations) < min(costs) + 1e-4
 
 
-def test_paper_agrees_with_its_reference(rng, university):
+def agreement(db, relative, mean="chordal"):
+    """Shares of queries that agree with the reference to 1 cm, and to 0.1 deg."""
+    config = FusionConfig(paper_rotation_mean=mean)
+    fused = run(np.float32(db), np.float32(relative), method="paper", config=config)
+    expected = [fuse_paper(a, b, mean) for a, b in zip(db, relative, strict=True)]
+    q_wxyz = np.stack([x.rotation.as_quat(scalar_first=True) for x in expected])
+    position = np.stack([x.position for x in expected])
+    metres, degrees = deviation(fused, np.concatenate([q_wxyz, position], axis=-1))
+    return np.mean(metres < 0.01), np.mean(degrees < 0.1)
+
+
+def test_paper_agrees_with_the_authors_script_in_random_rooms(rng):
+    _, db, relative, _ = cameras(rng, Noise(), batch=BLOCKS)
+    same_location, same_rotation = agreement(db, relative)
+    assert same_location >= 0.97 and same_rotation >= 0.99
+
+
+def test_paper_agrees_with_the_authors_script_on_their_pairs(rng, university):
+    relative, _ = predict(rng, university.world_from_db, university.world_from_query, Noise())
+    same_location, same_rotation = agreement(university.world_from_db, relative)
+    assert same_location >= 0.99 and same_rotation >= 0.99
+
+
+def test_paper_with_the_l1_mean_agrees_with_its_reference(rng, university):
     """To 1 mm and 0.05 deg but for ties: an inlier test on its limit, two means of one cost.
 
     In float64 every query; in float32 those whose directions are not nearly parallel. The L1 mean
@@ -506,14 +529,17 @@ def test_paper_agrees_with_its_reference(rng, university):
     """
     relative, _ = predict(rng, university.world_from_db, university.world_from_query, Noise())
     db = np.asarray(university.world_from_db, np.float64)
-    single = run(np.float32(db), np.float32(relative), method="paper")
+    config = FusionConfig(paper_rotation_mean="l1")
+    single = run(np.float32(db), np.float32(relative), method="paper", config=config)
     single = np.asarray(single.world_from_query.wxyz_xyz)
     with jax.enable_x64(True):
-        fused = fuse(SE3(jnp.asarray(db)), SE3(jnp.asarray(relative)), method="paper")
+        fused = fuse(
+            SE3(jnp.asarray(db)), SE3(jnp.asarray(relative)), method="paper", config=config
+        )
         fused = np.asarray(fused.world_from_query.wxyz_xyz)
     rounding_m = []
     for i in rng.permutation(len(db))[:400]:
-        expected = fuse_paper(db[i], relative[i])
+        expected = fuse_paper(db[i], relative[i], "l1")
         if expected.margin_deg < 1e-3:
             continue
         np.testing.assert_allclose(fused[i, 4:], expected.position, atol=1e-3)

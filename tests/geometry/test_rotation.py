@@ -8,10 +8,11 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.simulated_pairs import unit_vectors
 from jaxreloc.geometry import rotation
-from tests.geometry.paper_reference import l1_cost, l1_mean
+from tests.geometry.paper_reference import chordal_mean, l1_cost, l1_mean
 
 COUNT, BATCH = 6, 60
 
+chordal_mean_of = jax.jit(rotation.chordal_mean)
 l1_mean_of = jax.jit(rotation.l1_mean)
 paper_rotation = jax.jit(rotation.paper_rotation)
 
@@ -68,6 +69,49 @@ def test_l1_mean_of_a_majority_is_the_majority(rng):
     ]
     found = solve(l1_mean_of, hypotheses)
     np.testing.assert_allclose((as_rotation(found).inv() * same).magnitude(), 0, atol=1e-5)
+
+
+def with_random_signs(rng, rotations):
+    """Quaternions as a tuple of float32 arrays [N, B], half of them with the other sign."""
+    q_wxyz = np.stack([r.as_quat(scalar_first=True) for r in rotations], axis=1)
+    q_wxyz *= rng.choice([-1.0, 1.0], (*q_wxyz.shape[:2], 1))
+    return tuple(jnp.asarray(x, jnp.float32) for x in np.moveaxis(q_wxyz, -1, 0))
+
+
+@pytest.mark.parametrize("std_deg", [0.0, 1e-5, 6.0, 15.0])
+def test_chordal_mean_is_the_one_of_least_squared_chords(rng, std_deg):
+    """SciPy's mean is the eigenvector; near one another, aligned signs give it but for O(std^3)."""
+    _, hypotheses = scattered(rng, std_deg)
+    member = rng.uniform(size=(COUNT, BATCH)) < 0.7
+    member[0] |= ~member.any(axis=0)
+    found = as_rotation(chordal_mean_of(with_random_signs(rng, hypotheses), jnp.asarray(member)))
+    for b in range(BATCH):
+        members = hypotheses[b][member[:, b]]
+        error = np.degrees((found[b].inv() * chordal_mean(members)).magnitude())
+        assert error < 1e-3
+        if std_deg < 10:
+            assert np.degrees((found[b].inv() * members.mean()).magnitude()) < 0.5
+
+
+def test_chordal_mean_of_half_a_turn_is_defined(rng):
+    """Rotations half a turn apart, each given with either sign: a unit quaternion halfway."""
+    first = Rotation.random(BATCH, rng=rng)
+    half_turn = Rotation.from_rotvec(np.pi * unit_vectors(rng, BATCH))
+    pairs = [Rotation.concatenate([a, a * h]) for a, h in zip(first, half_turn, strict=True)]
+    columns = with_random_signs(rng, pairs)
+    found = chordal_mean_of(columns, jnp.ones((2, BATCH), bool))
+    angles = np.degrees((as_rotation(found).inv() * first).magnitude())
+    np.testing.assert_allclose(angles, 90.0, atol=1e-2)
+
+    def total(columns):
+        return sum(jnp.sum(x) for x in rotation.chordal_mean(columns, jnp.ones((2, BATCH), bool)))
+
+    assert all(np.isfinite(x).all() for x in jax.grad(total)(columns))
+
+
+def test_an_unknown_mean_is_named():
+    with pytest.raises(ValueError, match="unknown mean of rotations 'l2'; known: chordal, l1"):
+        rotation.paper_rotation(tuple(jnp.ones((3, 1)) for _ in range(4)), jnp.ones((3, 1)), "l2")
 
 
 def test_paper_counts_within_twenty_degrees():
