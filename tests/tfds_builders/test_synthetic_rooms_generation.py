@@ -1,16 +1,18 @@
 """Rendered rooms: depth, pose and intrinsics agree; determinism; pictures as pictures are."""
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms import workers
 from tfds_builders.synthetic_rooms.contact_sheet import sheet
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.room_files import read_examples, write_frames
@@ -255,28 +257,83 @@ def test_files_hold_what_was_rendered(tmp_path, room, image_format):
         assert error.max() == 0 if image_format == "png" else error.mean() < 4
 
 
-def test_a_room_that_fails_or_a_killed_worker_ends_the_build(tmp_path, capfd):
-    job = RoomJob(dataclasses.replace(TINY, library=str(tmp_path / "absent")), "train", 0, tmp_path)
-    with pytest.raises(RuntimeError, match="train-000 failed"):
-        list(render_in_parallel([job], 1))
-    assert "absent" in capfd.readouterr().err
-    worker = workers._Worker()
-    os.kill(worker._process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="train-000 failed"):
-        worker.run(RoomJob(TINY, "train", 0, tmp_path))
-    worker.stop()
+def test_the_error_of_a_worker_reaches_the_caller(tmp_path):
+    broken = dataclasses.replace(TINY, library=str(tmp_path / "absent"))
+    jobs = [RoomJob(TINY, "train", 0, tmp_path), RoomJob(broken, "train", 1, tmp_path)]
+    done = render_in_parallel(jobs, 1)
+    assert next(done) == jobs[0]
+    with pytest.raises(FileNotFoundError, match="absent") as raised:
+        next(done)
+    assert raised.value.__notes__ == ["while rendering train-001"]
+    assert "library.py" in str(raised.value.__cause__)  # the worker's own traceback
+    assert multiprocessing.active_children() == []
 
 
-def test_a_worker_ends_with_its_parent():
-    worker = workers._Worker()
-    worker._process.stdin.close()  # as the parent's death does
-    assert worker._process.wait(timeout=60) == 0
-    with pytest.raises(subprocess.TimeoutExpired):
-        other = workers._Worker()
-        try:
-            other._process.wait(timeout=0.5)
-        finally:
-            other.stop()
+def test_a_killed_worker_ends_the_build(tmp_path):
+    done = render_in_parallel([RoomJob(TINY, "train", i, tmp_path) for i in range(9)], 1)
+    next(done)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(RuntimeError, match="train-00[1-3] failed: a worker's process ended"):
+        list(done)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_consumer_that_stops_leaves_no_worker(tmp_path):
+    environment = dict(os.environ)
+    done = render_in_parallel([RoomJob(TINY, "train", i, tmp_path) for i in range(9)], 2)
+    next(done)
+    assert multiprocessing.active_children() != []
+    done.close()
+    assert multiprocessing.active_children() == []
+    assert dict(os.environ) == environment
+
+
+BUILD = """
+import pathlib, sys
+from tests.tfds_builders.test_synthetic_rooms_generation import TINY
+from tfds_builders.synthetic_rooms.room_jobs import RoomJob
+from tfds_builders.synthetic_rooms.workers import render_in_parallel
+
+if __name__ == "__main__":
+    jobs = [RoomJob(TINY, "train", i, pathlib.Path(sys.argv[1])) for i in range(10_000)]
+    for job in render_in_parallel(jobs, 2):
+        print(job.index, flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_a_build_that_is_ended(tmp_path, end):
+    script = tmp_path / "build.py"
+    script.write_text(BUILD)
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout.readline() == "0\n"
+    if end == signal.SIGINT:
+        os.killpg(parent.pid, end)  # as a terminal does, to all of its processes
+    else:
+        parent.kill()
+    _, errors = parent.communicate(timeout=60)  # its workers have these pipes, too
+    assert parent.returncode == -end
+    assert errors.count("Traceback") == (end == signal.SIGINT)
+    deadline = time.monotonic() + 60
+    while group_lives(parent.pid):
+        assert time.monotonic() < deadline, "a worker outlives its parent"
+        time.sleep(0.05)
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_contact_sheet_holds_views_of_each_room(seed):

@@ -1,61 +1,80 @@
-"""Rendering many rooms in parallel processes.
-
-Each worker is a Python process that runs the module `worker`, so that a caller's script needs no
-`if __name__ == "__main__"` and is not imported again.
-"""
+"""Rendering many rooms in parallel processes."""
 
 import collections
 import concurrent.futures
 import contextlib
+import multiprocessing
 import os
-import pathlib
-import queue
-import subprocess
-import sys
+import signal
+import threading
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 
-from tfds_builders.synthetic_rooms.room_jobs import DONE, RoomJob
+import cv2
 
-PROJECT = pathlib.Path(__file__).resolve().parents[2]
-WORKER = "tfds_builders.synthetic_rooms.worker"
+from tfds_builders.synthetic_rooms.room_jobs import RoomJob, render_room_files
+
+# What NumPy and the ray caster read when they are imported.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Iterator[RoomJob]:
     """Renders the rooms and yields the jobs in order, as they are done.
 
     At most two rooms a worker, finished or not, are under way, so that a slow consumer does not
-    fill the disk.
+    fill the disk. The processes are spawned, so a script that calls this needs
+    `if __name__ == "__main__"`.
 
     Args:
       workers: how many processes; None means one a processor that this process may use.
+
+    Raises:
+      RuntimeError: a worker's process ended.
+      Exception: what rendering raised, with a note that names the room.
     """
-    workers = workers or _processors()
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    processes = [_Worker() for _ in range(min(workers, len(jobs)))]
-    for process in processes:
-        idle.put(process)
-
-    def run(job: RoomJob) -> RoomJob:
-        process = idle.get()
-        try:
-            process.run(job)
-        finally:
-            idle.put(process)
-        return job
-
-    pending: collections.deque[concurrent.futures.Future] = collections.deque()
-    pool = concurrent.futures.ThreadPoolExecutor(max(len(processes), 1))
+    workers = min(workers or _processors(), max(len(jobs), 1))
+    context = multiprocessing.get_context("spawn")
+    lifeline, parents_end = context.Pipe(duplex=False)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (lifeline,))
+    pending: collections.deque[tuple[RoomJob, concurrent.futures.Future]] = collections.deque()
     try:
         for job in jobs:
-            pending.append(pool.submit(run, job))
-            if len(pending) >= 2 * len(processes):
-                yield pending.popleft().result()
+            with _environment(ONE_THREAD):  # of the process that this may start
+                pending.append((job, pool.submit(render_room_files, job)))
+            if len(pending) >= 2 * workers:
+                yield _finished(*pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield _finished(*pending.popleft())
     finally:
-        for process in processes:
-            process.stop()
+        parents_end.close()  # which ends the workers, whatever they are at
         pool.shutdown(cancel_futures=True)
+        lifeline.close()
+
+
+def _finished(job: RoomJob, future: concurrent.futures.Future) -> RoomJob:
+    room = f"{job.split}-{job.index:03d}"
+    try:
+        future.result()
+    except concurrent.futures.BrokenExecutor as error:
+        raise RuntimeError(
+            f"rendering {room} failed: a worker's process ended; a script that builds rooms needs "
+            "`if __name__ == '__main__':`"
+        ) from error
+    except Exception as error:
+        error.add_note(f"while rendering {room}")
+        raise
+    return job
+
+
+@contextlib.contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _processors() -> int:
@@ -65,36 +84,14 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-class _Worker:
-    """A child process that renders one room at a time."""
+def _start_worker(lifeline: Connection) -> None:
+    """Makes a worker end with its parent's end of the pipe, and leave the cores to the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, interrupted too, ends it
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
 
-    def __init__(self):
-        paths = [str(PROJECT), os.environ.get("PYTHONPATH")]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,  # an interrupt is for the parent, which then stops its workers
-        )
 
-    def run(self, job: RoomJob) -> None:
-        try:
-            print(job.to_json(), file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline()
-        except (BrokenPipeError, ValueError):
-            answer = ""
-        if answer.strip() != DONE:
-            raise RuntimeError(f"rendering {job.split}-{job.index:03d} failed; see its error above")
-
-    def stop(self) -> None:
-        self._process.kill()
-        with contextlib.suppress(BrokenPipeError), self._process:  # closes its pipes
-            self._process.wait()
+def _end_with_parent(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv()
+    os._exit(1)
