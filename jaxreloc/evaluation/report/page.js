@@ -1,19 +1,12 @@
 "use strict";
 (() => {
+  const byId = (id) => document.getElementById(id);
   const report = JSON.parse(byId("data").textContent);
   const scenes = report.scenes.map(prepareScene);
   const state = { scene: 0, method: 0, query: 0, neighbor: 0, order: "index" };
-  const views = { top: null, orbit: null };
-  const images = new Map();
-  const MANY = 1500; // cameras beyond which they are drawn as dots
-  let colors = readColors();
-  let scheduled = false;
-
-  // ---- small helpers
-
-  function byId(id) {
-    return document.getElementById(id);
-  }
+  const scene = () => scenes[state.scene];
+  const method = () => scene().methods[state.method];
+  const pictures = () => scene().pictures[state.query];
 
   function element(tag, properties = {}, ...children) {
     const node = Object.assign(document.createElement(tag), properties);
@@ -21,22 +14,16 @@
     return node;
   }
 
-  function clamp(value, low, high) {
-    return Math.min(Math.max(value, low), high);
+  function color(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   }
 
-  function readColors() {
-    const style = getComputedStyle(document.documentElement);
-    const names = ["ink", "muted", "line", "canvas", "grid", "database", "neighbor", "truth", "estimate", "inlier", "rejected"];
-    for (let i = 0; i < 4; i++) names.push(`series-${i}`);
-    return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
-  }
+  // ---- numbers and names as text
 
   function length(metres) {
-    if (metres === null || metres === undefined) return "failed";
+    if (metres === null) return "failed";
     if (metres < 0.01) return `${(1000 * metres).toFixed(1)} mm`;
-    if (metres < 1) return `${(100 * metres).toFixed(1)} cm`;
-    return `${metres.toFixed(2)} m`;
+    return metres < 1 ? `${(100 * metres).toFixed(1)} cm` : `${metres.toFixed(2)} m`;
   }
 
   function rounded(metres) {
@@ -44,400 +31,226 @@
   }
 
   function angle(degrees) {
-    return degrees === null || degrees === undefined ? "failed" : `${degrees.toFixed(degrees < 10 ? 2 : 1)}\u00b0`;
+    return degrees === null ? "failed" : `${degrees.toFixed(degrees < 10 ? 2 : 1)}\u00b0`;
   }
 
-  function percent(share) {
-    return `${(100 * share).toFixed(0)}%`;
-  }
+  const percent = (share) => `${(100 * share).toFixed(0)}%`;
+  const sum = (values) => values.reduce((a, b) => a + b, 0);
 
-  function add(a, b, s = 1) {
-    return [a[0] + s * b[0], a[1] + s * b[1], a[2] + s * b[2]];
-  }
-
-  function distance(a, b) {
-    return Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);
-  }
-
-  // ---- data
-
-  function prepareScene(scene) {
-    const U = scene.uprightFromWorld;
-    const turn = (v) => [0, 3, 6].map((i) => U[i] * v[0] + U[i + 1] * v[1] + U[i + 2] * v[2]);
-    const camera = (poses, i, frame) => {
-      const p = poses.slice(12 * i, 12 * i + 12);
-      const column = (j) => turn([p[j], p[4 + j], p[8 + j]]);
-      return { center: column(3), axes: [column(0), column(1), column(2)], frame };
-    };
-    const frame = (cameras, i) => cameras.frames.slice(4 * i, 4 * i + 4);
-    const all = (cameras, poses) => cameras.names.map((_, i) => camera(poses, i, frame(cameras, i)));
-    const database = all(scene.database, scene.database.poses);
-    const truth = scene.hasTruth ? all(scene.queries, scene.queries.poses) : null;
-    const methods = scene.methods.map((method) => {
-      const cameras = all(scene.queries, method.poses);
-      return { ...method, cameras: cameras.map((c, i) => (method.success[i] ? c : null)) };
-    });
-    const centers = [...database, ...(truth || [])].map((c) => c.center);
-    const low = [0, 1, 2].map((k) => centers.reduce((m, c) => Math.min(m, c[k]), Infinity));
-    const high = [0, 1, 2].map((k) => centers.reduce((m, c) => Math.max(m, c[k]), -Infinity));
-    const extent = Math.max(distance(low, high), 1e-6);
-    return {
-      ...scene, database, truth, methods, low, high, extent,
-      databaseNames: scene.database.names,
-      queryNames: scene.queries.names,
-      middle: low.map((v, k) => (v + high[k]) / 2),
-      size: extent * clamp(0.5 / Math.sqrt(database.length), 0.02, 0.08), // of a drawn frustum
-    };
-  }
-
-  const scene = () => scenes[state.scene];
-  const method = () => scene().methods[state.method];
-  const pictures = () => scene().pictures[state.query];
-
-  function errorOf(i) {
-    const m = method();
-    return scene().hasTruth ? (m.positionErrors[i] ?? Infinity) : m.success[i] ? m.positionStd[i] ?? 0 : Infinity;
-  }
-
-  function orderedQueries() {
-    const order = scene().queryNames.map((_, i) => i);
-    if (state.order === "worst") order.sort((a, b) => errorOf(b) - errorOf(a) || a - b);
-    if (state.order === "best") order.sort((a, b) => errorOf(a) - errorOf(b) || a - b);
-    return order;
-  }
-
-  // ---- the maps
-
-  function resetViews() {
-    const s = scene();
-    views.top = { x: s.middle[0], y: s.middle[1], scale: null };
-    views.orbit = { yaw: -0.6, pitch: 0.5, distance: 0.95 * s.extent + 2 * s.size };
-  }
-
-  function fit(canvas, height) {
-    if (height !== undefined) canvas.style.height = `${height}px`;
-    const ratio = window.devicePixelRatio || 1;
-    const width = canvas.clientWidth;
-    const tall = canvas.clientHeight;
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(tall * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(tall * ratio);
-    }
-    const context = canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, tall);
-    context.font = "11px system-ui, sans-serif";
-    return { context, width, height: tall };
-  }
-
-  function topProjector(width, height) {
-    const view = views.top;
-    const s = scene();
-    const fitting = Math.min(
-      width / (s.high[0] - s.low[0] + 3.5 * s.size),
-      height / (s.high[1] - s.low[1] + 3.5 * s.size),
-    );
-    view.scale ??= fitting;
-    return {
-      scale: view.scale,
-      project: (p) => [width / 2 + view.scale * (p[0] - view.x), height / 2 - view.scale * (p[1] - view.y)],
-    };
-  }
-
-  function orbitProjector(width, height) {
-    const { yaw, pitch, distance: far } = views.orbit;
-    const target = scene().middle;
-    const focal = 0.95 * Math.min(width, 1.25 * height);
-    const near = 0.02 * far;
-    return {
-      project: (p) => {
-        const d = add(p, target, -1);
-        const x = Math.cos(yaw) * d[0] + Math.sin(yaw) * d[1];
-        const y = -Math.sin(yaw) * d[0] + Math.cos(yaw) * d[1];
-        const depth = y * Math.cos(pitch) - d[2] * Math.sin(pitch) + far;
-        if (depth < near) return null;
-        const up = y * Math.sin(pitch) + d[2] * Math.cos(pitch);
-        return [width / 2 + (focal * x) / depth, height / 2 - (focal * up) / depth];
-      },
-    };
-  }
-
-  function line(context, project, a, b) {
-    const p = project(a);
-    const q = project(b);
-    if (!p || !q) return;
-    context.moveTo(p[0], p[1]);
-    context.lineTo(q[0], q[1]);
-  }
-
-  function corners(camera, size) {
-    const [left, top, right, bottom] = camera.frame;
-    const scale = size / Math.max(1, right - left, bottom - top);
-    return [[left, top], [right, top], [right, bottom], [left, bottom]].map(([x, y]) => {
-      const [ax, ay, az] = camera.axes;
-      return add(add(add(camera.center, ax, scale * x), ay, scale * y), az, scale);
-    });
-  }
-
-  // Small as a face is, its perspective is taken for affine.
-  function drawPicture(context, face, picture) {
-    const [a, b, , d] = face;
-    const { naturalWidth: w, naturalHeight: h } = picture;
-    context.save();
-    context.globalAlpha = 0.85;
-    context.transform((b[0] - a[0]) / w, (b[1] - a[1]) / w, (d[0] - a[0]) / h, (d[1] - a[1]) / h, a[0], a[1]);
-    context.drawImage(picture, 0, 0);
-    context.restore();
-  }
-
-  function drawFrustum(context, project, camera, size, color, { width = 1, fill = 0, opacity = 1, picture = null } = {}) {
-    const face = corners(camera, size);
-    const projected = face.map(project);
-    if (picture && picture.naturalWidth && projected.every(Boolean)) drawPicture(context, projected, picture);
-    context.globalAlpha = opacity;
-    context.strokeStyle = color;
-    context.lineWidth = width;
-    context.beginPath();
-    for (let i = 0; i < 4; i++) {
-      line(context, project, camera.center, face[i]);
-      line(context, project, face[i], face[(i + 1) % 4]);
-    }
-    context.stroke();
-    if (fill && projected.every(Boolean)) {
-      context.globalAlpha = fill;
-      context.fillStyle = color;
-      context.beginPath();
-      projected.forEach((p, i) => (i ? context.lineTo(p[0], p[1]) : context.moveTo(p[0], p[1])));
-      context.fill();
-    }
-    context.globalAlpha = 1;
-  }
-
-  function dot(context, project, center, radius, color) {
-    const p = project(center);
-    if (!p) return;
-    context.fillStyle = color;
-    context.beginPath();
-    context.arc(p[0], p[1], radius, 0, 2 * Math.PI);
-    context.fill();
-  }
-
-  function cross(context, project, center, color) {
-    const p = project(center);
-    if (!p) return;
-    context.strokeStyle = color;
-    context.lineWidth = 2;
-    context.beginPath();
-    for (const s of [-1, 1]) {
-      context.moveTo(p[0] - 5, p[1] - 5 * s);
-      context.lineTo(p[0] + 5, p[1] + 5 * s);
-    }
-    context.stroke();
-  }
-
-  function gridStep(extent) {
-    const power = 10 ** Math.floor(Math.log10(extent / 4));
-    return [1, 2, 5, 10].map((m) => m * power).find((step) => extent / step <= 8);
-  }
-
-  function drawGrid(context, project) {
-    const s = scene();
-    const step = gridStep(s.extent);
-    const from = [0, 1].map((k) => Math.floor((s.low[k] - 2 * s.size) / step) * step);
-    const to = [0, 1].map((k) => Math.ceil((s.high[k] + 2 * s.size) / step) * step);
-    const z = s.low[2] - s.size;
-    context.strokeStyle = colors.grid;
-    context.lineWidth = 1;
-    context.beginPath();
-    for (let x = from[0]; x <= to[0] + step / 2; x += step) line(context, project, [x, from[1], z], [x, to[1], z]);
-    for (let y = from[1]; y <= to[1] + step / 2; y += step) line(context, project, [from[0], y, z], [to[0], y, z]);
-    context.stroke();
-  }
-
-  function drawScaleBar(context, scale, height) {
-    const step = gridStep(scene().extent) / 2;
-    const bar = step * scale;
-    context.strokeStyle = colors.muted;
-    context.fillStyle = colors.muted;
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.moveTo(14, height - 20);
-    context.lineTo(14, height - 15);
-    context.lineTo(14 + bar, height - 15);
-    context.lineTo(14 + bar, height - 20);
-    context.stroke();
-    context.textAlign = "left";
-    context.fillText(rounded(step), 14, height - 25);
-  }
-
-  function drawCameras(context, project) {
-    const s = scene();
-    const m = method();
-    const shown = pictures();
-    const near = new Set(shown ? shown.neighbors : []);
-    const dots = s.database.length > MANY;
-    s.database.forEach((camera, i) => {
-      if (near.has(i)) return;
-      if (dots) dot(context, project, camera.center, 1.2, colors.database);
-      else drawFrustum(context, project, camera, 0.8 * s.size, colors.database, { opacity: 0.75 });
-    });
-    const plain = s.queryNames.length > MANY;
-    context.lineWidth = 1.2;
-    s.queryNames.forEach((_, i) => {
-      if (i === state.query) return;
-      drawQuery(context, project, i, plain, false);
-    });
-    const chosen = m.cameras[state.query] || (s.truth && s.truth[state.query]);
-    if (chosen) {
-      context.setLineDash([4, 4]);
-      context.strokeStyle = colors.neighbor;
-      context.globalAlpha = 0.7;
-      context.beginPath();
-      near.forEach((i) => line(context, project, chosen.center, s.database[i].center));
-      context.stroke();
-      context.setLineDash([]);
-      context.globalAlpha = 1;
-    }
-    near.forEach((i) => {
-      const current = shown.neighbors[state.neighbor] === i;
-      drawFrustum(context, project, s.database[i], 1.1 * s.size, colors.neighbor, {
-        width: current ? 2.4 : 1.4, fill: 0.08, picture: image(s.thumbnails[i]),
-      });
-    });
-    drawQuery(context, project, state.query, false, true);
-  }
-
-  function drawQuery(context, project, i, plain, chosen) {
-    const s = scene();
-    const truth = s.truth && s.truth[i];
-    const estimate = method().cameras[i];
-    const picture = chosen && s.pictures[i] ? image(s.pictures[i].thumbnail) : null;
-    const style = chosen ? { width: 2.4 } : { width: 1.1, fill: 0.05, opacity: 0.9 };
-    const size = chosen ? 1.4 * s.size : 0.8 * s.size;
-    if (truth && estimate) {
-      context.strokeStyle = colors.estimate;
-      context.lineWidth = chosen ? 2.2 : 1.2;
-      context.beginPath();
-      line(context, project, truth.center, estimate.center);
-      context.stroke();
-    }
-    for (const [camera, color] of [[truth, colors.truth], [estimate, colors.estimate]]) {
-      if (!camera) continue;
-      const shown = camera === estimate ? picture : null;
-      if (!plain) drawFrustum(context, project, camera, size, color, { ...style, picture: shown });
-      dot(context, project, camera.center, chosen ? 3.5 : 2, color);
-    }
-    if (truth && !estimate) cross(context, project, truth.center, colors.rejected);
-  }
-
-  function drawMaps() {
-    for (const [id, projector] of [["top", topProjector], ["orbit", orbitProjector]]) {
-      const { context, width, height } = fit(byId(id));
-      const { project, scale } = projector(width, height);
-      drawGrid(context, project);
-      drawCameras(context, project);
-      if (scale) drawScaleBar(context, scale, height);
-    }
-  }
-
-  function nearest(canvas, projector, event) {
-    const { project } = projector(canvas.clientWidth, canvas.clientHeight);
-    const box = canvas.getBoundingClientRect();
-    const at = [event.clientX - box.left, event.clientY - box.top];
-    let best = null;
-    const consider = (camera, kind, index, bonus) => {
-      const p = camera && project(camera.center);
-      if (!p) return;
-      const away = Math.hypot(p[0] - at[0], p[1] - at[1]) - bonus;
-      if (away < (best ? best.away : 12)) best = { away, kind, index };
-    };
-    method().cameras.forEach((c, i) => consider(c, "query", i, 3));
-    if (scene().truth) scene().truth.forEach((c, i) => consider(c, "query", i, 3));
-    scene().database.forEach((c, i) => consider(c, "database", i, 0));
-    return best;
-  }
-
-  function watchMap(id, projector, drag) {
-    const canvas = byId(id);
-    let last = null;
-    let moved = 0;
-    canvas.addEventListener("pointerdown", (event) => {
-      last = [event.clientX, event.clientY];
-      moved = 0;
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (!last) {
-        showTooltip(nearest(canvas, projector, event), event);
-        return;
-      }
-      const dx = event.clientX - last[0];
-      const dy = event.clientY - last[1];
-      moved += Math.abs(dx) + Math.abs(dy);
-      last = [event.clientX, event.clientY];
-      drag(dx, dy);
-      schedule();
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      const hit = moved < 4 && nearest(canvas, projector, event);
-      if (hit && hit.kind === "query") selectQuery(hit.index);
-      last = null;
-    });
-    canvas.addEventListener("pointerleave", () => showTooltip(null));
-    canvas.addEventListener("dblclick", () => {
-      resetViews();
-      schedule();
-    });
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const factor = Math.exp(0.0015 * event.deltaY);
-      if (id === "top") views.top.scale /= factor;
-      else views.orbit.distance *= factor;
-      schedule();
-    }, { passive: false });
-  }
-
-  function showTooltip(hit, event) {
-    const tip = byId("tooltip");
-    tip.hidden = !hit;
-    if (!hit) return;
-    const s = scene();
-    tip.replaceChildren();
-    if (hit.kind === "query") {
-      tip.append(element("b", { textContent: s.queryNames[hit.index] }), element("div", { textContent: errorText(hit.index) }));
-    } else {
-      tip.append(element("b", { textContent: s.databaseNames[hit.index] }), element("div", { textContent: "database image" }));
-    }
-    const picture = hit.kind === "query" ? s.pictures[hit.index]?.thumbnail : s.thumbnails[hit.index];
-    if (picture) tip.append(element("img", { src: picture, alt: "" }));
-    const box = tip.getBoundingClientRect();
-    tip.style.left = `${clamp(event.clientX + 14, 4, innerWidth - box.width - 4)}px`;
-    tip.style.top = `${clamp(event.clientY + 14, 4, innerHeight - box.height - 4)}px`;
-  }
-
-  // ---- the chosen query
+  // Plotly reads tags and entities in its texts.
+  const plain = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
   function errorText(i) {
     const m = method();
     if (!m.success[i]) return "not localized";
-    if (!scene().hasTruth) return m.positionStd[i] === null ? "localized" : `\u00b1 ${length(m.positionStd[i])}`;
-    return `${length(m.positionErrors[i])}, ${angle(m.rotationErrors[i])}`;
+    if (scene().hasTruth) return `${length(m.positionErrors[i])}, ${angle(m.rotationErrors[i])}`;
+    return m.positionStd[i] === null ? "localized" : `\u00b1 ${length(m.positionStd[i])}`;
   }
 
-  function image(uri) {
-    if (!images.has(uri)) {
-      const loading = new Image();
-      loading.addEventListener("load", schedule);
-      loading.src = uri;
-      images.set(uri, loading);
-    }
-    return images.get(uri);
+  // ---- cameras
+
+  function prepareScene(scene) {
+    const U = scene.uprightFromWorld;
+    const camera = (poses, frames, i) => {
+      const p = poses.slice(12 * i, 12 * i + 12);
+      const column = (j) => [0, 3, 6].map((k) => U[k] * p[j] + U[k + 1] * p[4 + j] + U[k + 2] * p[8 + j]);
+      return { center: column(3), axes: [0, 1, 2].map(column), frame: frames.slice(4 * i, 4 * i + 4) };
+    };
+    const all = ({ names, frames }, poses) => names.map((_, i) => camera(poses, frames, i));
+    const database = all(scene.database, scene.database.poses);
+    const truth = scene.hasTruth ? all(scene.queries, scene.queries.poses) : null;
+    const methods = scene.methods.map((m) => ({
+      ...m, cameras: all(scene.queries, m.poses).map((c, i) => (m.success[i] ? c : null)),
+    }));
+    const centers = [...database, ...(truth || [])].map((c) => c.center);
+    const ends = [0, 1, 2].map((k) => centers.reduce(
+      ([low, high], c) => [Math.min(low, c[k]), Math.max(high, c[k])], [Infinity, -Infinity],
+    ));
+    const extent = Math.max(Math.hypot(...ends.map(([low, high]) => high - low)), 1e-6);
+    const share = Math.min(Math.max(0.5 / Math.sqrt(database.length), 0.02), 0.08);
+    return { ...scene, database, truth, methods, databaseNames: scene.database.names,
+      databaseSizes: scene.database.sizes, queryNames: scene.queries.names, size: share * extent };
+  }
+
+  // One line along every edge of a camera's frustum, of which null ends the line.
+  function frustum({ center, axes, frame: [left, top, right, bottom] }, size) {
+    const scale = size / Math.max(1, right - left, bottom - top);
+    const [a, b, c, d] = [[left, top], [right, top], [right, bottom], [left, bottom]].map(([x, y]) =>
+      center.map((start, k) => start + scale * (x * axes[0][k] + y * axes[1][k] + axes[2][k])));
+    return [a, b, c, d, a, center, b, c, center, d, null];
+  }
+
+  function cross([x, y, z], arm) {
+    return [[x - arm, y - arm, z], [x + arm, y + arm, z], null, [x - arm, y + arm, z], [x + arm, y - arm, z], null];
+  }
+
+  // Lines (of points, each ended by null) in one trace for each map.
+  function trace(name, colorName, lines, { width = 1, dash = "solid", ...more } = {}) {
+    const points = lines.flatMap((line) => line.points);
+    const each = (value) => lines.flatMap((line) => line.points.map(() => value(line)));
+    const common = {
+      name, mode: "lines", line: { color: color(colorName), width, dash }, connectgaps: false,
+      hovertext: each((line) => line.text), hoverinfo: "text", customdata: each((line) => line.query),
+      ...more,
+    };
+    const [x, y, z] = [0, 1, 2].map((k) => points.map((p) => (p ? p[k] : null)));
+    // A line of the same width looks thinner in 3D.
+    const solid = { ...common, type: "scatter3d", line: { ...common.line, width: 2 * width }, x, y, z };
+    return { flat: { ...common, type: "scatter", x, y }, solid };
+  }
+
+  function cameraTraces() {
+    const s = scene();
+    const m = method();
+    const near = pictures()?.neighbors ?? [];
+    const chosen = state.query;
+    const others = s.queryNames.map((_, i) => i).filter((i) => i !== chosen);
+    const ofDatabase = (i, size) => ({ points: frustum(s.database[i], size), text: plain(s.databaseNames[i]), query: -1 });
+    const label = (i) => `${plain(s.queryNames[i])}<br>${errorText(i)}`;
+    const ofQueries = (cameras, which, size) => which.filter((i) => cameras?.[i])
+      .map((i) => ({ points: frustum(cameras[i], size), text: label(i), query: i }));
+    const joined = (which) => which.filter((i) => s.truth?.[i] && m.cameras[i])
+      .map((i) => ({ points: [s.truth[i].center, m.cameras[i].center, null], query: i }));
+    const failed = s.queryNames.map((_, i) => i).filter((i) => s.truth && !m.cameras[i])
+      .map((i) => ({ points: cross(s.truth[i].center, 0.3 * s.size), text: label(i), query: i }));
+    const from = (m.cameras[chosen] ?? s.truth?.[chosen])?.center;
+    const rays = from ? near.map((i) => ({ points: [from, s.database[i].center, null], query: chosen })) : [];
+    const far = s.database.map((_, i) => i).filter((i) => !near.includes(i));
+    const silent = { hoverinfo: "skip", showlegend: false };
+    const bold = { width: 2.5, showlegend: false };
+    const current = near.slice(state.neighbor, state.neighbor + 1);
+    return [
+      trace("database camera", "database", far.map((i) => ofDatabase(i, 0.8 * s.size)), { opacity: 0.75 }),
+      trace("retrieved for the chosen query", "neighbor", near.map((i) => ofDatabase(i, 1.1 * s.size)), { width: 1.4 }),
+      trace("", "neighbor", current.map((i) => ofDatabase(i, 1.1 * s.size)), bold),
+      trace("", "neighbor", rays, { ...silent, dash: "dash", opacity: 0.7 }),
+      trace("", "estimate", joined(others), silent),
+      trace("", "estimate", joined([chosen]), { ...silent, width: 2.5 }),
+      trace("query, true pose", "truth", ofQueries(s.truth, others, 0.8 * s.size), { visible: s.hasTruth }),
+      trace("query, estimated pose", "estimate", ofQueries(m.cameras, others, 0.8 * s.size)),
+      trace("", "truth", ofQueries(s.truth, [chosen], 1.4 * s.size), bold),
+      trace("", "estimate", ofQueries(m.cameras, [chosen], 1.4 * s.size), bold),
+      trace("not localized", "rejected", failed, { width: 2, visible: failed.length > 0 }),
+    ];
+  }
+
+  // ---- Plotly
+
+  function plot(id, traces, layout) {
+    const box = { t: 8, r: 8, b: 32, l: 44 };
+    const style = {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: color("canvas"), margin: box, hovermode: "closest",
+      font: { color: color("muted"), size: 11, family: "system-ui, sans-serif" }, dragmode: "pan",
+      legend: { orientation: "h", y: -0.12, yanchor: "top" }, showlegend: true, uirevision: state.scene,
+    };
+    const config = { responsive: true, scrollZoom: true, displayModeBar: false };
+    return Plotly.react(byId(id), traces, { ...style, ...layout }, config);
+  }
+
+  function axis(more = {}) {
+    const lines = color("grid");
+    return { gridcolor: lines, zerolinecolor: lines, linecolor: lines, title: { text: "" }, ...more };
+  }
+
+  function drawMaps() {
+    const traces = cameraTraces();
+    const metres = axis({ ticksuffix: " m" });
+    const hidden = { showlegend: false };
+    return [
+      plot("top", traces.map((t) => t.flat), { xaxis: metres, yaxis: { ...metres, scaleanchor: "x" } }),
+      plot("orbit", traces.map((t) => t.solid), {
+        ...hidden, margin: { t: 0, r: 0, b: 0, l: 0 },
+        scene: {
+          xaxis: metres, yaxis: metres, zaxis: metres, aspectmode: "data", dragmode: "turntable",
+          camera: { eye: { x: -0.95, y: -1.45, z: 0.9 } },
+        },
+      }),
+    ];
+  }
+
+  function drawMatches() {
+    const s = scene();
+    const shown = pictures();
+    if (!shown) return [];
+    const neighbor = shown.neighbors[state.neighbor];
+    const aspect = (sizes, i) => sizes[2 * i] / sizes[2 * i + 1];
+    const widths = [aspect(s.queries.sizes, state.query), aspect(s.databaseSizes, neighbor)];
+    const starts = [0, widths[0] + 0.03];
+    const picture = (source, k) => ({
+      source, x: starts[k], y: 0, sizex: widths[k], sizey: 1, xref: "x", yref: "y", yanchor: "top", sizing: "stretch", layer: "below",
+    });
+    const lines = (points, name, colorName, opacity) => {
+      const ends = [];
+      for (let i = 0; i < points.length; i += 4) {
+        const [x, y, u, v] = points.slice(i, i + 4).map((p) => p / 1e4);
+        ends.push([x * widths[0], y], [starts[1] + u * widths[1], v], [null, null]);
+      }
+      return {
+        type: "scatter", mode: "lines+markers", name, opacity, hoverinfo: "skip", x: ends.map((p) => p[0]), y: ends.map((p) => p[1]),
+        line: { color: color(colorName), width: 1 }, marker: { color: color(colorName), size: 4, symbol: "square-open" },
+      };
+    };
+    const matches = shown.matches?.[state.neighbor];
+    const traces = matches ? [
+      lines(matches.rejected, "rejected matches", "rejected", 0.45),
+      lines(matches.inliers, "inliers of the relative pose", "inlier", 0.85),
+    ] : [lines([], "", "inlier", 1)];
+    return [plot("matches", traces, {
+      images: [picture(shown.thumbnail, 0), picture(s.thumbnails[neighbor], 1)], margin: { t: 0, r: 0, b: 28, l: 0 },
+      xaxis: { visible: false, range: [0, starts[1] + widths[1]], constrain: "domain" },
+      yaxis: { visible: false, range: [1, 0], scaleanchor: "x", constrain: "domain" },
+      legend: { orientation: "h", y: 0, yanchor: "top" }, showlegend: Boolean(matches),
+    })];
+  }
+
+  function drawCurves() {
+    const s = scene();
+    byId("curves-panel").hidden = !s.hasTruth;
+    if (!s.hasTruth) return [];
+    const curve = (id, field, [low, high], title, ticks) => plot(id, s.methods.map((m, k) => {
+      const sorted = m[field].filter((v) => v !== null).sort((a, b) => a - b);
+      const share = sorted.map((_, i) => (i + 1) / m[field].length);
+      return {
+        type: "scatter", mode: "lines", name: plain(m.title), x: [low, ...sorted.map((v) => Math.max(v, low)), 1e3],
+        y: [0, ...share, share.at(-1) ?? 0], hoverinfo: "x+y+name",
+        line: { shape: "hv", color: color(`series-${k % 4}`), width: k === state.method ? 2.6 : 1.5 },
+      };
+    }), {
+      xaxis: axis({ type: "log", range: [Math.log10(low), Math.log10(high)], title: { text: title }, ...ticks }),
+      yaxis: axis({ range: [0, 1.02], tickformat: ".0%" }), legend: { orientation: "h", y: -0.25, yanchor: "top" }, margin: { t: 8, r: 12, b: 60, l: 44 },
+    });
+    return [
+      curve("position-curve", "positionErrors", [0.003, 10], "position error", {
+        tickvals: [0.01, 0.1, 1, 10], ticktext: ["1 cm", "10 cm", "1 m", "10 m"] }),
+      curve("rotation-curve", "rotationErrors", [0.05, 180], "rotation error", {
+        tickvals: [0.1, 1, 10, 100], ticktext: ["0.1\u00b0", "1\u00b0", "10\u00b0", "100\u00b0"] }),
+    ];
+  }
+
+  let asked = 0;
+  async function draw() {
+    const root = document.documentElement.dataset;
+    const now = root.asked = String(++asked);
+    await Promise.all([...drawMaps(), ...drawMatches(), ...drawCurves()]);
+    root.drawn = now;
+  }
+
+  // ---- the chosen query
+
+  function orderedQueries() {
+    const m = method();
+    const error = (i) => (scene().hasTruth ? m.positionErrors[i] ?? Infinity : m.success[i] ? m.positionStd[i] ?? 0 : Infinity);
+    const order = scene().queryNames.map((_, i) => i);
+    if (state.order === "worst") order.sort((a, b) => error(b) - error(a) || a - b);
+    if (state.order === "best") order.sort((a, b) => error(a) - error(b) || a - b);
+    return order;
   }
 
   function card(uri, name, text, pressed, failed, choose) {
     const node = element("button", { type: "button", className: "card", title: name });
     if (uri) node.append(element("img", { src: uri, alt: "", loading: "lazy" }));
-    node.append(element("span", {}, name.split("/").pop(), element("br"), element("b", { textContent: text, className: failed ? "failed" : "" })));
+    const facts = element("b", { textContent: text, className: failed ? "failed" : "" });
+    node.append(element("span", {}, name.split("/").pop(), element("br"), facts));
     node.setAttribute("aria-pressed", pressed);
     node.addEventListener("click", choose);
     return node;
@@ -445,17 +258,14 @@
 
   function showQueries() {
     const s = scene();
-    const strip = byId("queries");
     const pictured = orderedQueries().filter((i) => s.pictures[i]);
-    strip.replaceChildren(...pictured.map((i) => {
-      const node = card(s.pictures[i].thumbnail, s.queryNames[i], errorText(i), i === state.query, !method().success[i], () => selectQuery(i));
+    byId("queries").replaceChildren(...pictured.map((i) => {
+      const node = card(s.pictures[i].thumbnail, s.queryNames[i], errorText(i), false, !method().success[i], () => selectQuery(i));
       node.dataset.query = i;
       return node;
     }));
-    const rest = s.queryNames.length - pictured.length;
-    byId("pictured").textContent = rest
-      ? `Pictures of ${pictured.length} of ${s.queryNames.length} queries, evenly chosen; the others are in the maps.`
-      : "";
+    byId("pictured").textContent = pictured.length < s.queryNames.length
+      ? `Pictures of ${pictured.length} of ${s.queryNames.length} queries, evenly chosen; the others are in the maps.` : "";
   }
 
   function showQuery() {
@@ -467,7 +277,7 @@
     if (!m.success[i]) facts.push("not localized");
     else {
       if (s.hasTruth) facts.push(`position error ${length(m.positionErrors[i])}`, `rotation error ${angle(m.rotationErrors[i])}`);
-      facts.push(`${m.agreeing[i].reduce((a, b) => a + b, 0)} of ${m.agreeing[i].length} retrieved images agree`);
+      facts.push(`${sum(m.agreeing[i])} of ${m.agreeing[i].length} retrieved images agree`);
       if (m.positionStd[i] !== null) facts.push(`predicted \u00b1 ${length(m.positionStd[i])} (1 \u03c3)`);
     }
     byId("query-facts").textContent = facts.join("  \u00b7  ");
@@ -475,73 +285,35 @@
       const chosen = Number(node.dataset.query) === i;
       node.setAttribute("aria-pressed", chosen);
       if (chosen) {
-        const strip = node.parentElement;
-        strip.scrollLeft = clamp(strip.scrollLeft, node.offsetLeft + node.offsetWidth - strip.offsetLeft - strip.clientWidth, node.offsetLeft - strip.offsetLeft);
+        const left = node.offsetLeft - node.parentElement.offsetLeft;
+        node.parentElement.scrollTo({ left: left - node.parentElement.clientWidth / 2 });
       }
     }
     showNeighbors();
+    draw();
   }
 
   function showNeighbors() {
     const s = scene();
     const shown = pictures();
-    const strip = byId("neighbors");
     document.querySelector(".pair").hidden = !shown;
-    strip.replaceChildren();
     if (!shown) return;
     const agreeing = method().agreeing[state.query];
-    shown.neighbors.forEach((i, k) => {
-      const matches = shown.matches && shown.matches[k];
+    byId("neighbors").replaceChildren(...shown.neighbors.map((i, k) => {
+      const matches = shown.matches?.[k];
       const parts = [matches ? `${matches.numInliers}/${matches.num}` : "", agreeing[k] ? "\u2713 agrees" : "disagrees"];
-      strip.append(card(s.thumbnails[i], s.databaseNames[i], parts.filter(Boolean).join(" \u00b7 "), k === state.neighbor, !agreeing[k], () => {
+      const text = parts.filter(Boolean).join(" \u00b7 ");
+      return card(s.thumbnails[i], s.databaseNames[i], text, k === state.neighbor, !agreeing[k], () => {
         state.neighbor = k;
         showNeighbors();
-        schedule();
-      }));
-    });
-    const matches = shown.matches && shown.matches[state.neighbor];
+        draw();
+      });
+    }));
+    const matches = shown.matches?.[state.neighbor];
     byId("pair-facts").textContent = matches
       ? `query and ${s.databaseNames[shown.neighbors[state.neighbor]]}: ${matches.numInliers} of ${matches.num} matches by ` +
         `${s.matchedBy} fit one relative pose; ${(matches.inliers.length + matches.rejected.length) / 4} are drawn`
       : "";
-  }
-
-  function drawMatches() {
-    const shown = pictures();
-    if (!shown) return;
-    const canvas = byId("matches");
-    const left = image(shown.thumbnail);
-    const right = image(scene().thumbnails[shown.neighbors[state.neighbor]]);
-    if (!left.naturalWidth || !right.naturalWidth) return;
-    const gap = 10;
-    const aspects = [left, right].map((picture) => picture.naturalWidth / picture.naturalHeight);
-    const tall = Math.min(440, (canvas.clientWidth - gap) / (aspects[0] + aspects[1]));
-    const { context, width } = fit(canvas, Math.round(tall));
-    const widths = aspects.map((aspect) => aspect * tall);
-    const x0 = (width - widths[0] - widths[1] - gap) / 2;
-    const x1 = x0 + widths[0] + gap;
-    context.drawImage(left, x0, 0, widths[0], tall);
-    context.drawImage(right, x1, 0, widths[1], tall);
-    const matches = shown.matches && shown.matches[state.neighbor];
-    if (!matches) return;
-    const stroke = (points, color, opacity) => {
-      context.globalAlpha = opacity;
-      context.strokeStyle = context.fillStyle = color;
-      context.lineWidth = 1;
-      context.beginPath();
-      for (let i = 0; i < points.length; i += 4) {
-        const a = [x0 + (points[i] / 1e4) * widths[0], (points[i + 1] / 1e4) * tall];
-        const b = [x1 + (points[i + 2] / 1e4) * widths[1], (points[i + 3] / 1e4) * tall];
-        context.moveTo(a[0], a[1]);
-        context.lineTo(b[0], b[1]);
-        context.rect(a[0] - 1.5, a[1] - 1.5, 3, 3);
-        context.rect(b[0] - 1.5, b[1] - 1.5, 3, 3);
-      }
-      context.stroke();
-      context.globalAlpha = 1;
-    };
-    if (byId("show-rejected").checked) stroke(matches.rejected, colors.rejected, 0.45);
-    stroke(matches.inliers, colors.inlier, 0.85);
   }
 
   // ---- results
@@ -549,17 +321,19 @@
   function showTiles() {
     const s = scene();
     const m = method();
-    const localized = m.success.reduce((a, b) => a + b, 0);
+    const total = s.queryNames.length;
     const tiles = [
       ["database", s.database.length, "database images"],
-      ["queries", s.queryNames.length, "queries"],
-      ["localized", `${localized} of ${s.queryNames.length}`, "localized"],
+      ["queries", total, "queries"],
+      ["localized", `${sum(m.success)} of ${total}`, "localized"],
     ];
     if (s.hasTruth) {
-      tiles.push(["medianPosition", length(m.medianPosition), "median position error"]);
-      tiles.push(["medianRotation", angle(m.medianRotation), "median rotation error"]);
       const [metres, degrees] = report.recallThresholds[1];
-      tiles.push(["recall", percent(m.recalls[1]), `within ${rounded(metres)} and ${degrees}\u00b0`]);
+      tiles.push(
+        ["medianPosition", length(m.medianPosition), "median position error"],
+        ["medianRotation", angle(m.medianRotation), "median rotation error"],
+        ["recall", percent(m.recalls[1]), `within ${rounded(metres)} and ${degrees}\u00b0`],
+      );
     }
     byId("tiles").replaceChildren(...tiles.map(([id, value, text]) => {
       const node = element("div", { className: "tile" }, element("b", { textContent: value }), element("span", { textContent: text }));
@@ -570,96 +344,25 @@
 
   function showResults() {
     const s = scene();
-    const head = ["method", "t", "r", ...report.recallThresholds.map(([t, r]) => `${rounded(t)}, ${r}\u00b0`), "failed"];
-    const heads = s.hasTruth ? head : ["method", "localized", "failed"];
+    const heads = s.hasTruth
+      ? ["method", "t", "r", ...report.recallThresholds.map(([t, r]) => `${rounded(t)}, ${r}\u00b0`), "failed"]
+      : ["method", "localized", "failed"];
     const rows = s.methods.map((m, k) => {
-      const failed = m.success.length - m.success.reduce((a, b) => a + b, 0);
-      const cells = s.hasTruth
-        ? [["medianPosition", length(m.medianPosition)], ["medianRotation", angle(m.medianRotation)], ...m.recalls.map((r, i) => [`recall${i}`, percent(r)])]
-        : [["localized", m.success.length - failed]];
+      const cells = s.hasTruth ? [
+        ["medianPosition", length(m.medianPosition)], ["medianRotation", angle(m.medianRotation)],
+        ...m.recalls.map((r, i) => [`recall${i}`, percent(r)]),
+      ] : [["localized", sum(m.success)]];
       const row = element("tr", { className: k === state.method ? "chosen" : "" }, element("td", { textContent: m.title }));
       row.dataset.method = m.key;
-      for (const [field, text] of [...cells, ["failed", failed]]) {
+      for (const [field, text] of [...cells, ["failed", m.success.length - sum(m.success)]]) {
         const cell = element("td", { textContent: text });
         cell.dataset.field = field;
         row.append(cell);
       }
       return row;
     });
-    byId("results").replaceChildren(
-      element("thead", {}, element("tr", {}, ...heads.map((text) => element("th", { textContent: text })))),
-      element("tbody", {}, ...rows),
-    );
-  }
-
-  function drawCurve(id, errors, low, high, ticks, label) {
-    const { context, width, height } = fit(byId(id));
-    const box = { left: 40, right: width - 20, top: 24, bottom: height - 26 };
-    const x = (value) => box.left + ((Math.log10(value) - Math.log10(low)) / (Math.log10(high) - Math.log10(low))) * (box.right - box.left);
-    const y = (share) => box.bottom - share * (box.bottom - box.top);
-    context.strokeStyle = colors.grid;
-    context.fillStyle = colors.muted;
-    context.lineWidth = 1;
-    context.beginPath();
-    context.textAlign = "right";
-    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-      context.moveTo(box.left, y(share));
-      context.lineTo(box.right, y(share));
-      context.fillText(percent(share), box.left - 6, y(share) + 4);
-    }
-    context.textAlign = "center";
-    for (const [value, text] of ticks) {
-      context.moveTo(x(value), box.top);
-      context.lineTo(x(value), box.bottom);
-      context.fillText(text, x(value), box.bottom + 15);
-    }
-    context.stroke();
-    context.textAlign = "left";
-    context.fillText(label, box.left, 14);
-    errors.forEach((values, k) => {
-      const sorted = values.filter((v) => v !== null).sort((a, b) => a - b);
-      context.strokeStyle = colors[`series-${k % 4}`];
-      context.lineWidth = k === state.method ? 2.6 : 1.5;
-      context.beginPath();
-      context.moveTo(box.left, y(0));
-      let share = 0;
-      for (let i = 0; i < sorted.length; i++) {
-        const at = clamp(x(Math.max(sorted[i], low)), box.left, box.right);
-        context.lineTo(at, y(share));
-        if (sorted[i] > high) break;
-        share = (i + 1) / values.length;
-        context.lineTo(at, y(share));
-      }
-      context.lineTo(box.right, y(share));
-      context.stroke();
-    });
-  }
-
-  function drawCurves() {
-    const s = scene();
-    byId("curves-panel").hidden = !s.hasTruth;
-    if (!s.hasTruth) return;
-    const lengths = [[0.01, "1 cm"], [0.1, "10 cm"], [1, "1 m"], [10, "10 m"]];
-    const angles = [[0.1, "0.1\u00b0"], [1, "1\u00b0"], [10, "10\u00b0"], [100, "100\u00b0"]];
-    drawCurve("position-curve", s.methods.map((m) => m.positionErrors), 0.003, 10, lengths, "position error");
-    drawCurve("rotation-curve", s.methods.map((m) => m.rotationErrors), 0.05, 180, angles, "rotation error");
-  }
-
-  function legend(entries) {
-    return entries.map(([color, text]) => {
-      const mark = element("i");
-      mark.style.background = color;
-      return element("span", {}, mark, text);
-    });
-  }
-
-  function showLegends() {
-    const entries = [["var(--database)", "database camera"], ["var(--neighbor)", "retrieved for the chosen query"]];
-    if (scene().hasTruth) entries.push(["var(--truth)", "query, true pose"]);
-    entries.push(["var(--estimate)", scene().hasTruth ? "query, estimated pose, joined to the truth" : "query, estimated pose"]);
-    if (scene().hasTruth) entries.push(["var(--rejected)", "not localized (cross)"]);
-    byId("legend").replaceChildren(...legend(entries));
-    byId("curve-legend").replaceChildren(...legend(scene().methods.map((m, k) => [`var(--series-${k % 4})`, m.title])));
+    const head = element("tr", {}, ...heads.map((text) => element("th", { textContent: text })));
+    byId("results").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
   }
 
   // ---- what is chosen
@@ -668,7 +371,6 @@
     state.query = i;
     state.neighbor = 0;
     showQuery();
-    schedule();
   }
 
   function step(by) {
@@ -679,58 +381,36 @@
   function selectMethod(k) {
     state.method = k;
     [...byId("method").children].forEach((node, i) => node.setAttribute("aria-pressed", i === k));
-    showAll();
+    showTiles();
+    showQueries();
+    showQuery();
+    showResults();
   }
 
   function selectScene(k) {
     state.scene = k;
-    const preferred = scene().methods.findIndex((m) => m.key === "network");
-    state.method = Math.max(0, preferred);
+    byId("method").hidden = scene().methods.length < 2;
     byId("method").replaceChildren(...scene().methods.map((m, i) => {
       const node = element("button", { type: "button", textContent: m.title });
       node.addEventListener("click", () => selectMethod(i));
       return node;
     }));
-    byId("method").hidden = scene().methods.length < 2;
-    const first = Object.keys(scene().pictures).map(Number)[0];
-    state.query = first ?? 0;
+    state.query = Number(Object.keys(scene().pictures)[0] ?? 0);
     state.neighbor = 0;
-    resetViews();
-    selectMethod(state.method);
-  }
-
-  function showAll() {
-    showTiles();
-    showLegends();
-    showQueries();
-    showQuery();
-    showResults();
-    schedule();
-  }
-
-  function schedule() {
-    if (scheduled) return;
-    scheduled = true;
-    requestAnimationFrame(() => {
-      scheduled = false;
-      drawMaps();
-      drawMatches();
-      drawCurves();
-      document.documentElement.dataset.drawn = Number(document.documentElement.dataset.drawn || 0) + 1;
-    });
+    selectMethod(Math.max(0, scene().methods.findIndex((m) => m.key === "network")));
   }
 
   function start() {
     byId("title").textContent = report.title;
-    const count = (values) => values.reduce((a, b) => a + b, 0);
     byId("subtitle").textContent =
-      `${count(scenes.map((s) => s.queryNames.length))} queries against ${count(scenes.map((s) => s.database.length))} database images` +
+      `${sum(scenes.map((s) => s.queryNames.length))} queries against ${sum(scenes.map((s) => s.database.length))} database images` +
       (scenes.length > 1 ? ` in ${scenes.length} scenes` : "");
     byId("scene").append(...scenes.map((s, i) => element("option", { value: i, textContent: s.name })));
     byId("scene-control").hidden = scenes.length < 2;
     for (const [name, value] of Object.entries(report.settings)) {
       byId("settings").append(element("dt", { textContent: name }), element("dd", { textContent: value }));
     }
+    selectScene(0);
     byId("scene").addEventListener("change", (event) => selectScene(Number(event.target.value)));
     byId("order").addEventListener("change", (event) => {
       state.order = event.target.value;
@@ -739,26 +419,17 @@
     });
     byId("previous").addEventListener("click", () => step(-1));
     byId("next").addEventListener("click", () => step(1));
-    byId("show-rejected").addEventListener("change", schedule);
     addEventListener("keydown", (event) => {
       if (event.target.matches("select, input, button") || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "ArrowLeft") step(-1);
       if (event.key === "ArrowRight") step(1);
     });
-    watchMap("top", topProjector, (dx, dy) => {
-      views.top.x -= dx / views.top.scale;
-      views.top.y += dy / views.top.scale;
-    });
-    watchMap("orbit", orbitProjector, (dx, dy) => {
-      views.orbit.yaw -= 0.008 * dx;
-      views.orbit.pitch = clamp(views.orbit.pitch + 0.008 * dy, -1.5, 1.5);
-    });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-      colors = readColors();
-      schedule();
-    });
-    addEventListener("resize", schedule);
-    selectScene(0);
+    for (const id of ["top", "orbit"]) {
+      byId(id).on("plotly_click", ({ points }) => {
+        if (points[0].customdata >= 0) selectQuery(points[0].customdata);
+      });
+    }
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   }
 
   start();

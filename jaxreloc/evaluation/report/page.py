@@ -1,7 +1,8 @@
-"""One self-contained HTML file: poses and pictures inside, nothing fetched, no library.
+"""One self-contained HTML file: poses, pictures and Plotly inside, nothing fetched.
 
-`page.html`, `page.css` and `page.js` are put together with the content as JSON. A content security
-policy forbids the page every request; names are shown as text and never as markup.
+`page.html`, `page.css`, `page.js` and plotly.js, which draws, are put together with the content as
+JSON. A content security policy forbids the page every request; names are shown as text and never
+as markup.
 """
 
 import base64
@@ -23,6 +24,7 @@ from jaxreloc.evaluation.report.content import (
     SceneContent,
     upright,
 )
+from jaxreloc.extras import extra
 
 _FOLDER = pathlib.Path(__file__).parent
 MAX_INLIERS = 120  # drawn of a pair
@@ -57,6 +59,7 @@ def render(title: str, content: Mapping[str, Any]) -> str:
     parts = {
         "TITLE": html.escape(title),
         "STYLE": _asset("page.css"),
+        "PLOTLY": plotly_js(),
         "SCRIPT": _asset("page.js"),
         "DATA": data.replace("<", "\\u003c"),  # no name can end the script element
     }
@@ -65,6 +68,17 @@ def render(title: str, content: Mapping[str, Any]) -> str:
         name, _, after = part.partition("}}")
         before += parts[name] + after
     return before
+
+
+def plotly_js() -> str:
+    """The library, as one script.
+
+    Raises:
+      UsageError: the extra is missing.
+    """
+    with extra("eval"):
+        from plotly.offline import get_plotlyjs
+    return get_plotlyjs()
 
 
 def _asset(name: str) -> str:

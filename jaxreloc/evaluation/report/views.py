@@ -39,6 +39,8 @@ class Views:
         for path in filter(None, (self.report, self.recording)):
             if path.is_dir():
                 raise UsageError(f"{path}: is a folder; name a file")
+        if self.report is not None:
+            page.plotly_js()
         if self.recording is not None:
             rerun_recording.require_package()
 

@@ -96,14 +96,25 @@ class Page:
 
     def press(self, x: float, y: float) -> None:
         """Presses the mouse at a place of the window."""
+        self.move(x, y)
         for kind in ("mousePressed", "mouseReleased"):
             event = {"x": x, "y": y, "button": "left", "clickCount": 1}
             self._send("Input.dispatchMouseEvent", type=kind, **event)
 
-    def screenshot(self, path: pathlib.Path) -> None:
-        """The whole page as a PNG."""
-        shot = self._send("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
+    def move(self, x: float, y: float) -> None:
+        """Moves the mouse to a place of the window."""
+        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def screenshot(self, selector: str = "html") -> bytes:
+        """An element as a PNG."""
+        clip = self.evaluate(
+            f"(({{x, y, width, height}}) => ({{x: x + scrollX, y: y + scrollY, width, height}}))"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        shot = self._send(
+            "Page.captureScreenshot", captureBeyondViewport=True, clip={**clip, "scale": 1}
+        )
+        return base64.b64decode(shot["data"])
 
     def _send(self, method: str, **params: Any) -> dict:
         self._last_id += 1
@@ -129,7 +140,8 @@ class Page:
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
                 self.problems.append(str(params["args"]))
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
-                self.problems.append(params["entry"]["text"])
+                if params["entry"]["source"] != "rendering":  # how WebGL could be faster
+                    self.problems.append(params["entry"]["text"])
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
 
@@ -156,6 +168,7 @@ def chromium() -> Iterator[Page]:
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--enable-unsafe-swiftshader",  # WebGL without a GPU
             "--disable-dev-shm-usage",
             "--disable-background-networking",
             "--no-first-run",

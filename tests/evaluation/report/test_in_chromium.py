@@ -1,17 +1,22 @@
 """The report as a browser shows it, with the network off."""
 
+import dataclasses
 import json
+import time
 
+import cv2
 import numpy as np
 import pytest
 
 from jaxreloc.evaluation.report import page
+from jaxreloc.evaluation.report.content import upright
 from tests.evaluation.report import planted
 from tests.evaluation.report.chromium import chromium
 
 pytestmark = pytest.mark.report
 
-CANVASES = ("top", "orbit", "matches", "position-curve", "rotation-curve")
+MATCH_COLORS = ("inlier", "rejected")
+PLOTS = ("top", "orbit", "matches", "position-curve", "rotation-curve")
 
 
 @pytest.fixture(scope="module")
@@ -30,58 +35,46 @@ def show(browser, tmp_path):
         browser.problems.clear()
         browser.requests.clear()
         browser.open(path, width=width, height=1800, dark=dark)
-        browser.wait_for("document.documentElement.dataset.drawn > 0")
+        wait_until_drawn(browser)
         browser.wait_for("[...document.images].every(i => i.complete || i.loading === 'lazy')")
         return browser
 
     return show
 
 
+def wait_until_drawn(browser):
+    """Until whatever was asked for is drawn."""
+    root = "document.documentElement.dataset"
+    browser.wait_for(f"{root}.asked && {root}.drawn === {root}.asked")
+
+
 def text(browser, selector):
     return browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
 
 
-# Of a copy, since Chromium complains of a canvas that is read more than once.
-PIXELS = """(canvas) => {
-  const copy = new OffscreenCanvas(canvas.width, canvas.height);
-  const context = copy.getContext("2d", { willReadFrequently: true });
-  context.drawImage(canvas, 0, 0);
-  return context.getImageData(0, 0, copy.width, copy.height).data;
-}"""
+def pixels(browser, plot):
+    """The element as RGB."""
+    shot = np.frombuffer(browser.screenshot(f"#{plot}"), np.uint8)
+    return cv2.imdecode(shot, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def colors_in(browser, canvas):
-    """How many different colours are drawn on the canvas."""
-    pixels = f"({PIXELS})(document.getElementById('{canvas}'))"
-    return browser.evaluate(f"new Set(new Uint32Array({pixels}.buffer)).size")
+def colors_in(browser, plot):
+    """How many different colours are drawn."""
+    return len(np.unique(pixels(browser, plot).reshape(-1, 3), axis=0))
 
 
-def pixels_of(browser, canvas, name):
-    """How many pixels of the canvas have the hue of a colour of the page."""
-    return browser.evaluate(
-        f"""(() => {{
-          const probe = new OffscreenCanvas(1, 1).getContext("2d");
-          const style = getComputedStyle(document.documentElement);
-          probe.fillStyle = style.getPropertyValue("--{name}");
-          probe.fillRect(0, 0, 1, 1);
-          const hue = ([r, g, b]) => {{
-            const grey = (r + g + b) / 3;
-            return [r - grey, g - grey, b - grey];
-          }};
-          const wanted = hue(probe.getImageData(0, 0, 1, 1).data);
-          const size = Math.hypot(...wanted);
-          const data = ({PIXELS})(document.getElementById("{canvas}"));
-          let count = 0;
-          for (let i = 0; i < data.length; i += 4) {{
-            if (data[i + 3] < 128) continue;
-            const found = hue([data[i], data[i + 1], data[i + 2]]);
-            const along = found.reduce((sum, x, k) => sum + x * wanted[k], 0) / size;
-            const strong = along > 0.3 * size && along > 0.97 * Math.hypot(...found);
-            count += strong;
-          }}
-          return count;
-        }})()"""
-    )
+def pixels_of(browser, plot, name):
+    """How many pixels have the hue of a colour of the page."""
+    style = "getComputedStyle(document.documentElement)"
+    written = browser.evaluate(f"{style}.getPropertyValue('--{name}').trim().slice(1)")
+    wanted = np.array(list(bytes.fromhex(written)), float)
+    wanted -= wanted.mean()
+    found = pixels(browser, plot).astype(float)
+    found -= found.mean(axis=-1, keepdims=True)
+    size = np.linalg.norm(wanted)
+    along = found @ wanted / size
+    strong = (along > 0.3 * size) & (along > 0.97 * np.linalg.norm(found, axis=-1))
+    return int(strong.sum())
 
 
 def length(metres):
@@ -118,13 +111,12 @@ def test_numbers_and_pictures(rng, show):
             shown = float(text(browser, row + f"[data-field=recall{i}]").rstrip("%"))
             assert shown == pytest.approx(100 * recall, abs=0.51)
         assert text(browser, row + "[data-field=failed]") == str(of_method.num_failed)
-    browser.wait_for("document.getElementById('matches').height > 200")
-    for canvas in CANVASES:
-        assert colors_in(browser, canvas) > 20, canvas
-    for canvas in ("top", "orbit"):
-        for name in ("neighbor", "truth", "estimate"):
-            assert pixels_of(browser, canvas, name) > 50, (canvas, name)
-    for name in ("inlier", "rejected"):
+    for plot in PLOTS:
+        assert colors_in(browser, plot) > 20, plot
+    for plot in ("top", "orbit"):
+        for name in ("neighbor", "truth", "estimate", "rejected"):
+            assert pixels_of(browser, plot, name) > (5 if name == "rejected" else 50), (plot, name)
+    for name in MATCH_COLORS:
         assert pixels_of(browser, "matches", name) > 200, name
     for name in ("series-0", "series-1"):
         assert pixels_of(browser, "position-curve", name) > 50, name
@@ -147,29 +139,64 @@ def test_choosing_a_query_a_neighbour_and_a_method(rng, show):
     assert "not localized" in text(browser, "#query-facts")
     browser.click("#method button:first-child")
     assert text(browser, "[data-field=localized] b") == "5 of 5"
-    drawing = "document.getElementById('matches').toDataURL()"
-    drawn = browser.evaluate("document.documentElement.dataset.drawn")
-    browser.evaluate("document.querySelector('#queries .card').click()")
-    browser.wait_for(f"document.documentElement.dataset.drawn > {drawn}")
-    with_rejected = browser.evaluate(drawing)
-    browser.click("#show-rejected")
-    browser.wait_for(f"{drawing} !== {json.dumps(with_rejected)}")
+    browser.click("#queries .card:nth-child(1)")
+    wait_until_drawn(browser)
+    shown = {name: pixels_of(browser, "matches .plot-container", name) for name in MATCH_COLORS}
+    assert min(shown.values()) > 200
+    browser.click("#matches .legendtoggle")  # of the rejected ones
+    browser.wait_for("document.querySelectorAll('#matches .scatterlayer .trace').length === 1")
+    assert pixels_of(browser, "matches .scatterlayer", "rejected") == 0
+    assert pixels_of(browser, "matches .scatterlayer", "inlier") > 200
     check_quiet(browser)
 
 
-def test_a_click_on_the_map_chooses_the_query_there(rng, show):
-    scene = planted.scene(rng, num_queries=3, num_failed=0)
-    browser = show([scene])
-    found = set()
-    box = browser.evaluate(
-        "(({x, y, width, height}) => [x, y, width, height])"
-        "(document.getElementById('top').getBoundingClientRect())"
+def place(browser, point):
+    """Where the window shows a point of the top view, given in the world's axes."""
+    return browser.evaluate(
+        f"""(() => {{
+          const box = document.getElementById("top").getBoundingClientRect();
+          const {{ xaxis, yaxis }} = document.getElementById("top")._fullLayout;
+          const [x, y] = {json.dumps([float(v) for v in point[:2]])};
+          return [box.x + xaxis._offset + xaxis.d2p(x), box.y + yaxis._offset + yaxis.d2p(y)];
+        }})()"""
     )
-    for u in np.linspace(0.02, 0.98, 50):
-        for v in np.linspace(0.02, 0.98, 40):
-            browser.press(box[0] + u * box[2], box[1] + v * box[3])
-            found.add(text(browser, "#query-name"))
-    assert found == set(scene.queries.names)
+
+
+def test_a_click_on_the_map_chooses_the_query_there(rng, show):
+    """Of queries a metre apart, each of which lies away from the database."""
+    scene = planted.scene(rng, num_queries=3, num_failed=0)
+    truth = scene.queries.world_from_cam
+    offset = 3.0 * np.eye(3) + [5.0, 5.0, 0.0] - truth[:, :3, 3]
+    moved = [truth, *(e.world_from_query for e in scene.estimates.values())]
+    for poses in moved:
+        poses[:, :3, 3] += offset
+    browser = show([scene])
+    up = upright(scene.database.world_from_cam)
+    for i in (2, 0, 1):
+        at = up @ scene.estimates["network"].world_from_query[i, :3, 3]
+        wait_until_drawn(browser)
+        time.sleep(0.5)  # two presses in a row are a double click
+        browser.press(*place(browser, at))
+        browser.wait_for(f"document.getElementById('query-name').textContent === 'query/00{i}.png'")
+    check_quiet(browser)
+
+
+def test_a_name_in_the_map_is_text(rng, show):
+    scene = planted.scene(rng, num_queries=1, num_failed=0)
+    name = "<i>a</i> &amp; <b onclick=\"alert(1)\">.png"
+    scene.queries.world_from_cam[:, :3, 3] += 9.0
+    for estimates in scene.estimates.values():
+        estimates.world_from_query[:, :3, 3] += 9.0
+    queries = dataclasses.replace(scene.queries, names=(name,))
+    titled = {"network": dataclasses.replace(scene.estimates["network"], title=name)}
+    browser = show([dataclasses.replace(scene, queries=queries, estimates=titled)])
+    up = upright(scene.database.world_from_cam)
+    at = up @ scene.estimates["network"].world_from_query[0, :3, 3]
+    browser.move(*place(browser, at))
+    browser.wait_for("document.querySelector('#top .hovertext text') !== null")
+    assert text(browser, "#top .hovertext text").startswith(name)
+    assert text(browser, "#position-curve .legendtext") == name
+    check_quiet(browser)
 
 
 def test_scenes_dark_and_narrow(rng, show):

@@ -1,11 +1,14 @@
 import dataclasses
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
 
 from jaxreloc.evaluation.report import page
+from jaxreloc.evaluation.report.views import Views
+from jaxreloc.usage import UsageError
 from tests.evaluation.report import planted
 
 
@@ -15,15 +18,29 @@ def written(tmp_path, scenes, **arguments):
     return path.read_text(encoding="utf-8")
 
 
+def without_plotly(text):
+    """The page but for the library, which names addresses that the policy forbids it to fetch."""
+    assert text.count(page.plotly_js()) == 1
+    return text.replace(page.plotly_js(), "")
+
+
 def data(text):
     return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
 def test_nothing_is_fetched(tmp_path, rng):
-    text = written(tmp_path, [planted.scene(rng)])
+    text = without_plotly(written(tmp_path, [planted.scene(rng)]))
     outside = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", text)
     assert not re.search(r"https?:|//[a-z]|<link(?! rel=\"icon\")|@import|url\(", outside)
     assert "default-src 'none'" in text and "{{" not in text
+    assert text.count("<script") == text.count("</script>") == 3  # data, Plotly, ours
+
+
+def test_without_plotly_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(UsageError, match=r"plotly.*; pip install 'jaxreloc\[eval\]'"):
+        Views(report=tmp_path / "report.html").check()
+    Views().check()
 
 
 def test_numbers_survive(tmp_path, rng):
