@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import Float64
 
-from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera
 from jaxreloc.formats.collector import FrameCollector
 from jaxreloc.formats.frames import PosedFrames, rigid
@@ -27,7 +26,6 @@ SPLIT_FILES = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
 COLOR_FOCAL_PX = 525.0
 DEPTH_FOCAL_PX = 585.0
 WIDTH = 640  # of the pictures that the focal lengths are for
-COLOR_SUFFIXES = (".color.png", ".color.jpg")
 
 _FRAME_FILE = re.compile(r"(frame-([0-9]{1,18}))\.(color\.png|color\.jpg|depth\.png|pose\.txt)")
 
@@ -144,21 +142,6 @@ def read_seven_scenes(
                     depth=folder / frame.depth if frame.depth else None,
                 )
     return _with_depth_intrinsics(collector.finish())
-
-
-def write_poses(path: str | pathlib.Path, frames: PosedFrames) -> None:
-    """Writes a pose.txt for every frame into the folder `path`, `seq-01/frame-000000.pose.txt`.
-
-    Raises:
-      UsageError: a name is not of the form seq-01/frame-000000.color.png.
-    """
-    path = pathlib.Path(path)
-    for name, world_from_cam in zip(frames.names, frames.world_from_cam):
-        match = re.fullmatch(r"(seq-\d+/frame-\d+)\.color\.(png|jpg)", name)
-        if match is None:
-            raise UsageError(f"{name}: not of the form seq-01/frame-000000.color.png; rename it")
-        rows = (" ".join(repr(float(value)) for value in row) for row in world_from_cam)
-        write_text(path / f"{match[1]}.pose.txt", "\n".join(rows) + "\n")
 
 
 def _sequence_folders(path: pathlib.Path, split: str | None) -> Iterator[tuple[str, pathlib.Path]]:

@@ -12,12 +12,11 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float64, Int64
 
-from jaxreloc.files import write_text
 from jaxreloc.formats.cameras import Camera
 from jaxreloc.formats.collector import BadFrames, FrameCollector
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
-from jaxreloc.formats.rigid_arrays import quaternion_wxyz, rigid_from_quaternion
+from jaxreloc.formats.rigid_arrays import rigid_from_quaternion
 from jaxreloc.formats.text import numbers, read_rows
 from jaxreloc.images import read_header
 from jaxreloc.usage import CommonError, UsageError
@@ -70,16 +69,6 @@ def read_trajectory(path: str | pathlib.Path, *, skip_bad_frames: bool = False) 
         raise UsageError(f"{path}: has no pose; check that it is a trajectory")
     times = sorted(poses)
     return Trajectory(np.array(times), np.stack([poses[time] for time in times]))
-
-
-def write_trajectory(path: str | pathlib.Path, trajectory: Trajectory) -> None:
-    """Writes a trajectory file, by rename."""
-    lines = ["# timestamp tx ty tz qx qy qz qw"]
-    for time, matrix in zip(trajectory.timestamps, trajectory.world_from_cam):
-        w, x, y, z = quaternion_wxyz(matrix)
-        values = (time, *matrix[:3, 3], x, y, z, w)
-        lines.append(" ".join(repr(float(value)) for value in values))
-    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_tum(

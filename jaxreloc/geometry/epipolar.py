@@ -51,17 +51,6 @@ class Residuals(NamedTuple):
     plausible: jax.Array  # neither significantly behind a camera nor far nearer than the rest
 
 
-def sampson_error(
-    db_from_query: SE3,
-    x_query: Float[jax.Array, "*batch K 2"],
-    x_db: Float[jax.Array, "*batch K 2"],
-) -> Float[jax.Array, "*batch K"]:
-    """Distance to the epipolar constraint, `sqrt(s)`, in units of the plane z = 1."""
-    pose = lanes.expand(lanes.pose_from_array(db_from_query.wxyz_xyz))
-    squared, _ = _sampson(pose, x_query[..., 0], x_query[..., 1], x_db[..., 0], x_db[..., 1])
-    return jnp.sqrt(squared + lanes.TINY**2)
-
-
 def in_front(
     db_from_query: SE3,
     x_query: Float[jax.Array, "*batch K 2"],

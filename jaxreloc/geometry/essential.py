@@ -19,8 +19,6 @@ every hypothesis takes the same few hundred operations.
 
 import jax
 import jax.numpy as jnp
-from jaxlie import SE3
-from jaxtyping import Float
 
 from jaxreloc.geometry import lanes
 from jaxreloc.geometry.lanes import LanePose, Matrix, Vector, cross, dot
@@ -28,15 +26,6 @@ from jaxreloc.geometry.lanes import LanePose, Matrix, Vector, cross, dot
 LONGEST_NEWTON_STEP = 0.7  # radians
 DAMPING = 1e-4  # of the squared residual
 RIDGE = 1e-9
-
-
-def essential_matrix(db_from_query: SE3) -> Float[jax.Array, "*batch 3 3"]:
-    """`E = [t]_x R` of the unit translation: `x_db^T E x_query = 0` for a true match.
-
-    A pose without translation has no essential matrix; its direction is taken as the optical axis.
-    """
-    rows = essential_rows(lanes.pose_from_array(db_from_query.wxyz_xyz))
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def essential_rows(pose: LanePose) -> Matrix:

@@ -54,10 +54,3 @@ def to_camera_axes(
     this turns such a label into the translation of `db_from_query`.
     """
     return rotate(inverse(world_from_db.rotation()), t_world)
-
-
-def to_world_axes(
-    world_from_db: SE3, t_db: Float[jax.Array, "*batch 3"]
-) -> Float[jax.Array, "*batch 3"]:
-    """`R_world_from_db t_db`: the inverse of `to_camera_axes`."""
-    return rotate(world_from_db.rotation(), t_db)

@@ -10,8 +10,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.formats.colmap import write_colmap
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz
-from jaxreloc.formats.seven_scenes import write_poses
-from jaxreloc.formats.tum import Trajectory, write_trajectory
+from jaxreloc.formats.tum import Trajectory
 
 WIDTH, HEIGHT = 32, 24
 TUM_SIZE = (640, 480)
@@ -83,6 +82,23 @@ def make_tum_sequence(folder, rng, image_times, pose_times, depth_times=()):
     return trajectory
 
 
+def write_trajectory(path: pathlib.Path, trajectory: Trajectory) -> None:
+    """Rows `timestamp tx ty tz qx qy qz qw`."""
+    lines = ["# timestamp tx ty tz qx qy qz qw"]
+    for time, matrix in zip(trajectory.timestamps, trajectory.world_from_cam):
+        quaternion = Rotation.from_matrix(matrix[:3, :3]).as_quat()
+        lines.append(" ".join(repr(float(v)) for v in (time, *matrix[:3, 3], *quaternion)))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_poses(folder: pathlib.Path, names: list[str], world_from_cam: np.ndarray) -> None:
+    """A pose.txt beside each seq-01/frame-000000.color.png."""
+    for name, pose in zip(names, world_from_cam):
+        path = folder / name.replace("color.png", "pose.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(" ".join(map(repr, map(float, row))) for row in pose) + "\n")
+
+
 def make_seven_scenes(folder, rng, sequences=(1, 2), n=3, suffix=".color.png", depth=True):
     """A scene whose picture i of sequence s has gray value 10 s + i; sequence 1 is for training."""
     names, values = [], []
@@ -91,8 +107,7 @@ def make_seven_scenes(folder, rng, sequences=(1, 2), n=3, suffix=".color.png", d
             names.append(f"seq-{s:02d}/frame-{i:06d}.color.png")
             values.append(10 * s + i)
     poses = random_poses(rng, len(names))
-    size = np.tile([64, 48], (len(names), 1))
-    write_poses(folder, PosedFrames("room", tuple(names), poses, poses[:, :3, :3], size, names))
+    write_poses(folder, names, poses)
     for name, value in zip(names, values):
         stem = folder / name.removesuffix(".color.png")
         write_picture(stem.with_name(stem.name + suffix), value, (64, 48))

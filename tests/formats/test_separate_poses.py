@@ -9,7 +9,7 @@ import pytest
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.separate_poses import DEFAULT_FOCAL
-from jaxreloc.formats.tum import Trajectory, write_trajectory
+from jaxreloc.formats.tum import Trajectory
 from jaxreloc.images import PICTURE_SUFFIXES
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import (
@@ -19,6 +19,7 @@ from tests.formats.scenes import (
     make_transforms_json,
     random_poses,
     write_picture,
+    write_trajectory,
 )
 
 

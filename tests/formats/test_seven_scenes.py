@@ -3,17 +3,14 @@ import re
 import numpy as np
 import pytest
 
-from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.seven_scenes import (
     frame_files,
     intrinsics,
-    parse_pose,
     parse_split,
     read_seven_scenes,
-    write_poses,
 )
 from jaxreloc.usage import UsageError
-from tests.formats.scenes import make_seven_scenes, random_poses, truncate
+from tests.formats.scenes import make_seven_scenes, truncate
 
 
 @pytest.mark.parametrize("suffix", [".color.png", ".color.jpg"])
@@ -25,10 +22,6 @@ def test_round_trip_is_exact(tmp_path, rng, suffix):
     assert frames.sequences == ("seq-01",) * 3 + ("seq-02",) * 3
     np.testing.assert_allclose(frames.world_from_cam, poses, atol=1e-14)
     assert [int(image[9, 9, 0]) for image in frames.images] == [10, 11, 12, 20, 21, 22]
-    write_poses(tmp_path / "again", frames)
-    for name in frames.names:
-        pose = (tmp_path / "again" / name.replace("color.png", "pose.txt")).read_text()
-        assert np.abs(parse_pose(pose, "again") - poses[frames.names.index(name)]).max() < 1e-14
 
 
 def test_colour_and_depth_have_their_own_intrinsics(tmp_path, rng):
@@ -120,10 +113,3 @@ def test_stray_files_are_no_frames():
     names = ["Thumbs.db", "frame-000003.pose.txt", "frame-000003.color.png", "frame-3.txt"]
     frames, complaints = frame_files(names)
     assert [(frame.number, frame.depth) for frame in frames] == [(3, None)] and not complaints
-
-
-def test_only_7_scenes_names_can_be_written(tmp_path, rng):
-    pose = random_poses(rng, 1)
-    frames = PosedFrames("a", ("a.png",), pose, pose[:, :3, :3], np.array([[1, 1]]), [None])
-    with pytest.raises(UsageError, match="^a.png: not of the form"):
-        write_poses(tmp_path, frames)

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.tum import read_trajectory, read_tum, write_trajectory
+from jaxreloc.formats.tum import read_trajectory, read_tum
 from jaxreloc.usage import UsageError
-from tests.formats.scenes import make_tum_sequence, random_trajectory, truncate
+from tests.formats.scenes import make_tum_sequence, random_trajectory, truncate, write_trajectory
 
 
 def test_round_trip_is_exact(tmp_path, rng):
