@@ -68,8 +68,10 @@
     ));
     const extent = Math.max(Math.hypot(...ends.map(([low, high]) => high - low)), 1e-6);
     const share = Math.min(Math.max(0.5 / Math.sqrt(database.length), 0.02), 0.08);
+    const size = share * extent; // of a drawn frustum
     return { ...scene, database, truth, methods, databaseNames: scene.database.names,
-      databaseSizes: scene.database.sizes, queryNames: scene.queries.names, size: share * extent };
+      databaseSizes: scene.database.sizes, queryNames: scene.queries.names, size,
+      ranges: ends.map(([low, high]) => [low - 2 * size, high + 2 * size]) };
   }
 
   // One line along every edge of a camera's frustum, of which null ends the line.
@@ -154,15 +156,17 @@
 
   function drawMaps() {
     const traces = cameraTraces();
-    const metres = axis({ ticksuffix: " m" });
-    const hidden = { showlegend: false };
+    const { ranges } = scene();
+    const [x, y, z] = ranges.map((range) => axis({ range, ticksuffix: " m" }));
+    const sides = ranges.map(([low, high]) => high - low);
+    const [across, along, up] = sides.map((side) => (2 * side) / Math.hypot(...sides));
     return [
-      plot("top", traces.map((t) => t.flat), { xaxis: metres, yaxis: { ...metres, scaleanchor: "x" } }),
+      plot("top", traces.map((t) => t.flat), { xaxis: x, yaxis: { ...y, scaleanchor: "x" } }),
       plot("orbit", traces.map((t) => t.solid), {
-        ...hidden, margin: { t: 0, r: 0, b: 0, l: 0 },
+        showlegend: false, margin: { t: 0, r: 0, b: 0, l: 0 },
         scene: {
-          xaxis: metres, yaxis: metres, zaxis: metres, aspectmode: "data", dragmode: "turntable",
-          camera: { eye: { x: -0.95, y: -1.45, z: 0.9 } },
+          xaxis: x, yaxis: y, zaxis: z, aspectmode: "manual", aspectratio: { x: across, y: along, z: up },
+          dragmode: "turntable", camera: { eye: { x: -0.8, y: -1.3, z: 0.8 } },
         },
       }),
     ];
