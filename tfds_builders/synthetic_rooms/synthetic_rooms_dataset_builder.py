@@ -1,5 +1,6 @@
 """TFDS builder of rendered rooms with exact poses, intrinsics and depth."""
 
+import contextlib
 import dataclasses
 import itertools
 import pathlib
@@ -72,6 +73,11 @@ class Builder(RandomAccessBuilder):
         "tfds_builders/synthetic_rooms/README.md says which packages fill them."
     )
 
+    def download_and_prepare(self, **options) -> None:
+        """As TFDS does; however it ends, no worker and no scratch folder stays."""
+        with contextlib.ExitStack() as self._build:
+            super().download_and_prepare(**options)
+
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=frame_features(depth=True),
@@ -90,22 +96,23 @@ class Builder(RandomAccessBuilder):
             settings = dataclasses.replace(settings, library=str(library))
         with extra("rooms"):  # what the workers will need
             import embreex  # noqa: F401
-        scratch = tempfile.TemporaryDirectory(prefix="synthetic_rooms-")
+        scratch = self._build.enter_context(tempfile.TemporaryDirectory(prefix="synthetic_rooms-"))
         rooms = {
             "train": config.train_rooms,
             "validation": config.validation_rooms,
             "test": config.test_rooms,
         }
         jobs = {
-            split: [RoomJob(settings, split, i, pathlib.Path(scratch.name)) for i in range(n)]
+            split: [RoomJob(settings, split, i, pathlib.Path(scratch)) for i in range(n)]
             for split, n in rooms.items()
         }
         rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
+        self._build.callback(rendered.close)
         generators = {}
         for split in rooms:
             fresh = itertools.islice(rendered, len(jobs[split]))
-            generators[split] = self._generate_examples(fresh, "database", scratch)
-            generators[f"{split}_query"] = self._generate_examples(jobs[split], "query", scratch)
+            generators[split] = self._generate_examples(fresh, "database")
+            generators[f"{split}_query"] = self._generate_examples(jobs[split], "query")
         return generators
 
     def _library_cache(self) -> pathlib.Path:
@@ -114,12 +121,12 @@ class Builder(RandomAccessBuilder):
         return root / "downloads" / "synthetic_rooms_library"
 
     def _generate_examples(
-        self, jobs: Iterable[RoomJob], role: str, scratch: tempfile.TemporaryDirectory
+        self, jobs: Iterable[RoomJob], role: str
     ) -> Iterator[tuple[str, dict]]:
         """Yields the frames of one role from the rooms' files, and deletes these.
 
         A room is rendered when its split asks for the database frames; its query frames wait in
-        `scratch`, which lives as long as this does. TFDS takes the splits in their order.
+        the scratch folder. TFDS takes the splits in their order.
         """
         for job in jobs:
             yield from read_examples(job.files[role])

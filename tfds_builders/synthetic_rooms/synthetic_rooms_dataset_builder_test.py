@@ -1,4 +1,5 @@
 import dataclasses
+import multiprocessing
 import tempfile
 
 import cv2
@@ -85,6 +86,24 @@ def test_a_build_that_fails_leaves_nothing_that_loads(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent"):
         Builder(data_dir=tmp_path, config=broken).download_and_prepare()
     assert not Builder(data_dir=tmp_path, config=broken).is_prepared()
+
+
+def test_an_interrupted_build_leaves_no_worker_and_no_scratch_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    others = set(multiprocessing.active_children())
+
+    def interrupt(path):
+        assert path.is_relative_to(tmp_path / "scratch")
+        assert set(multiprocessing.active_children()) > others
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic_rooms_dataset_builder, "read_examples", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        config = dataclasses.replace(TINY, name="interrupted")
+        Builder(data_dir=tmp_path / "data", config=config).download_and_prepare()
+    assert set(multiprocessing.active_children()) <= others
+    assert list((tmp_path / "scratch").glob("synthetic_rooms-*")) == []
 
 
 def test_furnished_without_its_sources_names_them(tmp_path):
