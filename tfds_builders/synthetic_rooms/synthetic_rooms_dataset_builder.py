@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import tensorflow_datasets as tfds
 
+from jaxreloc import interrupts
 from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_features import frame_features
@@ -97,13 +98,15 @@ class Builder(RandomAccessBuilder):
         with extra("rooms"):  # what the workers will need
             import embreex  # noqa: F401
         scratch = self._build.enter_context(tempfile.TemporaryDirectory(prefix="synthetic_rooms-"))
+        scratch = pathlib.Path(scratch)
+        self._build.enter_context(interrupts.temporary(scratch))
         rooms = {
             "train": config.train_rooms,
             "validation": config.validation_rooms,
             "test": config.test_rooms,
         }
         jobs = {
-            split: [RoomJob(settings, split, i, pathlib.Path(scratch)) for i in range(n)]
+            split: [RoomJob(settings, split, i, scratch) for i in range(n)]
             for split, n in rooms.items()
         }
         rendered = render_in_parallel(sum(jobs.values(), []), config.workers)

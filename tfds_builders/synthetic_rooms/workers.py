@@ -14,8 +14,13 @@ import cv2
 
 from tfds_builders.synthetic_rooms.room_jobs import RoomJob, render_room_files
 
-# What NumPy and the ray caster read when they are imported.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Of the processes that are started: NumPy and the ray caster take one thread each, and where an
+# interrupt ends this process at once, the one that cleans up after it does so without a word.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
+}
 
 
 def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Iterator[RoomJob]:
@@ -35,11 +40,12 @@ def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Itera
     workers = min(workers or _processors(), max(len(jobs), 1))
     context = multiprocessing.get_context("spawn")
     lifeline, parents_end = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (lifeline,))
+    with _environment(ENVIRONMENT):
+        pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (lifeline,))
     pending: collections.deque[tuple[RoomJob, concurrent.futures.Future]] = collections.deque()
     try:
         for job in jobs:
-            with _environment(ONE_THREAD):  # of the process that this may start
+            with _environment(ENVIRONMENT):  # of the process that this may start
                 pending.append((job, pool.submit(render_room_files, job)))
             if len(pending) >= 2 * workers:
                 yield _finished(*pending.popleft())
