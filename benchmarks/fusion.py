@@ -28,7 +28,6 @@ METHODS = ("paper", "robust")
 NUMPY_QUERIES = {"loop": 30, "batched": 2000}
 NUMPY_MAX_COUNT = 10  # 50 neighbours make 1,225 pairs, which the NumPy versions all triangulate
 COPY_BYTES = 2**28
-WEISZFELD_STEPS = 20
 
 _COUNTS = flags.DEFINE_list("counts", ["5", "10", "50"], "neighbours a query")
 _BATCHES = flags.DEFINE_list("batches", ["1", "1000", "100000"], "queries a call")
@@ -86,15 +85,9 @@ def _numpy_rotation(q_wxyz: np.ndarray) -> np.ndarray:
     votes = np.sum(cosine > np.cos(np.deg2rad(10)), axis=-1)
     winner = (votes == votes.max(axis=1, keepdims=True)).astype(float)
     first = q_wxyz[np.arange(len(q_wxyz)), np.argmax(winner, axis=1)]
-    q_wxyz = q_wxyz * np.where(np.einsum("bk,bnk->bn", first, q_wxyz) < 0, -1.0, 1.0)[..., None]
-    mean = first
-    for weight in [winner] + [None] * WEISZFELD_STEPS:
-        if weight is None:
-            distance = np.arccos(np.clip(np.einsum("bk,bnk->bn", mean, q_wxyz), -1, 1))
-            weight = winner / np.maximum(distance, 1e-6)
-        mean = np.einsum("bn,bnk->bk", weight, q_wxyz)
-        mean /= np.linalg.norm(mean, axis=-1, keepdims=True)
-    return mean
+    sign = np.where(np.einsum("bk,bnk->bn", first, q_wxyz) < 0, -1.0, 1.0)
+    mean = np.einsum("bn,bnk->bk", winner * sign, q_wxyz)
+    return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
 
 def copy_bandwidth() -> float:
