@@ -14,10 +14,9 @@ Predicted lengths are not used.
 
 The paper's text averages rotations by the L1 geodesic mean. The authors' script does not: its
 iteration stops where `|1 - det(S S^T)| < 1e-10`, which holds for every rotation S, and then returns
-its start, the normalised sum of the quaternions. Published figures come from that, so it is the
-default; `FusionConfig.paper_rotation_mean = "l1"` is the text's. Of the script's other defects none
-is kept: it averages rotations of earlier queries along where fewer tie than before, it needs
-exactly five neighbours, and it fails on a direction without a component along the optical axis.
+its start, the normalised sum of the quaternions. Published figures rest on that, so it is the
+default; `FusionConfig.paper_rotation_mean = "l1"` is the text's. The script's other defects are not
+kept; docs/experiments/paper_fusion.md lists them.
 
 `method="robust"` models the errors instead (`LocationConfig`, `RotationConfig`):
   1. Hypotheses are the triangulated midpoints that lie ahead of both cameras and each neighbour's
