@@ -35,6 +35,7 @@ SAME_POSITION = 0.05  # of the distance between neighbours
 UNKNOWN_VARIANCE = 1e12
 FINAL_SCALE = 1.0  # of the robust cost, at which the covariance is read
 RIDGE = 1e-6  # of the information, whose diagonal is scaled to 1
+SMALLEST_EIGENVALUE = 1e-5  # of the same; below, single precision knows nothing
 MOST_DEVIATION = 0.3  # of the position, in lengths of the scene's median distance
 
 
@@ -288,17 +289,17 @@ def _report(
     margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)
     squared, ahead = tracks_lib.residuals(tracks, pose, depth)
     inliers = ahead & (squared < INLIER**2) & (tracks.weights > 0)
-    covariance = _covariance(tracks, pose, depth, unit)
+    covariance, determined = _covariance(tracks, pose, depth, unit)
     enough = jnp.sum(inliers) >= config.min_inliers
     seen = jnp.any(inliers, axis=0)
     far = jnp.nanmedian(jnp.where(seen, unit / depth, jnp.nan))
     deviation = jnp.sqrt(jnp.maximum(jnp.trace(covariance[3:, 3:]), 0.0))
     is_known = deviation < MOST_DEVIATION * jnp.nan_to_num(far)
-    success = jnp.isfinite(jnp.min(cost)) & enough & is_known
-    rotation = jnp.where(success, pose.rotation, jnp.eye(3))
+    success = jnp.isfinite(jnp.min(cost)) & enough & is_known & determined
+    rotation = SO3.from_matrix(jnp.where(success, pose.rotation, jnp.eye(3))).normalize()
     centre = jnp.where(success, origin + unit * pose.centre, origin)
     return AbsolutePose(
-        world_from_query=SE3.from_rotation_and_translation(SO3.from_matrix(rotation), centre),
+        world_from_query=SE3.from_rotation_and_translation(rotation, centre),
         inliers=inliers,
         inverse_depth=depth / unit,
         support=jnp.where(success, jnp.clip(support, 0.0, 1.0), 0.0),
@@ -310,12 +311,19 @@ def _report(
     )
 
 
-def _covariance(tracks: Tracks, pose: QueryPose, depth, unit) -> Float[Array, "6 6"]:
-    """The inverse of the information at the solution; very large where there is none."""
+def _covariance(
+    tracks: Tracks, pose: QueryPose, depth, unit
+) -> tuple[Float[Array, "6 6"], Bool[Array, ""]]:
+    """The inverse of the information at the solution, and whether it has full rank.
+
+    Very large where there is none.
+    """
     information = tracks_lib.information(tracks, pose, depth, FINAL_SCALE)
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(information), 0.0)) + lanes.TINY
-    information = information / (scale[:, None] * scale[None]) + RIDGE * jnp.eye(6)
+    information = information / (scale[:, None] * scale[None])
+    determined = jnp.linalg.eigvalsh(information)[0] > SMALLEST_EIGENVALUE
+    information = information + RIDGE * jnp.eye(6)
     units = jnp.concatenate([jnp.ones(3), jnp.full(3, unit)]) / scale
     covariance = jnp.linalg.inv(information) * units[:, None] * units[None]
     good = jnp.all(jnp.isfinite(covariance)) & jnp.all(jnp.diagonal(covariance) > 0)
-    return jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(6))
+    return jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(6)), good & determined

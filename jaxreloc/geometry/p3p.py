@@ -8,6 +8,7 @@ pose estimation problem", IJCV 1994). Ferrari's roots are polished by Newton's m
 quartic and then on the three equations themselves, so that single precision suffices.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -58,6 +59,8 @@ def p3p(
     turned = lanes.transform(rotation, in_camera[0])
     centre = tuple(unit * (x - y) for x, y in zip(scaled[0], turned, strict=True))
     finite = jnp.isfinite(sum(centre) + sum(sum(row) for row in rotation))
+    for row in rotation:  # of points in one place or on a line there is no triangle to turn
+        finite = finite & (jnp.abs(dot(row, row) - 1) < 1e-2)
     identity = tuple(tuple(float(i == j) for j in range(3)) for i in range(3))
     rotation = tuple(
         tuple(jnp.where(finite, x, one) for x, one in zip(row, ones, strict=True))
@@ -110,7 +113,19 @@ def _lengths(sides: Vector, cosines: Vector) -> tuple[Vector, Lane]:
     solved = sum(jnp.abs(x) for x in errors) < 1e-3 * (a2 + b2 + c2)
     for length in lengths:
         solved = solved & (length > 0)
-    return lengths, solved
+    return lengths, solved & ~_repeated(lengths, solved)
+
+
+def _repeated(lengths: Vector, solved: Lane) -> Lane:
+    """Whether a solution [4, lanes] is one before it again, as where roots are polished to one."""
+    repeated = [jnp.zeros(solved.shape[1:], bool)]
+    for i in range(1, solved.shape[0]):
+        same = [
+            solved[j] & (sum(jnp.abs(x[i] - x[j]) for x in lengths) < 1e-3 * jnp.abs(lengths[0][j]))
+            for j in range(i)
+        ]
+        repeated.append(functools.reduce(jnp.logical_or, same))
+    return jnp.stack(repeated)
 
 
 def _quartic_roots(coefficients: tuple[Lane, ...]) -> Lane:

@@ -153,7 +153,7 @@ SETTINGS = '{"format": "tum_line"}'
 
 
 def localized(name: str, pose: np.ndarray, success: bool) -> LocalizedPose:
-    return LocalizedPose(name, success, pose, 0.5, 3, 5, np.eye(3), 1.0, 2.0, turn_deg=90)
+    return LocalizedPose(name, success, pose, 0.5, 3, 5, np.eye(6), 2.0, turn_deg=90)
 
 
 def make_answers(folder: pathlib.Path, rng: np.random.Generator) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks import confidence
-from benchmarks.confidence import FOCAL, OWN, STRANGER, Judged
+from benchmarks import judged_answers
+from benchmarks.judged_answers import FOCAL, OWN, STRANGER, Judged
 from jaxreloc.localization import all_matches
 
 COUNT = 4000
@@ -29,7 +29,7 @@ def planted(rng, deviation=1.0) -> Judged:
 
 def test_the_fitted_model_tells_own_queries_from_others(rng):
     judged = planted(rng)
-    found = judged.confidence(confidence.fit(judged))
+    found = judged.confidence(judged_answers.fit(judged))
     assert np.mean(found[judged.kind == OWN] > 0.5) > 0.98
     assert np.mean(found[judged.kind == STRANGER] > 0.5) < 0.02
     assert np.mean(found[judged.kind == FOCAL] > 0.5) < 0.02
@@ -38,13 +38,13 @@ def test_the_fitted_model_tells_own_queries_from_others(rng):
 @pytest.mark.parametrize("deviation", [0.5, 1.0, 2.0])
 def test_the_inflation_is_the_variance_of_the_errors(rng, deviation):
     judged = planted(rng, deviation)
-    found = confidence.inflation(judged, confidence.fit(judged))
+    found = judged_answers.inflation(judged, judged_answers.fit(judged))
     np.testing.assert_allclose(found, deviation**2, rtol=0.12)
 
 
 def test_errors_of_the_stated_covariance_lie_inside_its_ellipsoids(rng):
     judged = planted(rng)
-    table = confidence.calibration(judged, confidence.fit(judged))
+    table = judged_answers.calibration(judged, judged_answers.fit(judged))
     position = next(line for line in table.splitlines() if "position" in line)
     shares = [float(cell) for cell in position.split("|")[2:4]]
     np.testing.assert_allclose(shares, [0.68, 0.95], atol=0.05)
