@@ -32,6 +32,7 @@ SMALLEST_UNIT = 1e-6
 # Poses that are nearer to each other than this, in both, are one.
 SAME_ROTATION = np.deg2rad(3.0)
 SAME_POSITION = 0.05  # of the distance between neighbours
+SAME_BASIN = 0.3  # the same before they are refined, when noise moves them
 UNKNOWN_VARIANCE = 1e12
 FINAL_SCALE = 1.0  # of the robust cost, at which the covariance is read
 RIDGE = 1e-6  # of the information, whose diagonal is scaled to 1
@@ -182,7 +183,7 @@ def estimate_absolute_pose(
     sample = pose_hypotheses.representatives(tracks, config.hypotheses.sample)
     score = pose_hypotheses.scores(hypotheses, sample, config.hypotheses.threshold)
     candidates, _ = pose_hypotheses.distinct(
-        hypotheses, score, config.candidates, rotation=SAME_ROTATION, position=SAME_POSITION
+        hypotheses, score, config.candidates, rotation=SAME_ROTATION, position=SAME_BASIN
     )
     few = _every(tracks, config.candidate_stride)
     candidates, score = _refined(

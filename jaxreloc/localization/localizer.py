@@ -575,7 +575,7 @@ def _scale_source(inliers: Bool[np.ndarray, "N"]) -> str:
 
 def _reason(found: MatchedPose) -> str:
     """In words, why a query was refused."""
-    if found.pose.focal_gain > MIN_FOCAL_GAIN:
+    if found.pose.focal_gain > MIN_FOCAL_GAIN and found.agreeing.any():
         return (
             "the matches contradict the focal length; "
             f"{float(found.pose.focal_factor):g} times it suits them better"
