@@ -5,10 +5,10 @@
   taskset -c 0 python -m benchmarks.peer_sfm --images=PHOTOS [--query_every=5]
 
 Queries are those of held-out rooms, or every so many-th of a folder of posed photographs; the rest
-is the database. The localizer with the network that ships (512 px) retrieves ten neighbours. All
-rows use these neighbours: the localizer itself by each of its methods, and the peers. A peer has
-triangulated its keypoints from the known poses beforehand, matches the query with the neighbours
-at full size, and finds the pose by PnP (`benchmarks/point_map.py`).
+is the database. The localizer with the network that ships (512 px) retrieves ten neighbours by each
+of its methods; the peers take those of the first, which are re-ranked ones. A peer has triangulated
+its keypoints from the known poses beforehand, matches the query with the neighbours at full size,
+and finds the pose by PnP (`benchmarks/point_map.py`).
 
 Medians and recalls count a query without an answer as infinitely far off. "wrong" are answers that
 are off by a metre or 20 deg. Milliseconds are medians: all of a query for the localizer, everything
