@@ -108,7 +108,7 @@ class Working:
 
 
 def _killed(work: Callable, folder: pathlib.Path, rng: np.random.Generator) -> None:
-    Working(work, folder).kill(rng.uniform(0, 0.3))
+    Working(work, folder).kill(rng.uniform(0, 1.0))
 
 
 # Scenarios.
