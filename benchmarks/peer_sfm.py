@@ -48,14 +48,24 @@ from jaxreloc.localization.pretrained_network import pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
 from jaxreloc.usage import run_script
 
-_IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs, instead of rooms.")
-_QUERY_EVERY = flags.DEFINE_integer(
-    "query_every", DEFAULT_QUERY_EVERY, "Every so many-th photograph is a query.", lower_bound=2
+# A test imports this beside other modules that have flags of these names.
+_SHARED = {"allow_override": True}
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of posed photographs, instead of rooms.", **_SHARED
 )
-_LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
-_CACHE = flags.DEFINE_string("cache", None, "Folder where rendered rooms are kept.")
-_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.")
-_ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.", lower_bound=1)
+_QUERY_EVERY = flags.DEFINE_integer(
+    "query_every",
+    DEFAULT_QUERY_EVERY,
+    "Every so many-th photograph is a query.",
+    lower_bound=2,
+    **_SHARED,
+)
+_LIBRARY = flags.DEFINE_string(
+    "library", None, "Prepared furniture library (synthetic_rooms).", **_SHARED
+)
+_CACHE = flags.DEFINE_string("cache", None, "Folder where rendered rooms are kept.", **_SHARED)
+_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.", **_SHARED)
+_ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.", lower_bound=1, **_SHARED)
 
 METHODS = ("all_matches", "robust", "paper")  # of the localizer
 NEIGHBOURS = 10
