@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreloc.geometry import lanes
+from jaxreloc.geometry import lanes, ransac
 from jaxreloc.geometry.p3p import CameraPose, p3p
 from jaxreloc.geometry.relative_pose import RelativePoseConfig, estimate_relative_pose
 from jaxreloc.geometry.tracks import Tracks
@@ -92,17 +92,10 @@ def draw(tracks: Tracks, index: Int[Array, "M"]) -> Sample:
     )
 
 
-def at_mass(weights: Float[Array, "M"], share: Array) -> Int[Array, "..."]:
-    """Where the cumulative weight reaches each share, in [0, 1), of its total."""
-    cumulative = jnp.cumsum(weights)
-    index = jnp.searchsorted(cumulative, share.reshape(-1) * cumulative[-1], side="right")
-    return jnp.minimum(index, len(weights) - 1).reshape(share.shape)
-
-
 def representatives(tracks: Tracks, number: int) -> Sample:
     """Matches that are evenly spaced in cumulative weight: enough to rank poses by."""
     share = (jnp.arange(number) + 0.5) / number
-    return draw(tracks, at_mass(tracks.weights.reshape(-1), share))
+    return draw(tracks, ransac.at_mass(jnp.cumsum(tracks.weights.reshape(-1)), share))
 
 
 def of_pairs(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypotheses:
@@ -130,7 +123,7 @@ def of_pairs(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypoth
 
     def lengths(i, share):
         others = jnp.where(jnp.arange(tracks.weights.shape[0])[:, None] == i, 0.0, tracks.weights)
-        sample = draw(tracks, at_mass(others.reshape(-1), share))
+        sample = draw(tracks, ransac.at_mass(jnp.cumsum(others.reshape(-1)), share))
         turned = jnp.stack(sample.ray, axis=-1) @ rotation[i].T
         across = jnp.cross(turned, jnp.stack(sample.ray_db, axis=-1))
         offset = tracks.centre[i][None] - jnp.stack(sample.centre, axis=-1)
@@ -150,7 +143,7 @@ def of_pairs(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypoth
 def of_triples(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypotheses:
     """The solutions of three matches with depth, drawn by weight."""
     weights = jnp.where(tracks.depth.weight > 0, tracks.weights, 0.0).reshape(-1)
-    index = at_mass(weights, jax.random.uniform(key, (3, config.triples)))
+    index = ransac.at_mass(jnp.cumsum(weights), jax.random.uniform(key, (3, config.triples)))
     samples = [draw(tracks, row) for row in index]
     points = tuple(point_of(sample) for sample in samples)
     pose, solved = p3p(tuple(sample.ray for sample in samples), points)

@@ -81,6 +81,12 @@ def _sample_ranks(
     return first, second
 
 
+def at_mass(cumulative: jax.Array, share: jax.Array) -> jax.Array:
+    """The datum at each share, in [0, 1), of the cumulative weight [K]."""
+    index = jnp.searchsorted(cumulative, share.reshape(-1) * cumulative[-1], side="right")
+    return jnp.minimum(index, cumulative.shape[0] - 1).reshape(share.shape)
+
+
 def best(score: jax.Array, usable: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The hypothesis of the highest score; the first of those that tie.
 

@@ -25,7 +25,7 @@ import numpy as np
 from jaxlie import SE3
 from jaxtyping import Bool, Float, Int
 
-from jaxreloc.geometry import epipolar, essential, lanes, planar, pure_rotation
+from jaxreloc.geometry import epipolar, essential, lanes, planar, pure_rotation, ransac
 from jaxreloc.geometry.epipolar import Matches
 from jaxreloc.geometry.lanes import Lane, LanePose
 
@@ -223,7 +223,7 @@ def _hypotheses(matches: Matches, given: LanePose | None, draws, config) -> Lane
     Starts: lane by lane in turn the rotation that two rays of the sample suggest, and a small
     turn about the identity, with random directions; half of the lanes start at the given pose.
     """
-    index = _at_mass(jnp.cumsum(matches.weights), draws["sample"])
+    index = ransac.at_mass(jnp.cumsum(matches.weights), draws["sample"])
     rays_query, rays_db = _sampled_rays(matches.x_query, index), _sampled_rays(matches.x_db, index)
 
     lane = jnp.arange(config.hypotheses)
@@ -242,15 +242,9 @@ def _representatives(matches: Matches, number: int) -> Matches:
     if matches.weights.shape[0] <= number:
         return matches
     cumulative = jnp.cumsum(matches.weights)
-    index = _at_mass(cumulative, (jnp.arange(number) + 0.5) / number)
+    index = ransac.at_mass(cumulative, (jnp.arange(number) + 0.5) / number)
     weights = jnp.full(number, 1.0 / number) * (cumulative[-1] > 0)
     return Matches(matches.x_query[index], matches.x_db[index], weights)
-
-
-def _at_mass(cumulative: Float[jax.Array, "K"], share: jax.Array) -> Int[jax.Array, "..."]:
-    """The match at each share, in [0, 1), of the cumulative weight."""
-    index = jnp.searchsorted(cumulative, share.reshape(-1) * cumulative[-1], side="right")
-    return jnp.minimum(index, cumulative.shape[0] - 1).reshape(share.shape)
 
 
 def _sampled_rays(x: Float[jax.Array, "K 2"], index: Int[jax.Array, "5 lanes"]):
