@@ -22,10 +22,11 @@ import numpy as np
 from jaxlie import SE3, SO3
 from jaxtyping import Array, Bool, Float
 
-from jaxreloc.geometry import lanes, pose_hypotheses
-from jaxreloc.geometry import tracks as tracks_lib
-from jaxreloc.geometry.pose_hypotheses import Hypotheses, HypothesisConfig
-from jaxreloc.geometry.tracks import DepthPrior, QueryPose, Tracks
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry.resection import pose_hypotheses
+from jaxreloc.geometry.resection import tracks as tracks_lib
+from jaxreloc.geometry.resection.pose_hypotheses import Hypotheses, HypothesisConfig
+from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose, Tracks
 
 INLIER = 3.0  # deviations of a match
 SMALLEST_UNIT = 1e-6

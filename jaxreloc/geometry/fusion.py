@@ -53,10 +53,10 @@ import jax_dataclasses as jdc
 from jaxlie import SE3
 from jaxtyping import Bool, Float, PRNGKeyArray, PyTree
 
-from jaxreloc.geometry import columns, lanes, location, ransac, rotation
-from jaxreloc.geometry.location import LocationConfig
-from jaxreloc.geometry.ransac import Sampling
-from jaxreloc.geometry.rotation import PaperMean, RotationConfig
+from jaxreloc.geometry._kernels import columns, lanes, location, ransac, rotation
+from jaxreloc.geometry._kernels.location import LocationConfig
+from jaxreloc.geometry._kernels.ransac import Sampling
+from jaxreloc.geometry._kernels.rotation import PaperMean, RotationConfig
 
 Method = Literal["robust", "paper"]
 MAX_COORDINATE = 1e12  # metres; a neighbour beyond it counts as not valid

@@ -11,7 +11,7 @@ DAGM 2003) of fixed shape, jitted and vmapped over pairs:
    where wrong matches outweigh what the right ones say, as on planes, steps are short. The winner
    is reported with its information matrix.
 
-Units and frames are those of `jaxreloc.geometry.epipolar`: coordinates in the plane z = 1,
+Units and frames are those of `jaxreloc.geometry.two_view.epipolar`: coordinates in the plane z = 1,
 thresholds in pixels over the focal length, the pose `db_from_query` with |t| = 1.
 """
 
@@ -25,9 +25,10 @@ import numpy as np
 from jaxlie import SE3
 from jaxtyping import Bool, Float, Int
 
-from jaxreloc.geometry import epipolar, essential, lanes, planar, pure_rotation, ransac
-from jaxreloc.geometry.epipolar import Matches
-from jaxreloc.geometry.lanes import Lane, LanePose
+from jaxreloc.geometry._kernels import lanes, ransac
+from jaxreloc.geometry._kernels.lanes import Lane, LanePose
+from jaxreloc.geometry.two_view import epipolar, essential, planar, pure_rotation
+from jaxreloc.geometry.two_view.epipolar import Matches
 
 WIDEST_SCALE = 2.0  # of the threshold, where refinement starts
 START_SPREAD = 0.3  # radians, of the starts about the identity

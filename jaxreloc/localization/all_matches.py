@@ -32,7 +32,7 @@ from jaxreloc.geometry.absolute_pose import (
     AbsolutePoseConfig,
     estimate_absolute_pose,
 )
-from jaxreloc.geometry.tracks import DepthPrior
+from jaxreloc.geometry.resection.tracks import DepthPrior
 from jaxreloc.localization.confidence import ConfidenceModel
 from jaxreloc.models.matching.rays import RayTracks
 

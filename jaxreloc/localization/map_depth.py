@@ -17,8 +17,8 @@ import numpy as np
 from jaxlie import SE3
 from jaxtyping import Array, Float, Float16
 
-from jaxreloc.geometry import tracks as tracks_lib
-from jaxreloc.geometry.tracks import QueryPose, Tracks
+from jaxreloc.geometry.resection import tracks as tracks_lib
+from jaxreloc.geometry.resection.tracks import QueryPose, Tracks
 from jaxreloc.localization.encoding import CellDepth
 from jaxreloc.localization.matcher import Matcher
 from jaxreloc.localization.reranking import RERANKED, most_alike

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, UInt8
 
 from jaxreloc import compiler_options
 from jaxreloc.data import transforms
+from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig, Reliability
-from jaxreloc.geometry.location import LocationConfig
 from jaxreloc.geometry.relative_pose import (
     RelativePoseConfig,
     RelativePoseEstimate,

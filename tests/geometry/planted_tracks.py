@@ -7,7 +7,7 @@ import jaxlie
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.geometry.tracks import DepthPrior, QueryPose, Tracks
+from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose, Tracks
 
 FOCAL = 500.0  # pixels
 SCENES = ("general", "planar", "collinear", "same place")

@@ -10,9 +10,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig, estimate_absolute_pose
-from jaxreloc.geometry.pose_hypotheses import HypothesisConfig
 from jaxreloc.geometry.relative_pose import RelativePoseConfig
-from jaxreloc.geometry.tracks import DepthPrior
+from jaxreloc.geometry.resection.pose_hypotheses import HypothesisConfig
+from jaxreloc.geometry.resection.tracks import DepthPrior
 from tests.geometry.planted_tracks import FOCAL, Planted, planted, pose_error
 
 SMALL = AbsolutePoseConfig(

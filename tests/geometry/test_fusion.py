@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks import fusion_accuracy
 from benchmarks.simulated_pairs import Noise, predict, random_poses, rooms, rotation_of
+from jaxreloc.geometry._kernels.location import LocationConfig
+from jaxreloc.geometry._kernels.ransac import Sampling
+from jaxreloc.geometry._kernels.rotation import RotationConfig
 from jaxreloc.geometry.fusion import FusionConfig, Reliability, fuse
-from jaxreloc.geometry.location import LocationConfig
-from jaxreloc.geometry.ransac import Sampling
-from jaxreloc.geometry.rotation import RotationConfig
 from tests.geometry.paper_reference import fuse_paper, l1_cost
 
 BATCH, COUNT = 64, 6  # one shape, so that most tests share the compiled function

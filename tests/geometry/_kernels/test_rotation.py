@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.simulated_pairs import unit_vectors
-from jaxreloc.geometry import rotation
+from jaxreloc.geometry._kernels import rotation
 from tests.geometry.paper_reference import chordal_mean, l1_cost, l1_mean
 
 COUNT, BATCH = 6, 60

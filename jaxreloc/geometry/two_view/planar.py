@@ -2,9 +2,10 @@
 
 import jax.numpy as jnp
 
-from jaxreloc.geometry import epipolar, lanes
-from jaxreloc.geometry.epipolar import Matches
-from jaxreloc.geometry.lanes import Lane, LanePose, Vector, cross, dot
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry._kernels.lanes import Lane, LanePose, Vector, cross, dot
+from jaxreloc.geometry.two_view import epipolar
+from jaxreloc.geometry.two_view.epipolar import Matches
 
 RIDGE = 1e-6  # of the normal matrix's trace
 

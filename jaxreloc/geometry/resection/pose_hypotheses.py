@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxreloc.geometry import lanes, ransac
-from jaxreloc.geometry.p3p import CameraPose, p3p
+from jaxreloc.geometry._kernels import lanes, ransac
 from jaxreloc.geometry.relative_pose import RelativePoseConfig, estimate_relative_pose
-from jaxreloc.geometry.tracks import Tracks
+from jaxreloc.geometry.resection.p3p import CameraPose, p3p
+from jaxreloc.geometry.resection.tracks import Tracks
 
 LENGTHS = (1e-3, 1e3)  # of a translation
 FURTHEST = 1e3  # of a point that a hypothesis is made from

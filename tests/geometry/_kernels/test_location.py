@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated_pairs import unit_vectors
-from jaxreloc.geometry import location, ransac
-from jaxreloc.geometry.location import Bearings, LocationConfig
+from jaxreloc.geometry._kernels import location, ransac
+from jaxreloc.geometry._kernels.location import Bearings, LocationConfig
 
 CONFIG = LocationConfig()
 MAX_COUNT, MAX_BATCH = 6, 400

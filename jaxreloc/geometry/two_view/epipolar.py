@@ -26,8 +26,9 @@ import numpy as np
 from jaxlie import SE3
 from jaxtyping import Bool, Float
 
-from jaxreloc.geometry import essential, lanes
-from jaxreloc.geometry.lanes import Lane, LanePose, Vector, cross, dot
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry._kernels.lanes import Lane, LanePose, Vector, cross, dot
+from jaxreloc.geometry.two_view import essential
 
 LONGEST_STEP = 0.5  # radians
 FAR_PARALLAX = 5.0

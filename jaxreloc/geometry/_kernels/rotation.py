@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreloc.geometry import columns, lanes, ransac
+from jaxreloc.geometry._kernels import columns, lanes, ransac
 
 PaperMean = Literal["chordal", "l1"]
 PAPER_INLIER_RAD = float(np.deg2rad(20.0))

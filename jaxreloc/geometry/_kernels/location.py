@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreloc.geometry import columns, lanes, ransac, triangulation
+from jaxreloc.geometry._kernels import columns, lanes, ransac, triangulation
 
 PAPER_INLIER_RAD = float(np.deg2rad(10.0))
 MIN_DISTANCE = 1e-4  # local units; nearer to a camera its direction residual means nothing

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.geometry.p3p import p3p
+from jaxreloc.geometry.resection.p3p import p3p
 
 COUNT = 2000
 solve = jax.jit(p3p)

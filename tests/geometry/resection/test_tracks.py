@@ -10,8 +10,8 @@ import pytest
 import scipy.optimize
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.geometry import tracks as tracks_lib
-from jaxreloc.geometry.tracks import DepthPrior, QueryPose
+from jaxreloc.geometry.resection import tracks as tracks_lib
+from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose
 from tests.geometry.planted_tracks import FOCAL, SCENES, planted, pose_error, query_pose
 
 SCALES = (4.0, 2.0, 1.0)

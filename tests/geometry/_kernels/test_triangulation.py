@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.simulated_pairs import unit_vectors
-from jaxreloc.geometry import triangulation
+from jaxreloc.geometry._kernels import triangulation
 
 
 def as_columns(array):

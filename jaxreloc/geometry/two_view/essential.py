@@ -20,8 +20,8 @@ every hypothesis takes the same few hundred operations.
 import jax
 import jax.numpy as jnp
 
-from jaxreloc.geometry import lanes
-from jaxreloc.geometry.lanes import LanePose, Matrix, Vector, cross, dot
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry._kernels.lanes import LanePose, Matrix, Vector, cross, dot
 
 LONGEST_NEWTON_STEP = 0.7  # radians
 DAMPING = 1e-4  # of the squared residual

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.geometry import columns
+from jaxreloc.geometry._kernels import columns
 
 
 def as_columns(array):

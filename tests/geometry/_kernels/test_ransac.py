@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreloc.geometry.ransac import Sampling, best, draw_pairs, most_votes
+from jaxreloc.geometry._kernels.ransac import Sampling, best, draw_pairs, most_votes
 
 draw = jax.jit(draw_pairs, static_argnums=2)
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxreloc.geometry import lanes
-from jaxreloc.geometry.lanes import Lane, Matrix, Vector, cross, dot
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry._kernels.lanes import Lane, Matrix, Vector, cross, dot
 
 POLISH_QUARTIC = 3
 POLISH_LENGTHS = 3

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jaxreloc.geometry import lanes
-from jaxreloc.geometry.epipolar import Matches
-from jaxreloc.geometry.lanes import Lane, Vector, dot
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry._kernels.lanes import Lane, Vector, dot
+from jaxreloc.geometry.two_view.epipolar import Matches
 
 EXPLAINED_SHARE = 0.85  # of the epipolar inliers
 NEGLIGIBLE = 1e-3  # of the squared threshold: for matches without noise

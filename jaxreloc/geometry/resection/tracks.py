@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxreloc.geometry import lanes
+from jaxreloc.geometry._kernels import lanes
 
 NEAREST = 1e-3  # of a ray's length: what lies less far in front of a camera is behind it
 INVERSE_DEPTHS = (1e-4, 1e2)  # per unit of length, after `normalised`

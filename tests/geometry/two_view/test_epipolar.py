@@ -3,9 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxlie import SE3, SO3
 
-from jaxreloc.geometry import epipolar, lanes
-from jaxreloc.geometry.epipolar import in_front
-from jaxreloc.geometry.essential import essential_rows
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry.two_view import epipolar
+from jaxreloc.geometry.two_view.epipolar import in_front
+from jaxreloc.geometry.two_view.essential import essential_rows
 from tests.geometry.planted_matches import planted_pair
 
 

@@ -8,8 +8,8 @@ elementwise operations on long contiguous rows, and a sum over neighbours an add
 import jax
 import jax.numpy as jnp
 
-from jaxreloc.geometry import lanes
-from jaxreloc.geometry.lanes import Lane, Matrix, Vector, dot
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry._kernels.lanes import Lane, Matrix, Vector, dot
 
 
 def add(a: Vector, b: Vector) -> Vector:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxreloc.geometry import columns, lanes
+from jaxreloc.geometry._kernels import columns, lanes
 
 PARALLEL_SINE = 1e-4  # below, float32 directions say nothing about where two lines meet
 

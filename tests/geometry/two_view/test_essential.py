@@ -2,7 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.geometry import essential, lanes
+from jaxreloc.geometry._kernels import lanes
+from jaxreloc.geometry.two_view import essential
 
 
 def random_poses(rng, count: int) -> lanes.LanePose:

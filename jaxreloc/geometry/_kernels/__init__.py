@@ -1,0 +1,1 @@
+"""Small algebra in lanes, and the consensus searches of fusion."""

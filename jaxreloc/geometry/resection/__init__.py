@@ -1,0 +1,1 @@
+"""One camera's pose from its matches with posed images."""
