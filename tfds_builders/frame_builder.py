@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import tensorflow_datasets as tfds
 from etils import epath
 
-from jaxreloc.formats.collector import BadFrames
+from jaxreloc.formats.common.collector import BadFrames
 from jaxreloc.images import decode_image
 from jaxreloc.usage import UsageError
 from tfds_builders.random_access import RandomAccessBuilder

@@ -15,7 +15,7 @@ from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.formats.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
+from jaxreloc.formats.readers.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
 from jaxreloc.usage import UsageError, check_choice
 
 if typing.TYPE_CHECKING:

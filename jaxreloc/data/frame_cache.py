@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 
 from jaxreloc.data.transforms import resize_frame
 from jaxreloc.files import replacing
-from jaxreloc.formats.cameras import UndistortedImages
+from jaxreloc.formats.common.camera_models import UndistortedImages
 from jaxreloc.formats.frames import Chain, PosedFrames, Selection
 from jaxreloc.images import ImageFiles
 from jaxreloc.usage import UsageError

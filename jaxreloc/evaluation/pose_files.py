@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from jaxreloc.evaluation.metrics import PoseErrors, pose_errors
-from jaxreloc.formats.pose_list import EvaluationPoses, read_evaluation_poses
+from jaxreloc.formats.readers.pose_list import EvaluationPoses, read_evaluation_poses
 from jaxreloc.usage import UsageError
 
 

@@ -8,7 +8,7 @@ not be read in its `source` is None.
 
 import dataclasses
 
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.seven_scenes import SCENES
 
 _AALTO_README = "github.com/AaltoVision/camera-relocalisation, README.md"
 _RELPOSENET_README = "github.com/AaltoVision/RelPoseNet, README.md"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxreloc import files
 from jaxreloc.evaluation.evaluate import MethodResult
 from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, summarize
-from jaxreloc.formats.pose_list import EvaluationPoses, write_evaluation_poses
+from jaxreloc.formats.readers.pose_list import EvaluationPoses, write_evaluation_poses
 
 # Of error_curves.csv: 20 thresholds a decade, 1 mm to 100 m and 0.01 to 180 degrees.
 CURVE_THRESHOLDS = {

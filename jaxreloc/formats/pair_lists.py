@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from jaxreloc import files
+from jaxreloc.formats.common.text import numbers, parse_rows, read_rows
+from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.formats.rigid_arrays import rigid_from_quaternions
-from jaxreloc.formats.seven_scenes import SCENES
-from jaxreloc.formats.text import numbers, parse_rows, read_rows
 from jaxreloc.usage import UsageError
 
 # By the ids of the authors' list, which has no pair of the dataset's fifth scene.

@@ -5,9 +5,9 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from jaxreloc.formats import colmap, pose_list, seven_scenes, transforms_json, tum
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.separate_poses import read_separate_poses
+from jaxreloc.formats.readers import colmap, pose_list, seven_scenes, transforms_json, tum
+from jaxreloc.formats.readers.separate_poses import read_separate_poses
 from jaxreloc.usage import UsageError
 
 

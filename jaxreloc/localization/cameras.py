@@ -4,7 +4,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from jaxreloc.formats.cameras import contradiction
+from jaxreloc.formats.common.camera_models import contradiction
 from jaxreloc.localization.scene_map import SceneMap
 
 

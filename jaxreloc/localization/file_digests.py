@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from jaxreloc import files
-from jaxreloc.formats.text import parse_json
+from jaxreloc.formats.common.text import parse_json
 from jaxreloc.usage import UsageError
 
 FILE_NAME = "files.json"

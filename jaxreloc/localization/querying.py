@@ -16,8 +16,8 @@ from jaxtyping import Float, UInt8
 
 from jaxreloc import interrupts
 from jaxreloc.files import printable
-from jaxreloc.formats.cameras import Camera, turned_upright
-from jaxreloc.formats.intrinsics_file import read_intrinsics, read_pinhole
+from jaxreloc.formats.common.camera_models import Camera, turned_upright
+from jaxreloc.formats.common.intrinsics_file import read_intrinsics, read_pinhole
 from jaxreloc.formats.localized_poses import LocalizedPose, json_line
 from jaxreloc.images import PictureHeader
 from jaxreloc.localization.answer_file import AnswerFile

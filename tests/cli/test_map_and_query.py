@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.pose_list import read_evaluation_poses
+from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 from tests.photographs import save_small_network, write_photographs
 from tests.scripts import ROOT, assert_fails, call_command, run_command
 

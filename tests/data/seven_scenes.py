@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.pose_list import read_evaluation_poses
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.pose_list import read_evaluation_poses
+from jaxreloc.formats.readers.seven_scenes import SCENES
 
 
 def pose_frames(shared_data: pathlib.Path, scene: str, split: str) -> PosedFrames:

@@ -4,7 +4,7 @@ import tensorflow_datasets as tfds
 
 from jaxreloc.data import datasets
 from jaxreloc.data.datasets import load_frames, load_scenes, scene_names, split_frames
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.usage import UsageError
 from tests.data.conftest import gray
 from tests.formats.scenes import make_csv, make_seven_scenes, random_poses, truncate

@@ -11,7 +11,7 @@ import pytest
 from jaxreloc.data import datasets, frame_cache, transforms
 from jaxreloc.data.frame_cache import FrameCache
 from jaxreloc.data.tfds_frames import RecordImages
-from jaxreloc.formats.cameras import Camera, UndistortedImages
+from jaxreloc.formats.common.camera_models import Camera, UndistortedImages
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import ImageFiles
 from jaxreloc.usage import UsageError

@@ -5,8 +5,8 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.evaluation import run
 from jaxreloc.evaluation.metrics import summarize
 from jaxreloc.evaluation.pose_files import read_pose_errors
-from jaxreloc.formats.pose_list import EvaluationPoses, write_evaluation_poses
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.pose_list import EvaluationPoses, write_evaluation_poses
+from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.usage import UsageError
 
 # hloc's estimates of five frames of heads, from the public ones of the 7-Scenes pseudo ground truth

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxreloc.evaluation.published import SEVEN_SCENES
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.seven_scenes import SCENES
 
 
 @pytest.mark.parametrize("result", SEVEN_SCENES, ids=lambda result: result.method)

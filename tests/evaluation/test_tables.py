@@ -6,7 +6,7 @@ from jaxreloc.evaluation.evaluate import MethodResult
 from jaxreloc.evaluation.metrics import PoseErrors
 from jaxreloc.evaluation.published import SEVEN_SCENES
 from jaxreloc.evaluation.tables import format_medians
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.seven_scenes import SCENES
 
 
 def result(key, position, rotation):

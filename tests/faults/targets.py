@@ -17,10 +17,11 @@ import pycolmap
 from PIL import Image
 
 from jaxreloc.evaluation.pose_files import read_pose_errors
-from jaxreloc.formats import pair_lists, pose_list
-from jaxreloc.formats.colmap import write_colmap
+from jaxreloc.formats import pair_lists
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.formats.readers import pose_list
+from jaxreloc.formats.readers.colmap import write_colmap
 from jaxreloc.images import decode_depth, read_depth, read_image
 from jaxreloc.localization import file_digests, map_files, map_segments, query_images
 from jaxreloc.localization.answer_file import AnswerFile

@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
-from jaxreloc.formats.pose_list import read_evaluation_poses
+from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 
 
 @pytest.fixture

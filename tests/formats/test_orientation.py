@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxreloc.formats.colmap import write_colmap
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.formats.readers.colmap import write_colmap
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL, quaternion_wxyz
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import CSV_HEADER, random_poses

@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.pair_lists import read_pair_list
-from jaxreloc.formats.pose_list import read_evaluation_poses
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.pose_list import read_evaluation_poses
+from jaxreloc.formats.readers.seven_scenes import SCENES
 
 
 @functools.cache

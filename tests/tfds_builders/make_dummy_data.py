@@ -12,9 +12,9 @@ import zipfile
 import cv2
 import numpy as np
 
-from jaxreloc.formats.pose_list import EvaluationPoses, write_evaluation_poses
+from jaxreloc.formats.readers.pose_list import EvaluationPoses, write_evaluation_poses
+from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz
-from jaxreloc.formats.seven_scenes import SCENES
 from tests.formats.scenes import MAKERS, random_poses
 from tfds_builders.university.university_dataset_builder import PAIR_LIST
 from tfds_builders.university.university_dataset_builder import SCENES as UNIVERSITY_SCENES

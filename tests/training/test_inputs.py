@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.data import datasets
 from jaxreloc.data.pairs import frame_poses
 from jaxreloc.formats.pair_lists import read_pair_list
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.training import inputs
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_csv

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from etils import epath
 
-from jaxreloc.formats.seven_scenes import SPLIT_FILES, parse_split
+from jaxreloc.formats.readers.seven_scenes import SPLIT_FILES, parse_split
 from jaxreloc.usage import UsageError
 
 Folder = zipfile.Path | epath.Path | pathlib.Path

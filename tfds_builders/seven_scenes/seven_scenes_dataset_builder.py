@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from jaxtyping import Float64
 
-from jaxreloc.formats import seven_scenes
-from jaxreloc.formats.pose_list import read_evaluation_poses
+from jaxreloc.formats.readers import seven_scenes
+from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 from jaxreloc.images import decode_depth, image_size
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_builder import FrameBuilder, manual_folder, raising

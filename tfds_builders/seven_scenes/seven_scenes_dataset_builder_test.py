@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxreloc.formats.pose_list import read_evaluation_poses
-from jaxreloc.formats.seven_scenes import SCENES
+from jaxreloc.formats.readers.pose_list import read_evaluation_poses
+from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.usage import UsageError
 from tfds_builders.seven_scenes import seven_scenes_dataset_builder
 

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from jaxtyping import Float64
 
-from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
+from jaxreloc.formats.common.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES, read_neighbor_list
 from jaxreloc.images import PictureHeader, read_header
 from jaxreloc.usage import UsageError

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxreloc.formats.pose_list import (
+from jaxreloc.formats.readers.pose_list import (
     EvaluationPoses,
     read_csv,
     read_evaluation_poses,

@@ -8,8 +8,8 @@ import pytest
 
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.formats.separate_poses import DEFAULT_FOCAL
-from jaxreloc.formats.tum import Trajectory
+from jaxreloc.formats.readers.separate_poses import DEFAULT_FOCAL
+from jaxreloc.formats.readers.tum import Trajectory
 from jaxreloc.images import PICTURE_SUFFIXES
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import (

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.transforms_json import read_transforms_json
+from jaxreloc.formats.readers.transforms_json import read_transforms_json
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import (
     CAMERA,

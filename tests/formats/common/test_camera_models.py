@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.cameras import (
+from jaxreloc.formats.common.camera_models import (
     Camera,
     UndistortedImages,
     contradiction,

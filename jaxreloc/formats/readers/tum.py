@@ -12,12 +12,12 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float64, Int64
 
-from jaxreloc.formats.cameras import Camera
-from jaxreloc.formats.collector import BadFrames, FrameCollector
+from jaxreloc.formats.common.camera_models import Camera
+from jaxreloc.formats.common.collector import BadFrames, FrameCollector
+from jaxreloc.formats.common.intrinsics_file import FILE_NAME, read_intrinsics
+from jaxreloc.formats.common.text import numbers, read_rows
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.rigid_arrays import rigid_from_quaternion
-from jaxreloc.formats.text import numbers, read_rows
 from jaxreloc.images import read_header
 from jaxreloc.usage import CommonError, UsageError
 

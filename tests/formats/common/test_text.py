@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from jaxreloc.formats.text import numbers, parse_json, parse_rows, read_rows, read_text
+from jaxreloc.formats.common.text import numbers, parse_json, parse_rows, read_rows, read_text
 from jaxreloc.usage import UsageError
 
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.cameras import Camera
-from jaxreloc.formats.collector import BadFrames, FrameCollector, relative_name
+from jaxreloc.formats.common.camera_models import Camera
+from jaxreloc.formats.common.collector import BadFrames, FrameCollector, relative_name
 from jaxreloc.usage import CommonError, UsageError
 from tests.formats.scenes import HEIGHT, WIDTH, random_poses, write_picture
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from jaxreloc.files import write_text
-from jaxreloc.formats.cameras import Camera, from_corner_convention
-from jaxreloc.formats.collector import (
+from jaxreloc.formats.common.camera_models import Camera, from_corner_convention
+from jaxreloc.formats.common.collector import (
     BadFrames,
     FrameCollector,
     NamedPose,
@@ -21,8 +21,8 @@ from jaxreloc.formats.collector import (
     relative_name,
     unlisted_images,
 )
-from jaxreloc.formats.colmap_model import ModelCamera, ModelImage, read_model, write_binary
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.readers.colmap_model import ModelCamera, ModelImage, read_model, write_binary
 from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
 from jaxreloc.usage import UsageError
 

@@ -12,7 +12,7 @@ from absl import logging
 from jaxtyping import Float64
 
 from jaxreloc.files import printable
-from jaxreloc.formats.cameras import Camera, UndistortedImages, turned_upright
+from jaxreloc.formats.common.camera_models import Camera, UndistortedImages, turned_upright
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import MAX_COORDINATE
 from jaxreloc.images import (

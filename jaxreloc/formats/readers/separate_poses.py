@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from absl import logging
 
-from jaxreloc.formats import colmap, pose_list, seven_scenes, transforms_json, tum
-from jaxreloc.formats.cameras import Camera, pinhole
-from jaxreloc.formats.collector import BadFrames, FrameCollector, NamedPose
+from jaxreloc.formats.common.camera_models import Camera, pinhole
+from jaxreloc.formats.common.collector import BadFrames, FrameCollector, NamedPose
+from jaxreloc.formats.common.intrinsics_file import FILE_NAME as INTRINSICS
+from jaxreloc.formats.common.intrinsics_file import read_intrinsics
+from jaxreloc.formats.common.text import read_rows, read_text
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.intrinsics_file import FILE_NAME as INTRINSICS
-from jaxreloc.formats.intrinsics_file import read_intrinsics
-from jaxreloc.formats.text import read_rows, read_text
+from jaxreloc.formats.readers import colmap, pose_list, seven_scenes, transforms_json, tum
 from jaxreloc.images import PICTURE_SUFFIXES, image_size, note_unread_formats, read_header
 from jaxreloc.usage import UsageError
 

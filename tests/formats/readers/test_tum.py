@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.formats.tum import read_trajectory, read_tum
+from jaxreloc.formats.readers.tum import read_trajectory, read_tum
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_tum_sequence, random_trajectory, truncate, write_trajectory
 

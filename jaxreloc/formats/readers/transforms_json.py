@@ -16,8 +16,8 @@ import numpy as np
 from absl import logging
 
 from jaxreloc import files
-from jaxreloc.formats.cameras import Camera, fitting_size, from_corner_convention
-from jaxreloc.formats.collector import (
+from jaxreloc.formats.common.camera_models import Camera, fitting_size, from_corner_convention
+from jaxreloc.formats.common.collector import (
     BadFrames,
     FrameCollector,
     NamedPose,
@@ -25,9 +25,9 @@ from jaxreloc.formats.collector import (
     relative_name,
     unlisted_images,
 )
+from jaxreloc.formats.common.text import parse_json, read_text
 from jaxreloc.formats.frames import PosedFrames, rigid
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL
-from jaxreloc.formats.text import parse_json, read_text
 from jaxreloc.images import read_header
 from jaxreloc.usage import UsageError
 

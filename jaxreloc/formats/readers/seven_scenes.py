@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import Float64
 
-from jaxreloc.formats.cameras import Camera
-from jaxreloc.formats.collector import FrameCollector
+from jaxreloc.formats.common.camera_models import Camera
+from jaxreloc.formats.common.collector import FrameCollector
+from jaxreloc.formats.common.text import numbers, read_text
 from jaxreloc.formats.frames import PosedFrames, rigid
-from jaxreloc.formats.text import numbers, read_text
 from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 

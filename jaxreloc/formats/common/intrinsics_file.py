@@ -8,8 +8,8 @@ import pathlib
 
 import numpy as np
 
-from jaxreloc.formats.cameras import Camera, pinhole
-from jaxreloc.formats.text import numbers, read_rows
+from jaxreloc.formats.common.camera_models import Camera, pinhole
+from jaxreloc.formats.common.text import numbers, read_rows
 from jaxreloc.images import PictureHeader
 from jaxreloc.usage import CommonError, UsageError
 

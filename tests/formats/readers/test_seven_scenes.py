@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxreloc.formats.seven_scenes import (
+from jaxreloc.formats.readers.seven_scenes import (
     frame_files,
     intrinsics,
     parse_split,

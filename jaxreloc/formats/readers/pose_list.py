@@ -21,23 +21,23 @@ import numpy as np
 from jaxtyping import Float64
 
 from jaxreloc.files import write_text
-from jaxreloc.formats.cameras import Camera, pinhole
-from jaxreloc.formats.collector import (
+from jaxreloc.formats.common.camera_models import Camera, pinhole
+from jaxreloc.formats.common.collector import (
     IMAGE_SUFFIXES,
     BadFrames,
     FrameCollector,
     relative_name,
     unlisted_images,
 )
+from jaxreloc.formats.common.intrinsics_file import FILE_NAME, read_intrinsics
+from jaxreloc.formats.common.text import numbers, read_rows, read_text
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.intrinsics_file import FILE_NAME, read_intrinsics
 from jaxreloc.formats.rigid_arrays import (
     inverse,
     quaternion_wxyz,
     rigid_from_quaternion,
     rigid_from_quaternions,
 )
-from jaxreloc.formats.text import numbers, read_rows, read_text
 from jaxreloc.images import PictureHeader, read_header
 from jaxreloc.usage import CommonError, UsageError
 

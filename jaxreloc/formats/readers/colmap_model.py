@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from jaxreloc import files
-from jaxreloc.formats.text import numbers
+from jaxreloc.formats.common.text import numbers
 from jaxreloc.usage import UsageError
 
 # By COLMAP's number: the name, and how many parameters there are.

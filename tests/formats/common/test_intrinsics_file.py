@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxreloc.formats.intrinsics_file import read_intrinsics
+from jaxreloc.formats.common.intrinsics_file import read_intrinsics
 from jaxreloc.images import PictureHeader
 from jaxreloc.usage import UsageError
 
