@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import transforms
 from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
-from jaxreloc.data.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
+from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Int, PyTree
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.overlap import pair_overlap
-from jaxreloc.data.pair_target import Bins, PairTarget
-from jaxreloc.data.pairs import Pairs, make_pairs, mine_pairs
+from jaxreloc.data.pairing.overlap import pair_overlap
+from jaxreloc.data.pairing.pair_target import Bins, PairTarget
+from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs
 from jaxreloc.formats.frames import Chain, PosedFrames
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.training import matched_pairs

@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import datasets
-from jaxreloc.data.pairs import frame_poses
+from jaxreloc.data.pairing.pairs import frame_poses
 from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.training import inputs

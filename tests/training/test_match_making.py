@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.overlap import pair_overlap
+from jaxreloc.data.pairing.overlap import pair_overlap
 from jaxreloc.training import match_making, matched_pairs
 from jaxreloc.training.match_making import MatchMaking
 from tests.training.planted_matches import NumberMatcher, room_frames

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data import candidates
-from jaxreloc.data.pair_target import Bins
+from jaxreloc.data.pairing import candidates
+from jaxreloc.data.pairing.pair_target import Bins
 from tests.data import box_room
 
 ROTATION = Bins((0, 40, 80, 180), (1, 1, 1))

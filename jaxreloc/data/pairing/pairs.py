@@ -7,9 +7,9 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
-from jaxreloc.data.candidates import sample_candidates
-from jaxreloc.data.overlap import pair_overlap
-from jaxreloc.data.pair_target import TARGETS, PairTarget, allot
+from jaxreloc.data.pairing.candidates import sample_candidates
+from jaxreloc.data.pairing.overlap import pair_overlap
+from jaxreloc.data.pairing.pair_target import TARGETS, PairTarget, allot
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError
@@ -75,9 +75,9 @@ def mine_pairs(
     """Pairs within scenes whose rotations, baselines and overlaps are distributed as `target`.
 
     Each scene gets pairs in proportion to its frames. Overlap is measured where a scene has depth
-    and guessed from the poses where it has none (`jaxreloc.data.overlap`). Which frame of a pair is
-    the database's is a coin's toss, and the pairs come in random order, so any stretch of them is
-    a fair sample. The same seed and frames give the same pairs.
+    and guessed from the poses where it has none (see `overlap`). Which frame of a pair is the
+    database's is a coin's toss, and the pairs come in random order, so any stretch of them is a
+    fair sample. The same seed and frames give the same pairs.
 
     Returns:
       At most `num_pairs` pairs: fewer where the scenes run out of a kind, rather than more of the

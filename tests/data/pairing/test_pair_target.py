@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxreloc.data.pair_target import TARGETS, Bins, allot
+from jaxreloc.data.pairing.pair_target import TARGETS, Bins, allot
 
 
 def test_bins_are_half_open():

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxreloc.data import overlap
+from jaxreloc.data.pairing import overlap
 from jaxreloc.usage import UsageError
 from tests.data import box_room
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.pair_target import Bins
+from jaxreloc.data.pairing.pair_target import Bins
 from jaxreloc.formats.frames import PosedFrames
 
 MAX_PARTNERS = 8192  # a frame is tried with, on average; in larger scenes pairs are sampled

@@ -1,0 +1,1 @@
+"""Pairs of frames to train and to test on."""
