@@ -42,10 +42,10 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization import pretrained_network
 from jaxreloc.localization.match_network import ESTIMATORS, MatchNetwork
-from jaxreloc.models import saved_network
-from jaxreloc.models.imagenet_matcher import imagenet_matcher
-from jaxreloc.models.saved_network import LoadedNetwork
-from jaxreloc.models.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights import saved_network
+from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.saved_network import LoadedNetwork
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import encode_scene
 from jaxreloc.usage import UsageError
 

@@ -22,8 +22,8 @@ from jaxreloc.localization import match_network
 from jaxreloc.localization import relations as fusing
 from jaxreloc.localization.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.models.saved_network import LoadedNetwork
-from jaxreloc.models.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights.saved_network import LoadedNetwork
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import EncodedScene, encode_scene
 from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.generation import RenderedRoom, render_room

@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from jaxreloc.models import build_network, inference, init_variables
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 BACKBONES = flags.DEFINE_list("backbone", ["resnet34", "efficientnet_lite0"], "which backbones")
 BATCHES = flags.DEFINE_list("batch", ["1", "16"], "images at a time")

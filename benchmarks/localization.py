@@ -32,7 +32,7 @@ from jaxreloc.localization.localizer import Localization, Localizer, Query
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
 from jaxreloc.localization.scene_map import SceneMap
-from jaxreloc.models.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
 
 _IMAGES = flags.DEFINE_string("images", None, "folder of posed photographs")
 _SOAK = flags.DEFINE_integer("soak", 0, "queries to localize in a long run, instead")

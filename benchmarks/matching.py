@@ -25,8 +25,8 @@ from jaxreloc import compiler_options
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from jaxreloc.models import build, first_variables
-from jaxreloc.models.matching import correlation, descriptors, rays, refinement
-from jaxreloc.models.matching.correlation import CellMatches, MatchSettings
+from jaxreloc.models.matching import coarse_to_fine, descriptors, rays, refinement
+from jaxreloc.models.matching.coarse_to_fine import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.settings import RoomSettings
@@ -59,7 +59,7 @@ def match_all_pairs(query: CellDescriptors, db: CellDescriptors) -> CellMatches:
     cosine = query_grid.reshape(-1, channels) @ db_grid.reshape(-1, channels).T
     likelihood = jnp.exp(SETTINGS.fine_temperature * (cosine - 1))
     best = jnp.argmax(cosine, axis=1)
-    side = jnp.arange(-correlation.FINE_RADIUS, correlation.FINE_RADIUS + 1)
+    side = jnp.arange(-coarse_to_fine.FINE_RADIUS, coarse_to_fine.FINE_RADIUS + 1)
     offsets = jnp.stack(jnp.meshgrid(side, side, indexing="ij"), -1).reshape(1, -1, 2)
     near = jnp.stack(jnp.divmod(best, width), -1)[:, None] + offsets
     inside = jnp.all((near >= 0) & (near < jnp.array([[[height, width]]])), axis=-1)
@@ -209,15 +209,15 @@ def main(argv: list[str]) -> None:
     ]
 
     def match_restored(query, db):
-        return correlation.match(descriptors.restore(query), descriptors.restore(db))
+        return coarse_to_fine.match(descriptors.restore(query), descriptors.restore(db))
 
     def match_refined(query, db):
         query, db = descriptors.restore(query), descriptors.restore(db)
-        return refinement.refine(correlation.match(query, db), query.detail, db.detail)
+        return refinement.refine(coarse_to_fine.match(query, db), query.detail, db.detail)
 
     rows = {
         "all pairs": measure(match_all_pairs, pairs),
-        "coarse to fine": measure(correlation.match, pairs),
+        "coarse to fine": measure(coarse_to_fine.match, pairs),
         "coarse to fine, 8 bits": measure(match_restored, eight_bits),
         "coarse to fine, 8 bits, refined": measure(match_refined, eight_bits),
     }

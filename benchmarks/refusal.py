@@ -41,8 +41,8 @@ from jaxreloc.localization.relations import (
     fuse_relations,
     query_confidence,
 )
-from jaxreloc.models.saved_network import LoadedNetwork
-from jaxreloc.models.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights.saved_network import LoadedNetwork
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.match_making import encode_scene
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE

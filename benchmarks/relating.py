@@ -24,8 +24,8 @@ from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization import match_network
 from jaxreloc.localization.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.inference import inference_functions
-from jaxreloc.models.saved_network import LoadedNetwork
 from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.training.match_making import EncodedScene, encode_scene
 
 

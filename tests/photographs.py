@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.models import build, saved_network
+from jaxreloc.models import build
+from jaxreloc.models.weights import saved_network
 
 MODEL = {"backbone": "resnet18", "head": "concat"}
 

@@ -38,7 +38,7 @@ from jaxreloc.localization.map_segments import (
     write_segment,
 )
 from jaxreloc.localization.new_folder import new_folder
-from jaxreloc.models.saved_network import FILE_NAME as NETWORK_FILE
+from jaxreloc.models.weights.saved_network import FILE_NAME as NETWORK_FILE
 from jaxreloc.usage import UsageError
 
 SEGMENTS = "segments"

@@ -23,11 +23,13 @@ from jaxreloc.geometry.relative_pose import (
 )
 from jaxreloc.localization.confidence import ConfidenceModel
 from jaxreloc.localization.relations import PairRelations
-from jaxreloc.models import RelativePose, SiameseNetwork, convolution, inference, saved_network
+from jaxreloc.models import RelativePose, SiameseNetwork, inference
+from jaxreloc.models.kernels import convolution
 from jaxreloc.models.matching import cell_tracks, descriptors, rays
-from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches, RayTracks
+from jaxreloc.models.weights import saved_network
 from jaxreloc.usage import check_choice
 
 # How the relative pose of a pair comes about:

@@ -15,9 +15,9 @@ from jaxreloc.data import transforms
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.relations import PairRelations
-from jaxreloc.models import saved_network
-from jaxreloc.models.heads.relative_pose import RelativePose
+from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.inference import inference_functions
+from jaxreloc.models.weights import saved_network
 
 
 class InferenceNetwork:

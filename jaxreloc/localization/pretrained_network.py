@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.models.imagenet_matcher import SIZE_MULTIPLE
-from jaxreloc.models.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights.imagenet_matcher import SIZE_MULTIPLE
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 
 LONG_SIDE = 512
 

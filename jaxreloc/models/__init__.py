@@ -1,9 +1,9 @@
 """Backbones, pair heads and the siamese network that joins them."""
 
 from jaxreloc.models.build import build_network, init_variables
-from jaxreloc.models.heads.relative_pose import RelativePose
-from jaxreloc.models.initial import first_variables
+from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.models.weights.initial import first_variables
 
 __all__ = [
     "RelativePose",

@@ -12,7 +12,7 @@ from jaxreloc.models import layers
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
 from jaxreloc.models.heads.correlation import CorrelationHead
-from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from jaxreloc.models.matching.description import TAPS, CellDescription
 from jaxreloc.models.matching.learned_description import (
     LEARNED_SETTINGS,

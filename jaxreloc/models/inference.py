@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxreloc import compiler_options
-from jaxreloc.models import build, convolution, layers, variables
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models import build, layers
+from jaxreloc.models.kernels import convolution
 from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.models.weights import variables
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 
 @dataclasses.dataclass(frozen=True)

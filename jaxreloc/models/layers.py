@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models import convolution
-from jaxreloc.models.channels import channel_broadcast, channel_sum
+from jaxreloc.models.kernels import convolution
+from jaxreloc.models.kernels.channels import channel_broadcast, channel_sum
 
 BATCH_NORM_MOMENTUM = 0.9
 

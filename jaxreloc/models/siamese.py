@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
-from jaxreloc.models.heads.relative_pose import RelativePose
+from jaxreloc.models.heads.pose_prediction import RelativePose
 
 
 class SiameseNetwork(nn.Module):

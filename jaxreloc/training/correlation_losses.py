@@ -23,7 +23,7 @@ import ml_collections
 import optax
 from jaxtyping import Array, Bool, Float
 
-from jaxreloc.models.heads.relative_pose import RelativePose
+from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.training.losses import direction_chord, norm, rotation_chord
 
 

@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 from flax import jax_utils
 
-from jaxreloc.models import build_network, first_variables, saved_network
+from jaxreloc.models import build_network, first_variables
+from jaxreloc.models.weights import saved_network
 from jaxreloc.training import (
     correlation_losses,
     depth_inputs,

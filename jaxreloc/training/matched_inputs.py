@@ -18,8 +18,9 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.data import datasets
-from jaxreloc.models import build_network, first_variables, initial
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models import build_network, first_variables
+from jaxreloc.models.weights import initial
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.training import matched_pairs
 from jaxreloc.training.match_loader import MATCH_FIELDS, MatchLoader
 from jaxreloc.training.match_making import MatchMaking, write_scenes

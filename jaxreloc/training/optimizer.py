@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import optax
 
-from jaxreloc.models import variables
+from jaxreloc.models.weights import variables
 from jaxreloc.usage import UsageError, check_choice
 
 SCHEDULES = ("constant", "steps", "cosine")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxreloc.models import saved_network
+from jaxreloc.models.weights import saved_network
 from tests.photographs import write_photographs
 from tests.scripts import assert_fails, call_command, run_script
 

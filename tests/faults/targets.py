@@ -27,10 +27,10 @@ from jaxreloc.localization import file_digests, map_files, map_segments, query_i
 from jaxreloc.localization.answer_file import AnswerFile
 from jaxreloc.localization.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map_manifest import read_manifest, write_content
-from jaxreloc.models import saved_network, torch_files
+from jaxreloc.models.weights import saved_network, torch_files
 from jaxreloc.training import matched_pairs
 from tests.formats import scenes
-from tests.models import test_torch_files as torch_pickles
+from tests.models.weights import test_torch_files as torch_pickles
 
 Read = Callable[[pathlib.Path], object]
 

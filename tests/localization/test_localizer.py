@@ -12,7 +12,7 @@ from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.scene_map import SceneMap
-from jaxreloc.models.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
 from tests.localization.fakes import OracleNetwork, oracle_frames
 
 

@@ -15,10 +15,10 @@ from jaxreloc.localization import match_network
 from jaxreloc.localization.match_network import MatchNetwork
 from jaxreloc.localization.network import load_inference_network
 from jaxreloc.models import RelativePose
-from jaxreloc.models.heads.relative_pose import PairReliability
-from jaxreloc.models.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.heads.pose_prediction import PairReliability
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.models.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.usage import UsageError
 from tests.models.blank_head import blank_headed_matcher
 

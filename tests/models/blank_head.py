@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreloc.models import build, initial
-from jaxreloc.models.imagenet_matcher import imagenet_matcher
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models import build
+from jaxreloc.models.weights import initial
+from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 
 def blank_headed_matcher(image_size: tuple[int, int]) -> LoadedNetwork:

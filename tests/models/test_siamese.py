@@ -9,7 +9,7 @@ import pytest
 
 from jaxreloc.models import build, build_network, first_variables, inference, init_variables
 from jaxreloc.models.backbones import resnet
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 CONFIG = {"backbone": "resnet18", "head": "concat"}
 

@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 
 from benchmarks import torch_networks
-from jaxreloc.models import build, inference, init_variables, pretrained, torch_files
+from jaxreloc.models import build, inference, init_variables
 from jaxreloc.models.backbones import efficientnet_lite, resnet
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models.weights import pretrained, torch_files
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 PIXELS = {
     "resnet18": (resnet.IMAGENET_MEAN, resnet.IMAGENET_STD),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.models.heads.relative_pose import PairReliability, RelativePose
+from jaxreloc.models.heads.pose_prediction import PairReliability, RelativePose
 from jaxreloc.training.correlation_losses import CorrelationLoss, spread_loss
 
 evaluate = jax.jit(CorrelationLoss())

@@ -10,8 +10,9 @@ import pytest
 from configs import descriptor as descriptor_config
 from jaxreloc.data import datasets
 from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.models import build_network, first_variables, saved_network, variables
+from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
+from jaxreloc.models.weights import saved_network, variables
 from jaxreloc.training import train_and_evaluate
 from jaxreloc.training.depth_inputs import TurnLoader, load_depth_pairs
 from jaxreloc.usage import UsageError

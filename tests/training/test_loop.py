@@ -16,7 +16,7 @@ import safetensors.numpy
 from flax import jax_utils, traverse_util
 
 from jaxreloc.data import datasets
-from jaxreloc.models import saved_network
+from jaxreloc.models.weights import saved_network
 from jaxreloc.training import inputs, loop, record, step
 from jaxreloc.training.loop import train_and_evaluate
 from jaxreloc.training.losses import PairLoss

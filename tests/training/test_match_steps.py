@@ -12,7 +12,7 @@ from flax import jax_utils
 from flax import linen as nn
 
 from jaxreloc.models import RelativePose
-from jaxreloc.models.heads.relative_pose import PairReliability
+from jaxreloc.models.heads.pose_prediction import PairReliability
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.training import inputs, step
 from jaxreloc.training.correlation_losses import CorrelationLoss

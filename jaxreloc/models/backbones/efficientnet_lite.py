@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models import convolution, layers
+from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.kernels import convolution
 
 PIXEL_MEAN = (127.0, 127.0, 127.0)
 PIXEL_STD = (128.0, 128.0, 128.0)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models import convolution, layers
+from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.kernels import convolution
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

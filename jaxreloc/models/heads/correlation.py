@@ -5,10 +5,10 @@ from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.heads.pose_transformer import PoseTransformer
-from jaxreloc.models.heads.relative_pose import RelativePose
-from jaxreloc.models.matching import correlation, rays, refinement
-from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.matching import coarse_to_fine, rays, refinement
+from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from jaxreloc.models.matching.learned_description import LearnedDescription
@@ -56,7 +56,7 @@ class CorrelationHead(nn.Module):
         query_intrinsics: Float[Array, "B 3 3"],
     ) -> RayMatches:
         """The matches of B pairs; they have no parameters."""
-        matches = correlation.match(query, db, self.settings)
+        matches = coarse_to_fine.match(query, db, self.settings)
         matches = refinement.refine(
             matches, query.detail, db.detail, self.settings.detail_patch
         )

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
-from jaxreloc.models.heads.relative_pose import PairReliability, RelativePose
+from jaxreloc.models.heads.pose_prediction import PairReliability, RelativePose
 from jaxreloc.models.matching.rays import RayMatches
 
 TOKENS = 96  # the most confident matches

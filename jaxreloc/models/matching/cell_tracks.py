@@ -1,9 +1,9 @@
 """The matches of one query with all its neighbours, on one choice of query cells.
 
-Where each pair is matched alone (`correlation.match`), every pair keeps the query cells that suit
-it. A pose from all matches gains when a cell is matched in many neighbours: then its depth is known
-by triangulation. So the cells are chosen by the sum of their confidences over the neighbours, first
-the coarse ones that go on, then the fine ones that are kept.
+Where each pair is matched alone (`coarse_to_fine.match`), every pair keeps the query cells that
+suit it. A pose from all matches gains when a cell is matched in many neighbours: then its depth is
+known by triangulation. So the cells are chosen by the sum of their confidences over the neighbours,
+first the coarse ones that go on, then the fine ones that are kept.
 """
 
 import jax
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from jaxreloc.models.matching import correlation, refinement
-from jaxreloc.models.matching.correlation import Candidates, MatchSettings
+from jaxreloc.models.matching import coarse_to_fine, refinement
+from jaxreloc.models.matching.coarse_to_fine import Candidates, MatchSettings
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from jaxreloc.models.matching.patches import over_pairs
 
@@ -24,7 +24,7 @@ class CellTracks:
     Attributes:
       query_cells: column and row in the query's fine grid.
       db_cells: in the database's fine grids; fractional.
-      confidence, mass, reverse: of each match, see `correlation.CellMatches`.
+      confidence, mass, reverse: of each match, see `coarse_to_fine.CellMatches`.
     """
 
     query_cells: Float[Array, "K 2"]
@@ -46,11 +46,11 @@ def similarity(
     It ranks images far better than global descriptors do. Every `stride`-th query cell along each
     axis is matched.
     """
-    coarse = correlation.coarse_grid_of(query)[:, ::stride, ::stride]
+    coarse = coarse_to_fine.coarse_grid_of(query)[:, ::stride, ::stride]
     return over_pairs(
         lambda query, db: jnp.mean(
-            correlation.coarse_matches(
-                query, correlation.grids_of_one(db)[0], settings.coarse_temperature
+            coarse_to_fine.coarse_matches(
+                query, coarse_to_fine.grids_of_one(db)[0], settings.coarse_temperature
             )[1]
         ),
         coarse,
@@ -71,10 +71,10 @@ def match_tracks(
       db: of N images.
       is_neighbor: [N]; where it is False there is only padding, which has no confidence.
     """
-    query_coarse, query_fine = correlation.grids(query)
+    query_coarse, query_fine = coarse_to_fine.grids(query)
     db_cells, confidence = over_pairs(
-        lambda query, db: correlation.coarse_matches(
-            query, correlation.grids_of_one(db)[0], settings.coarse_temperature
+        lambda query, db: coarse_to_fine.coarse_matches(
+            query, coarse_to_fine.grids_of_one(db)[0], settings.coarse_temperature
         ),
         query_coarse,
         db,
@@ -84,15 +84,15 @@ def match_tracks(
     chosen = _most_confident(confidence, settings.candidates)
     candidates = Candidates(
         query_cells=jnp.broadcast_to(
-            correlation.cell_places(chosen, query_coarse.shape[2])[None],
+            coarse_to_fine.cell_places(chosen, query_coarse.shape[2])[None],
             (len(confidence), len(chosen), 2),
         ),
         db_cells=db_cells[:, chosen],
         confidence=confidence[:, chosen],
     )
     matches = over_pairs(
-        lambda query, pair: correlation.fine_matches(
-            query, correlation.grids_of_one(pair[0])[1], pair[1], settings
+        lambda query, pair: coarse_to_fine.fine_matches(
+            query, coarse_to_fine.grids_of_one(pair[0])[1], pair[1], settings
         ),
         query_fine,
         (db, candidates),

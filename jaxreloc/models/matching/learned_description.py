@@ -3,9 +3,10 @@
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models import convolution, layers
+from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
-from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.kernels import convolution
+from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from jaxreloc.models.matching.description import GRIDS, Standardisation
 from jaxreloc.models.matching.descriptors import CellDescriptors, upsample
 

@@ -5,7 +5,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from jaxreloc.models.matching.cell_tracks import CellTracks
-from jaxreloc.models.matching.correlation import CellMatches
+from jaxreloc.models.matching.coarse_to_fine import CellMatches
 from jaxreloc.models.matching.descriptors import FINE_STRIDE
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxreloc.models.matching.correlation import CellMatches
+from jaxreloc.models.matching.coarse_to_fine import CellMatches
 from jaxreloc.models.matching.descriptors import unit_vectors
 from jaxreloc.models.matching.patches import cell_patches, over_pairs
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxreloc.images import read_image
-from jaxreloc.models import layers, pretrained, torch_files
+from jaxreloc.models import layers
 from jaxreloc.models.backbones.efficientnet_lite import EfficientNetLite0
+from jaxreloc.models.weights import pretrained, torch_files
 
 RED_FOX, MILITARY_UNIFORM = 277, 652
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreloc.models.matching import cell_tracks, correlation, refinement
-from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.matching import cell_tracks, coarse_to_fine, refinement
+from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from tests.models.matching.planted import described_texture, random_descriptors, smooth_texture
 
 SETTINGS = MatchSettings(
@@ -24,7 +24,7 @@ def test_of_one_image_they_are_the_matches_of_the_pair(rng):
     query, db = (random_descriptors(rng, 1, 6, 5) for _ in range(2))
     tracks = match_tracks(query, db, None, SETTINGS)
     pair = refinement.refine(
-        correlation.match(query, db, SETTINGS), query.detail, db.detail, SETTINGS.detail_patch
+        coarse_to_fine.match(query, db, SETTINGS), query.detail, db.detail, SETTINGS.detail_patch
     )
     np.testing.assert_array_equal(tracks.query_cells, pair.query_cells[0])
     np.testing.assert_allclose(tracks.db_cells, pair.db_cells, atol=1e-4)
@@ -72,10 +72,10 @@ def test_similarity_is_the_mean_coarse_confidence(rng, stride):
     query, db = random_descriptors(rng, 1, 6, 6), random_descriptors(rng, 3, 6, 6)
     found = cell_tracks.similarity(query, db, SETTINGS, stride=stride)
     for image in range(3):
-        coarse = correlation.coarse_grid_of(query)[0][::stride, ::stride]
-        _, confidence = correlation.coarse_matches(
+        coarse = coarse_to_fine.coarse_grid_of(query)[0][::stride, ::stride]
+        _, confidence = coarse_to_fine.coarse_matches(
             coarse,
-            correlation.coarse_grid_of(select(db, slice(image, image + 1)))[0],
+            coarse_to_fine.coarse_grid_of(select(db, slice(image, image + 1)))[0],
             SETTINGS.coarse_temperature,
         )
         np.testing.assert_allclose(found[image], np.mean(confidence), rtol=1e-5)

@@ -8,7 +8,7 @@ from scipy.ndimage import correlate
 
 from jaxreloc.models import build
 from jaxreloc.models.backbones.features import Features
-from jaxreloc.models.matching import correlation, descriptors
+from jaxreloc.models.matching import coarse_to_fine, descriptors
 from jaxreloc.models.matching.description import EPSILON
 from jaxreloc.models.matching.learned_description import (
     LEARNED_GRIDS,
@@ -93,7 +93,7 @@ def test_they_are_compared_as_they_are_even_after_eight_bits(features, variables
     assert descriptors.coarse_grid(found) is found.coarse
     assert descriptors.quantise(found).is_joined
     settings = LEARNED_SETTINGS
-    matches = jax.jit(correlation.match, static_argnums=2)(found, found, settings)
+    matches = jax.jit(coarse_to_fine.match, static_argnums=2)(found, found, settings)
     sure = np.asarray(matches.mass[0] > 0.9) & np.asarray(matches.reverse[0] > 0.5)
     np.testing.assert_allclose(
         matches.db_cells[0][sure], matches.query_cells[0][sure], atol=1.0

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreloc.models.matching import correlation, descriptors, rays, refinement
-from jaxreloc.models.matching.correlation import CellMatches, MatchSettings
+from jaxreloc.models.matching import coarse_to_fine, descriptors, rays, refinement
+from jaxreloc.models.matching.coarse_to_fine import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import described_texture, smooth_texture, unit
 
 refine = jax.jit(refinement.refine)
-match = jax.jit(correlation.match, static_argnums=2)
+match = jax.jit(coarse_to_fine.match, static_argnums=2)
 
 
 def cell_matches(query_cells, db_cells) -> CellMatches:

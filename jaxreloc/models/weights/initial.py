@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreloc.models import pretrained, saved_network, shipped_weights, variables
 from jaxreloc.models.build import NetworkConfig, init_variables
 from jaxreloc.models.matching.description import imagenet_statistics
 from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.models.weights import pretrained, saved_network, shipped_weights, variables
 from jaxreloc.usage import UsageError
 
 DESCRIPTION = "head/description/"

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreloc.models.channels import channel_broadcast, channel_sum
+from jaxreloc.models.kernels.channels import channel_broadcast, channel_sum
 
 SHAPES = [(5, 3), (2, 7, 11, 3), (1, 1, 1, 4), (3, 16, 8, 64)]
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreloc.models import convolution, strips
-from tests.models.test_convolution import xla_convolution
+from jaxreloc.models.kernels import convolution, strips
+from tests.models.kernels.test_convolution import xla_convolution
 
 
 def convolve(x, kernel, strides=1, depthwise=False):

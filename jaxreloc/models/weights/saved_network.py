@@ -17,8 +17,9 @@ import safetensors
 import safetensors.numpy
 
 from jaxreloc import files
-from jaxreloc.models import build, variables
+from jaxreloc.models import build
 from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.models.weights import variables
 from jaxreloc.usage import UsageError
 
 FILE_NAME = "network.safetensors"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxreloc.models.channels import channel_broadcast, channel_sum
+from jaxreloc.models.kernels.channels import channel_broadcast, channel_sum
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jaxreloc.models.depthwise import Pads, depthwise
+from jaxreloc.models.kernels.depthwise import Pads, depthwise
 
 ROWS = 4  # of the output in a strip
 

@@ -3,7 +3,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from jaxreloc.models import build_network, init_variables, saved_network
+from jaxreloc.models import build_network, init_variables
+from jaxreloc.models.weights import saved_network
 from jaxreloc.usage import UsageError
 
 

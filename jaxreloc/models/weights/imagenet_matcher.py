@@ -3,8 +3,8 @@
 import jax
 
 from jaxreloc.models import build
-from jaxreloc.models.initial import first_variables
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models.weights.initial import first_variables
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 MODEL = {"backbone": "efficientnet_lite0", "head": "correlation", "pretrained": "default"}
 SIZE_MULTIPLE = 32  # pixels; the backbone halves an image five times

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxreloc import files
-from jaxreloc.models import torch_files, variables
+from jaxreloc.models.weights import torch_files, variables
 from jaxreloc.usage import UsageError, check_choice
 
 DEFAULT = "default"

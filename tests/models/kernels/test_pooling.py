@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxreloc.models.pooling import max_pool
+from jaxreloc.models.kernels.pooling import max_pool
 
 
 def flax_max_pool(x):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxreloc.models import layers, pretrained
+from jaxreloc.models import layers
 from jaxreloc.models.backbones import resnet
+from jaxreloc.models.weights import pretrained
 from jaxreloc.usage import UsageError
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from jaxreloc.models import depthwise as shifted
-from jaxreloc.models import pooling, strips, winograd
-from jaxreloc.models.strips import KernelAndBias
+from jaxreloc.models.kernels import depthwise as shifted
+from jaxreloc.models.kernels import pooling, strips, winograd
+from jaxreloc.models.kernels.strips import KernelAndBias
 
 # With fewer channels, a convolution of stride 2 gains from moving 2x2 pixels into the channels.
 FEW_CHANNELS = 8

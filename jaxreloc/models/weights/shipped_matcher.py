@@ -11,9 +11,10 @@ import numpy as np
 import safetensors.numpy
 
 from jaxreloc import files
-from jaxreloc.models import build, pretrained, shipped_weights, variables
-from jaxreloc.models.imagenet_matcher import MODEL, check_canvas
-from jaxreloc.models.saved_network import LoadedNetwork
+from jaxreloc.models import build
+from jaxreloc.models.weights import pretrained, shipped_weights, variables
+from jaxreloc.models.weights.imagenet_matcher import MODEL, check_canvas
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.usage import UsageError
 
 _HEAD = "head/"

@@ -9,7 +9,7 @@ import safetensors
 
 from jaxreloc.usage import UsageError
 
-PATH = pathlib.Path(__file__).parent / "weights" / "correlation_head.safetensors"
+PATH = pathlib.Path(__file__).parent / "correlation_head.safetensors"
 
 
 def read() -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxreloc.models import pretrained, torch_files
+from jaxreloc.models.weights import pretrained, torch_files
 from jaxreloc.usage import UsageError
 
 MAGIC = 0x1950A86A20F9469CFC6C

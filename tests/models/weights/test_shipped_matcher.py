@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreloc.models import shipped_matcher, shipped_weights, variables
+from jaxreloc.models.weights import shipped_matcher, shipped_weights, variables
 from jaxreloc.usage import UsageError
 from tests.models.blank_head import blank_headed_matcher
 

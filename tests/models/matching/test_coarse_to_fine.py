@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreloc.models.matching import correlation, descriptors, rays
-from jaxreloc.models.matching.correlation import MatchSettings
+from jaxreloc.models.matching import coarse_to_fine, descriptors, rays
+from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from tests.models.matching.planted import described_texture, random_descriptors, smooth_texture
 
-match = jax.jit(correlation.match, static_argnums=2)
+match = jax.jit(coarse_to_fine.match, static_argnums=2)
 
 SETTINGS = MatchSettings(
     coarse_temperature=7.0, fine_temperature=5.0, candidates=9, window=6, max_matches=36

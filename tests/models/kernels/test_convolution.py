@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreloc.models import convolution
+from jaxreloc.models.kernels import convolution
 
 # name: (height, width, channels, features, kernel size, strides, padding, depthwise)
 CASES = {

@@ -1,0 +1,1 @@
+"""Convolution and pooling, fast on the backend in use."""
