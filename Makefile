@@ -56,7 +56,7 @@ test-torch: $(VENV)/installed
 
 test-faiss: $(VENV)/installed
 	$(INSTALL) -r requirements-faiss.txt
-	$(RUN) -m pytest tests/localization/faiss_index.py
+	$(RUN) -m pytest tests/localization/neighbors/faiss_index.py
 
 test-report: $(VENV)/installed
 	$(INSTALL) -r requirements-rerun.txt

@@ -40,8 +40,8 @@ from jaxreloc.compilation_cache import use_compilation_cache
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.localization import pretrained_network
-from jaxreloc.localization.match_network import ESTIMATORS, MatchNetwork
+from jaxreloc.localization.networks import pretrained_network
+from jaxreloc.localization.networks.match_network import ESTIMATORS, MatchNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork

@@ -18,9 +18,9 @@ import numpy as np
 from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
-from jaxreloc.localization import match_network
-from jaxreloc.localization import relations as fusing
-from jaxreloc.localization.match_network import MatchNetwork, PairRelations
+from jaxreloc.localization.networks import match_network
+from jaxreloc.localization.networks import relations as fusing
+from jaxreloc.localization.networks.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.models.weights.shipped_matcher import shipped_matcher

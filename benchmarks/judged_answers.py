@@ -8,7 +8,7 @@ from scipy.stats import chi2
 
 from benchmarks.held_out import WRONG_DEG, WRONG_M
 from jaxreloc.localization import all_matches
-from jaxreloc.localization.confidence import ConfidenceModel
+from jaxreloc.localization.networks.confidence import ConfidenceModel
 
 GOOD_M, GOOD_DEG = 0.5, 10.0
 OWN, STRANGER, FOCAL = range(3)

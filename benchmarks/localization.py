@@ -27,11 +27,11 @@ from jaxreloc.evaluation.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.clock import STAGES
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localization, Localizer, Query
-from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
 from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
 
 _IMAGES = flags.DEFINE_string("images", None, "folder of posed photographs")

@@ -41,11 +41,11 @@ from jaxreloc.evaluation import metrics
 from jaxreloc.evaluation.metrics import PoseErrors
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.map_depth import with_depth
-from jaxreloc.localization.pretrained_network import pretrained_network
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.map_depth import with_depth
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.pretrained_network import pretrained_network
 from jaxreloc.usage import run_script
 
 # A test imports this beside other modules that have flags of these names.

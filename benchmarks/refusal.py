@@ -12,8 +12,8 @@ from wrong answers (area under the curve: the probability that a good answer has
 
 With --images, a folder of posed photographs, the same of these: every fifth is a query, the others
 are its map, and a rendered room is the other one. --fit prints the confidence model for
-`jaxreloc.localization.match_network.CONFIDENCE` that these queries give at three sizes; give it
-rooms that are not tested on.
+`match_network.CONFIDENCE` that these queries give at three sizes; give it rooms that are not tested
+on.
 """
 
 import os
@@ -33,9 +33,9 @@ from benchmarks import held_out
 from benchmarks.held_out import WRONG_DEG, WRONG_M, Queries, fused_errors, relate_all, se3
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.localization.confidence import ConfidenceModel
-from jaxreloc.localization.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
-from jaxreloc.localization.relations import (
+from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.networks.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
+from jaxreloc.localization.networks.relations import (
     PairRelations,
     evidence,
     fuse_relations,

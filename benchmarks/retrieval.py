@@ -18,8 +18,8 @@ import numpy as np
 import tabulate
 from absl import app, flags
 
-from jaxreloc.localization.faiss_index import FaissIndex
-from jaxreloc.localization.retrieval import ExactIndex, recall
+from jaxreloc.localization.neighbors.faiss_index import FaissIndex
+from jaxreloc.localization.neighbors.retrieval import ExactIndex, recall
 
 _SIZES = flags.DEFINE_list("sizes", ["1000", "26000", "1000000"], "images in the map")
 _DIM = flags.DEFINE_integer("dim", 512, "dimensions of a descriptor")

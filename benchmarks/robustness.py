@@ -30,10 +30,10 @@ from benchmarks.relating import Answers, Sift
 from jaxreloc.compilation_cache import use_compilation_cache
 from jaxreloc.evaluation import metrics
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.training.match_making import joined
 from jaxreloc.usage import run_script
 

@@ -17,9 +17,11 @@ if typing.TYPE_CHECKING:
     from jaxreloc.geometry.fusion import Reliability, fuse
     from jaxreloc.geometry.relative_pose import estimate_relative_pose
     from jaxreloc.localization.localizer import Localization, Localizer
-    from jaxreloc.localization.network import load_inference_network as load_network
-    from jaxreloc.localization.pretrained_network import pretrained_network
-    from jaxreloc.localization.scene_map import SceneMap
+    from jaxreloc.localization.map.scene_map import SceneMap
+    from jaxreloc.localization.networks.pretrained_network import pretrained_network
+    from jaxreloc.localization.networks.regression_network import (
+        load_inference_network as load_network,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,14 +37,14 @@ __all__ = [
 
 # The module of each public name, and its name there.
 _HOMES = {
-    "Localization": ("jaxreloc.localization.localizer", "Localization"),
-    "Localizer": ("jaxreloc.localization.localizer", "Localizer"),
-    "Reliability": ("jaxreloc.geometry.fusion", "Reliability"),
-    "SceneMap": ("jaxreloc.localization.scene_map", "SceneMap"),
-    "estimate_relative_pose": ("jaxreloc.geometry.relative_pose", "estimate_relative_pose"),
-    "fuse": ("jaxreloc.geometry.fusion", "fuse"),
-    "load_network": ("jaxreloc.localization.network", "load_inference_network"),
-    "pretrained_network": ("jaxreloc.localization.pretrained_network", "pretrained_network"),
+    "Localization": ("localization.localizer", "Localization"),
+    "Localizer": ("localization.localizer", "Localizer"),
+    "Reliability": ("geometry.fusion", "Reliability"),
+    "SceneMap": ("localization.map.scene_map", "SceneMap"),
+    "estimate_relative_pose": ("geometry.relative_pose", "estimate_relative_pose"),
+    "fuse": ("geometry.fusion", "fuse"),
+    "load_network": ("localization.networks.regression_network", "load_inference_network"),
+    "pretrained_network": ("localization.networks.pretrained_network", "pretrained_network"),
 }
 
 
@@ -50,7 +52,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, own_name = _HOMES[name]
-    found = getattr(importlib.import_module(module), own_name)
+    found = getattr(importlib.import_module(f"{__name__}.{module}"), own_name)
     globals()[name] = found
     return found
 

@@ -12,7 +12,7 @@ from tests.scripts import ROOT
 
 # The library that is absent, what is imported or called then, and the extra that has it.
 ABSENT = [
-    ("faiss", "jaxreloc.localization.faiss_index", "faiss"),
+    ("faiss", "jaxreloc.localization.neighbors.faiss_index", "faiss"),
     ("matplotlib.figure", "jaxreloc.evaluation.plots", "eval"),
     ("ml_collections", "jaxreloc.config_flag", "train"),
     ("grain", "jaxreloc.data.loader", "train"),

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 HEAD = """
 import pathlib, sys, time
 from jaxreloc import files, interrupts
-from jaxreloc.localization.new_folder import new_folder
+from jaxreloc.localization.map.new_folder import new_folder
 from jaxreloc.usage import run_script
 OUT = pathlib.Path({out!r})
 def ready():
@@ -46,7 +46,7 @@ MOMENTS = {
         "with new_folder(OUT / 'folder') as t:\n"
         "    (t / 'a').write_text('half'); ready(); time.sleep(60)"
     ),
-    "importing": "ready(); import jax, jaxreloc.localization.querying; time.sleep(60)",
+    "importing": "ready(); import jax, jaxreloc.localization.jobs.querying; time.sleep(60)",
     "compiling": (
         "import jax, jax.numpy as jnp\n"
         "@jax.jit\n"

@@ -8,7 +8,7 @@ import pytest
 import jaxreloc
 from jaxreloc.geometry.fusion import fuse
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.network import load_inference_network
+from jaxreloc.localization.networks.regression_network import load_inference_network
 from tests.scripts import ROOT
 
 HEAVY = ("jax", "numpy", "flax", "cv2", "scipy", "tyro")

@@ -21,8 +21,8 @@ def build(
 ) -> None:
     """Makes a map of photographs with known poses."""
     from jaxreloc.compilation_cache import use_compilation_cache
-    from jaxreloc.localization import building
-    from jaxreloc.localization.pretrained_network import LONG_SIDE
+    from jaxreloc.localization.jobs import building
+    from jaxreloc.localization.networks.pretrained_network import LONG_SIDE
 
     use_compilation_cache()
     line = building.build_map(
@@ -41,7 +41,7 @@ def add(
 ) -> None:
     """Adds photographs to a map."""
     from jaxreloc.compilation_cache import use_compilation_cache
-    from jaxreloc.localization import building
+    from jaxreloc.localization.jobs import building
 
     use_compilation_cache()
     print(building.add_to_map(map, images, poses=poses, skip_bad_frames=skip_bad_frames))
@@ -51,7 +51,7 @@ def remove(
     map: Map, names: Annotated[Listed, flag("Images of the map, separated by commas.", "A,B")]
 ) -> None:
     """Takes photographs out of a map."""
-    from jaxreloc.localization import building
+    from jaxreloc.localization.jobs import building
 
     print(building.remove_from_map(map, names))
 
@@ -59,7 +59,7 @@ def remove(
 def depth(map: Map) -> None:
     """Says how far the cells of a map's images are, where an interrupted build did not."""
     from jaxreloc.compilation_cache import use_compilation_cache
-    from jaxreloc.localization import building
+    from jaxreloc.localization.jobs import building
 
     use_compilation_cache()
     count = building.triangulate_map(map)
@@ -68,14 +68,14 @@ def depth(map: Map) -> None:
 
 def info(map: Map) -> None:
     """Says how many images a map holds, and how large it is."""
-    from jaxreloc.localization import building
+    from jaxreloc.localization.jobs import building
 
     print(building.describe_map(pathlib.Path(map).expanduser()))
 
 
 def check(map: Map) -> None:
     """Compares every file of a map with the checksum that was written with it."""
-    from jaxreloc.localization import map_files
+    from jaxreloc.localization.map import map_files
     from jaxreloc.usage import UsageError
 
     folder = pathlib.Path(map).expanduser()

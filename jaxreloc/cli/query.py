@@ -36,7 +36,7 @@ def query(
     from jaxreloc.evaluation.report.views import MapViews
     from jaxreloc.evaluation.report.views import Views as ReportViews
     from jaxreloc.formats.localized_poses import LINE_FORMATS
-    from jaxreloc.localization import querying
+    from jaxreloc.localization.jobs import querying
     from jaxreloc.usage import UsageError
 
     check_choice("format", format, LINE_FORMATS)

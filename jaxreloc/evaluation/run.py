@@ -17,13 +17,16 @@ from jaxreloc.evaluation.report.matchers import SiftMatcher, network_matcher
 from jaxreloc.evaluation.report.recorder import MAX_PICTURED_QUERIES, SceneRecorder
 from jaxreloc.evaluation.report.views import Views
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localization, Localizer
-from jaxreloc.localization.map_depth import with_depth
-from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.localization.network import InferenceNetwork, load_inference_network
-from jaxreloc.localization.pretrained_network import LONG_SIDE, pretrained_network
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.map_depth import with_depth
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
+from jaxreloc.localization.networks.regression_network import (
+    InferenceNetwork,
+    load_inference_network,
+)
 from jaxreloc.usage import UsageError, check_choice
 
 # The ground truths of 7-Scenes as their evaluator names them, and the dataset that has each.

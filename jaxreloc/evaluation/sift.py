@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.localizer import Query
-from jaxreloc.localization.relations import PairRelations
+from jaxreloc.localization.networks.relations import PairRelations
 
 MAX_FEATURES = 2000
 RATIO = 0.8  # Lowe's test, best over second-best distance

@@ -33,7 +33,7 @@ from jaxreloc.geometry.absolute_pose import (
     estimate_absolute_pose,
 )
 from jaxreloc.geometry.resection.tracks import DepthPrior
-from jaxreloc.localization.confidence import ConfidenceModel
+from jaxreloc.localization.networks.confidence import ConfidenceModel
 from jaxreloc.models.matching.rays import RayTracks
 
 FOCAL_WEIGHT = -4.0

@@ -23,20 +23,20 @@ from jaxreloc.localization.all_matches import (
     MatchedPose,
     pose_from_all_matches,
 )
-from jaxreloc.localization.cameras import AssumedCamera, check_intrinsics
+from jaxreloc.localization.assumed_camera import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
-from jaxreloc.localization.matcher import Matcher
-from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
-from jaxreloc.localization.relations import PairRelations, fuse_relations
-from jaxreloc.localization.reranking import RERANKED, most_alike
-from jaxreloc.localization.retrieval import (
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
+from jaxreloc.localization.neighbors.retrieval import (
     RANKED_PER_NEIGHBOR,
     ExactIndex,
     Index,
     default_baseline,
     diverse,
 )
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.networks.matcher import Matcher
+from jaxreloc.localization.networks.relations import PairRelations, fuse_relations
+from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
 from jaxreloc.usage import check_choice
 
 BATCH_SIZE = 16

@@ -13,7 +13,7 @@ from jaxreloc.data.pairing.overlap import pair_overlap
 from jaxreloc.data.pairing.pair_target import Bins, PairTarget
 from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs
 from jaxreloc.formats.frames import Chain, PosedFrames
-from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.training import matched_pairs
 from jaxreloc.training.matched_pairs import MatchedPairs
 

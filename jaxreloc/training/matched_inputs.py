@@ -148,7 +148,7 @@ def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str] 
 
 def matchers(model: ml_collections.ConfigDict, settings: MatchMaking):
     """The networks of `config.model` as they are before the head is trained, one a canvas."""
-    from jaxreloc.localization.match_network import MatchNetwork
+    from jaxreloc.localization.networks.match_network import MatchNetwork
 
     network = build_network(model)
     first = first_variables(model, network, jax.random.key(0))

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks import held_out
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.match_network import PairRelations
+from jaxreloc.localization.networks.match_network import PairRelations
 from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.generation import RenderedRoom
 

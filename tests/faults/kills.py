@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.formats.localized_poses import LINE_FORMATS
-from jaxreloc.localization import map_files
-from jaxreloc.localization.answer_file import AnswerFile
-from jaxreloc.localization.map_manifest import read_manifest
+from jaxreloc.localization.jobs.answer_file import AnswerFile
+from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.map_manifest import read_manifest
 from jaxreloc.usage import UsageError
 from tests.faults import targets
 from tests.faults.worker import CLEAN, HANG, OTHER, SAME, TRACEBACK, WRONG, Outcome, context

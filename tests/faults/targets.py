@@ -23,10 +23,11 @@ from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.readers import pose_list
 from jaxreloc.formats.readers.colmap import write_colmap
 from jaxreloc.images import decode_depth, read_depth, read_image
-from jaxreloc.localization import file_digests, map_files, map_segments, query_images
-from jaxreloc.localization.answer_file import AnswerFile
-from jaxreloc.localization.encoding import CellDepth, EncodedImages
-from jaxreloc.localization.map_manifest import read_manifest, write_content
+from jaxreloc.localization.jobs import query_images
+from jaxreloc.localization.jobs.answer_file import AnswerFile
+from jaxreloc.localization.map import file_digests, map_files, map_segments
+from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
+from jaxreloc.localization.map.map_manifest import read_manifest, write_content
 from jaxreloc.models.weights import saved_network, torch_files
 from jaxreloc.training import matched_pairs
 from tests.formats import scenes

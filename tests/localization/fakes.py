@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.localization.confidence import ConfidenceModel
-from jaxreloc.localization.relations import PairRelations
+from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.matching.rays import RayTracks
 
 

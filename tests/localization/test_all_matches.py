@@ -8,10 +8,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.localization.all_matches import pose_from_all_matches
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import TOO_FEW, Localizer
-from jaxreloc.localization.map_depth import with_depth
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.map_depth import with_depth
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.usage import UsageError
 from tests.geometry.planted_tracks import pose_error
 from tests.localization.fakes import MatchingOracle, OracleNetwork, looking_frames, oracle_frames

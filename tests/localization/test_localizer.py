@@ -8,10 +8,10 @@ import pytest
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.clock import STAGES
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.match_network import MatchNetwork
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
 from tests.localization.fakes import OracleNetwork, oracle_frames
 

@@ -7,10 +7,10 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.geometry.fusion import FusedPose
 from jaxreloc.localization import localizer as localizer_module
-from jaxreloc.localization.encoding import encode_frames
 from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE
-from jaxreloc.localization.scene_map import SceneMap
 from tests.localization.fakes import UprightOracle, oracle_frames, sign_picture
 
 COUNT = 21  # of frames, always, for fewer compiled shapes

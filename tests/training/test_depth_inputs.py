@@ -9,7 +9,7 @@ import pytest
 
 from configs import descriptor as descriptor_config
 from jaxreloc.data import datasets
-from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
 from jaxreloc.models.weights import saved_network, variables

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from configs import correlation as correlation_config
 from jaxreloc.data import datasets
-from jaxreloc.localization.match_network import MatchNetwork
+from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.training import matched_inputs, train_and_evaluate
 from jaxreloc.usage import UsageError

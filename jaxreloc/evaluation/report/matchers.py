@@ -9,8 +9,8 @@ from jaxtyping import Float, Int, UInt8
 
 from jaxreloc.evaluation import sift
 from jaxreloc.evaluation.report.content import PairMatches
-from jaxreloc.localization.match_network import MatchNetwork, pose_of_matches
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.match_network import MatchNetwork, pose_of_matches
 
 
 class Matcher(Protocol):

@@ -10,8 +10,8 @@ from jaxreloc.evaluation.report import page, rerun_recording
 from jaxreloc.evaluation.report.content import Cameras, SceneContent
 from jaxreloc.evaluation.report.matchers import network_matcher
 from jaxreloc.evaluation.report.recorder import SceneRecorder
-from jaxreloc.localization.querying import LocalizedImage
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.jobs.querying import LocalizedImage
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.usage import UsageError
 
 METHOD = "network"

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from jaxreloc.evaluation.report.views import MapViews, Views
-from jaxreloc.localization.encoding import encode_frames
+from jaxreloc.localization.jobs.querying import LocalizedImage
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.querying import LocalizedImage
-from jaxreloc.localization.scene_map import SceneMap
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.usage import UsageError
 from tests.localization.fakes import OracleNetwork, oracle_frames
 

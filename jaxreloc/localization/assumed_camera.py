@@ -1,0 +1,43 @@
+"""Intrinsics for a query that comes without."""
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float
+
+from jaxreloc.formats.common.camera_models import contradiction
+from jaxreloc.localization.map.scene_map import SceneMap
+
+
+class AssumedCamera:
+    """A camera like the map's, for images of any size.
+
+    The focal length is the map's median in lengths of the longer side; the principal point is the
+    centre of the image. A guess: the true focal length of another camera may differ by a factor.
+    """
+
+    def __init__(self, scene_map: SceneMap):
+        focal_px = np.mean(scene_map.intrinsics[:, [0, 1], [0, 1]], axis=1)
+        self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
+        self._known: dict[tuple[int, int], np.ndarray] = {}
+
+    def intrinsics(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:
+        """Intrinsics of a width x height image; warns once of each size."""
+        if (width, height) not in self._known:
+            focal = self._relative_focal * max(width, height)
+            cx, cy = (width - 1) / 2, (height - 1) / 2
+            matrix = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
+            logging.warning(
+                "no intrinsics given: %d x %d images are taken to have a focal length of %.0f px, "
+                "as the map's have, and its centre as principal point",
+                width,
+                height,
+                focal,
+            )
+            self._known[width, height] = matrix
+        return self._known[width, height]
+
+
+def check_intrinsics(intrinsics: Float[np.ndarray, "3 3"], width: int, height: int) -> None:
+    """Raises ValueError where these cannot be the intrinsics of a width x height image."""
+    if problem := contradiction(intrinsics, width, height):
+        raise ValueError(problem)

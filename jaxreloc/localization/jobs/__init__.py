@@ -1,0 +1,1 @@
+"""What `jaxreloc map` and `jaxreloc query` do."""

@@ -1,0 +1,161 @@
+"""Building and changing maps: `jaxreloc map`."""
+
+import functools
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tqdm
+
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, encode_frames
+from jaxreloc.localization.map.map_depth import triangulate
+from jaxreloc.localization.map.map_manifest import read_manifest
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.matcher import Matcher
+from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
+from jaxreloc.localization.networks.regression_network import (
+    InferenceNetwork,
+    load_inference_network,
+)
+
+SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
+
+
+def build_map(
+    images: str | pathlib.Path,
+    out: str | pathlib.Path,
+    network_path: str | pathlib.Path | None = None,
+    *,
+    poses: str | pathlib.Path | None = None,
+    skip_bad_frames: bool = False,
+    long_side: int = LONG_SIDE,
+) -> str:
+    """Encodes posed images into a new map; returns a line that says what it holds.
+
+    Args:
+      images: the folder, in any of `posed_images.FORMATS` unless the poses lie apart.
+      network_path: a workdir or the folder of a saved network; None takes the network that needs
+        no training (`pretrained_network`).
+      poses: a file or model of poses apart from the images (`separate_poses`).
+      skip_bad_frames: leaves bad frames out with one warning, instead of raising at the first.
+      long_side: of the images (pixels) in the network that needs no training.
+
+    Raises:
+      UsageError: a file is not what it should be, or the map exists.
+    """
+    out = pathlib.Path(out).expanduser()
+    map_files.check_new(out)
+    frames = _read(images, poses, skip_bad_frames)
+    if network_path is None:
+        network = pretrained_network(frames.image_sizes, long_side=long_side)
+    else:
+        network = load_inference_network(network_path)
+    start = time.perf_counter()
+    SceneMap.create(out, network, _encode(frames, network))
+    triangulate_map(out)
+    rate = len(frames) / (time.perf_counter() - start)
+    return f"{describe_map(out)}; {rate:.1f} images/s"
+
+
+def add_to_map(
+    map_path: str | pathlib.Path,
+    images: str | pathlib.Path,
+    *,
+    poses: str | pathlib.Path | None = None,
+    skip_bad_frames: bool = False,
+) -> str:
+    """Encodes more posed images with the map's own network and adds them."""
+    folder = pathlib.Path(map_path).expanduser()
+    network = load_inference_network(map_files.network_file(folder, read_manifest(folder)))
+    frames = _read(images, poses, skip_bad_frames)
+    map_files.check_new_names(folder, frames.names)
+    start = time.perf_counter()
+    map_files.add(folder, _encode(frames, network))
+    triangulate_map(folder)
+    rate = len(frames) / (time.perf_counter() - start)
+    return f"{describe_map(folder)}; added {len(frames)}, {rate:.1f} images/s"
+
+
+def triangulate_map(map_path: str | pathlib.Path) -> int:
+    """Adds the depth of those images that have none; returns how many these were.
+
+    A map answers without it too, less precisely. What an interrupted call has done stays, segment
+    by segment. The depth of images that were there before others were added is kept as it is.
+    """
+    folder = pathlib.Path(map_path).expanduser()
+    scene_map = SceneMap.open(folder)
+    if not isinstance(scene_map.network, Matcher) or len(scene_map) < 2:
+        return 0
+    segments = read_manifest(folder).segments
+    missing = sum(x.num_images - len(x.removed) for x in segments if not x.depth)
+    first = 0
+    with _bar(missing, "triangulating") as bar:
+        for segment in segments:
+            kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
+            rows = range(first, first + len(kept))
+            first += len(kept)
+            if segment.depth:
+                continue
+            depth = triangulate(scene_map, rows, progress=functools.partial(_ticking, bar=bar))
+            values = np.zeros((segment.num_images, *depth.values[0].shape), np.float16)
+            unit = np.ones(segment.num_images, np.float32)
+            values[kept], unit[kept] = depth.values, depth.unit
+            map_files.add_depth(folder, segment.name, CellDepth(values, unit))
+    return missing
+
+
+def remove_from_map(map_path: str | pathlib.Path, names: Iterable[str]) -> str:
+    """Takes images out of the map by name."""
+    folder = pathlib.Path(map_path).expanduser()
+    names = set(names)
+    map_files.remove(folder, names)
+    return f"{describe_map(folder)}; removed {len(names)}"
+
+
+def describe_map(folder: pathlib.Path) -> str:
+    """One line: the number of images, and what each takes on disk."""
+    manifest = read_manifest(folder)
+    stored = sum(segment.num_images for segment in manifest.segments)
+    removed = sum(len(segment.removed) for segment in manifest.segments)
+    segments = (folder / map_files.SEGMENTS).rglob("*")
+    size = sum(path.stat().st_size for path in segments if path.is_file())
+    network_size = map_files.network_file(folder, manifest).stat().st_size
+    return (
+        f"{folder}: {stored - removed} images of {size / stored / 1e3:.0f} kB each, "
+        f"and {network_size / 1e6:.1f} MB of network"
+    )
+
+
+def _read(
+    images: str | pathlib.Path, poses: str | pathlib.Path | None, skip_bad_frames: bool
+) -> PosedFrames:
+    if poses is None:
+        return read_posed_images(images, skip_bad_frames=skip_bad_frames)
+    return read_posed_images(poses, images=images, skip_bad_frames=skip_bad_frames)
+
+
+def _encode(
+    frames: PosedFrames, network: InferenceNetwork | MatchNetwork
+) -> Iterator[EncodedImages]:
+    """The frames in parts that fit into memory, under one progress bar."""
+    with _bar(len(frames), "encoding") as bar:
+        ticking = functools.partial(_ticking, bar=bar)
+        for start in range(0, len(frames), SEGMENT_SIZE):
+            rows = range(start, min(start + SEGMENT_SIZE, len(frames)))
+            yield encode_frames(frames.select(rows), network, progress=ticking)
+
+
+def _bar(total: int, what: str) -> tqdm.tqdm:
+    return tqdm.tqdm(total=total, desc=what, unit="image", disable=not sys.stderr.isatty())
+
+
+def _ticking(items: Iterable, bar: tqdm.tqdm) -> Iterator:
+    for item in items:
+        yield item
+        bar.update()

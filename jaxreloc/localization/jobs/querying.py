@@ -1,0 +1,299 @@
+"""Localizing pictures, a video or a camera's stream in a map: `jaxreloc query`."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import cv2
+import numpy as np
+from absl import logging
+from jaxtyping import Float, UInt8
+
+from jaxreloc import interrupts
+from jaxreloc.files import printable
+from jaxreloc.formats.common.camera_models import Camera, turned_upright
+from jaxreloc.formats.common.intrinsics_file import read_intrinsics, read_pinhole
+from jaxreloc.formats.localized_poses import LocalizedPose, json_line
+from jaxreloc.images import PictureHeader
+from jaxreloc.localization.jobs.answer_file import AnswerFile
+from jaxreloc.localization.jobs.query_images import QueryImages, find_query_images
+from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.neighbors.reranking import RERANKED
+from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index, recall
+from jaxreloc.usage import UsageError
+
+INDICES = ("exact", "faiss")
+RECALL_SAMPLE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalizedImage:
+    """A query that could be read, with its answer."""
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    intrinsics: Float[np.ndarray, "3 3"]
+    found: Localization
+
+
+@dataclasses.dataclass
+class Count:
+    """How many images there were, and what became of them."""
+
+    total: int = 0
+    localized: int = 0
+    unread: int = 0
+    interrupted: bool = False
+    problem: str = ""  # of the first that could not be read
+
+    def add(self, found: Localization | None) -> None:
+        self.total += 1
+        self.unread += found is None
+        self.localized += found is not None and found.success
+
+    def __str__(self) -> str:
+        line = f"{self.localized} of {self.total} images localized"
+        line += ", then interrupted" if self.interrupted else ""
+        return line + (f"; {self.unread} could not be read" if self.unread else "")
+
+
+def open_localizer(
+    map_path: str | pathlib.Path,
+    *,
+    num_neighbors: int | None = None,
+    method: str | None = None,
+    min_baseline: float | None = None,
+    index: str = "exact",
+    quarter_turns: bool = True,
+) -> Localizer:
+    """A localizer of the map on disk; see `Localizer` for the options.
+
+    Args:
+      index: of INDICES; "faiss" prints its recall against the exact search.
+
+    Raises:
+      UsageError: it is no map, of another version, or damaged.
+    """
+    scene_map = SceneMap.open(map_path)
+    return Localizer(
+        scene_map,
+        num_neighbors=num_neighbors,
+        method=method,
+        min_baseline=min_baseline,
+        index=_faiss_index(scene_map, num_neighbors or RERANKED) if index == "faiss" else None,
+        quarter_turns=quarter_turns,
+    )
+
+
+def localize_images(
+    localizer: Localizer,
+    images: str | pathlib.Path,
+    out: str | pathlib.Path,
+    write_line: Callable[[LocalizedPose], str],
+    *,
+    intrinsics_path: str | pathlib.Path | None = None,
+    keep: Callable[[LocalizedImage], object] = lambda image: None,
+    resume: bool = False,
+) -> Count:
+    """Localizes pictures or a video; prints a line for each as it is done and writes them to `out`.
+
+    A picture that cannot be read, or is not of the given intrinsics, is written as a failure and
+    does not stop the others. Until the last is done the answers are in `out`.partial (see
+    `answer_file`), which an error or an interrupt (Ctrl-C) leaves behind, so that another run goes
+    on from there; an interrupted camera or stream has ended, and its answers are written.
+
+    Args:
+      images: as `find_query_images` takes them.
+      write_line: of `localized_poses.LINE_FORMATS`.
+      intrinsics_path: an intrinsics.txt of the queries; without it they are assumed to be taken
+        with a camera like the map's.
+      keep: is called with each query that could be read and its answer.
+      resume: leaves out the images that an earlier run has answered in `out`.partial.
+
+    Raises:
+      UsageError: no picture could be read, a name does not fit the format, or `out` cannot be
+        written.
+    """
+    queries, out = find_query_images(images), pathlib.Path(out).expanduser()
+    if os.path.isdir(out):
+        raise UsageError(f"{out}: is a folder; --out names the file of the poses")
+    spaced = [name for name, _ in queries.pictures if any(map(str.isspace, name))]
+    if spaced and write_line is not json_line:
+        raise UsageError(
+            f"{queries.source}: {spaced[0]!r} has a space, at which lines of this format are "
+            "split; rename it, or choose --format=jsonl"
+        )
+    intrinsics_of = _Intrinsics(localizer, intrinsics_path)
+    settings = _settings(localizer, queries, write_line, intrinsics_path)
+    with AnswerFile(out, settings, resume=resume) as answers:
+        print("getting ready; the first time this takes a minute", file=sys.stderr, flush=True)
+        latency_ms = localizer.warm_up(candidates=queries.is_video)
+        print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
+        count = Count(len(answers.answered), sum(answers.answered.values()))
+
+        def kept() -> str:
+            return f"{answers.path}: {count}; --resume goes on from there" if count.total else ""
+
+        located = _localize(localizer, queries, intrinsics_of, keep, answers.answered)
+        live = interrupts.Request() if queries.is_live else contextlib.nullcontext()
+        with interrupts.saying(kept), live:
+            for name, found, problem in located:
+                count.problem = count.problem or problem
+                line = write_line(_localized_pose(name, found))
+                answers.add(name, line, found is not None and found.success)
+                count.add(found)
+                _print(line)
+                if queries.is_live and live.came:
+                    count.interrupted = True
+                    break
+        if count.unread == count.total:
+            answers.discard()
+            why = f"no picture could be localized ({count.problem})" if count.total else "empty"
+            raise UsageError(f"{images}: {why}; {out} is not written")
+        answers.finish()
+    return count
+
+
+def _settings(
+    localizer: Localizer,
+    queries: QueryImages,
+    write_line: Callable[[LocalizedPose], str],
+    intrinsics_path: str | pathlib.Path | None,
+) -> str:
+    """What answers depend on, as a line."""
+    names = "\n".join(localizer.scene_map.names).encode("utf-8", "backslashreplace")
+    settings = {
+        "images": printable(queries.source),
+        "map": hashlib.sha256(names).hexdigest()[:16],
+        "format": write_line.__name__,
+        "intrinsics": intrinsics_path and printable(str(intrinsics_path)),
+    }
+    return json.dumps(settings)
+
+
+def _print(line: str) -> None:
+    """Prints at once; where nobody reads any more (`| head`), nothing more is printed."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _localize(
+    localizer: Localizer,
+    queries: QueryImages,
+    intrinsics_of: Callable[[PictureHeader], Float[np.ndarray, "3 3"]],
+    keep: Callable[[LocalizedImage], object],
+    answered: Collection[str],
+) -> Iterator[tuple[str, Localization | None, str]]:
+    """The name of each query that is not `answered`, and its answer, or None and why not.
+
+    In a video the images that agreed on the frame before are candidates for the next, and its pose
+    is a hypothesis, as it is and moved on at the same velocity.
+    """
+    candidates = np.zeros(0, int) if queries.is_video else None
+    last: list[np.ndarray] = []  # poses of the frames before, at most two
+    for query in queries.without(frozenset(answered)):
+        found, problem = None, query.problem
+        if query.image is not None:
+            try:
+                intrinsics = intrinsics_of(query.header)
+                found = localizer(query.image, intrinsics, candidates, expected_poses(last))
+            except (UsageError, ValueError, cv2.error) as error:
+                problem = f"{query.name}: {error}"
+        if found is None:
+            logging.warning("%s", problem)
+            yield query.name, None, problem
+            continue
+        if queries.is_video:
+            agree = found.location_inliers & found.success
+            candidates = found.neighbors[agree][: localizer.num_neighbors]
+            last = [*last[-1:], found.world_from_query] if found.success else []
+        keep(LocalizedImage(query.name, query.image, intrinsics, found))
+        yield query.name, found, ""
+
+
+def expected_poses(
+    last: Sequence[Float[np.ndarray, "4 4"]],
+) -> Float[np.ndarray, "G 4 4"] | None:
+    """Where the camera may be after up to two frames: where it was, or as much further again."""
+    if not last:
+        return None
+    if len(last) == 1:
+        return np.stack(last)
+    before, now = last
+    return np.stack([now, now @ np.linalg.inv(before) @ now])
+
+
+class _Intrinsics:
+    """Of the upright pictures, by their headers: read from a file, or assumed."""
+
+    def __init__(self, localizer: Localizer, path: str | pathlib.Path | None):
+        self._assumed = localizer.assumed_camera.intrinsics
+        self._path = path
+        if path is not None:
+            read_pinhole(path)  # so that a wrong file is said before the work
+        self._known: dict[PictureHeader, Camera] = {}
+
+    def __call__(self, header: PictureHeader) -> Float[np.ndarray, "3 3"]:
+        if self._path is None:
+            return self._assumed(*header.size)
+        if header not in self._known:
+            self._known[header] = self._read(header)
+        return self._known[header].intrinsics
+
+    def _read(self, header: PictureHeader) -> Camera:
+        given = read_intrinsics(self._path, header)
+        camera, _ = turned_upright(given, header, f"{self._path}: intrinsics", stored=False)
+        sizes = {(known.width, known.height) for known in self._known.values()}
+        if sizes and (camera.width, camera.height) not in sizes:
+            logging.warning(
+                "%s: is used for %d x %d images, too; they should be of one size",
+                self._path,
+                camera.width,
+                camera.height,
+            )
+        return camera
+
+
+def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
+    if found is None:
+        nothing = np.full((4, 4), np.nan)
+        return LocalizedPose(name, False, nothing, 0.0, 0, 0, np.full((6, 6), np.nan), 0.0)
+    return LocalizedPose(
+        name=name,
+        success=found.success,
+        world_from_cam=found.world_from_query,
+        confidence=found.confidence,
+        num_inliers=int(found.location_inliers.sum()),
+        num_neighbors=len(found.neighbors),
+        covariance=found.covariance,
+        total_ms=sum(found.stage_ms.values()),
+        turn_deg=found.turn_deg,
+        scale_source=found.scale_source,
+        reason=found.reason,
+        focal_factor=found.focal_factor,
+    )
+
+
+def _faiss_index(scene_map: SceneMap, num_neighbors: int) -> Index:
+    from jaxreloc.localization.neighbors.faiss_index import FaissIndex
+
+    index = FaissIndex(scene_map.descriptors)
+    rows = np.random.default_rng(0).permutation(len(scene_map))[:RECALL_SAMPLE]
+    queries = np.asarray(scene_map.descriptors)[rows]
+    count = min(num_neighbors, len(scene_map))
+    exact = ExactIndex(scene_map.descriptors).search(queries, count)[0]
+    share = recall(index.search(queries, count)[0], exact)
+    print(
+        f"FAISS finds {share:.1%} of the {count} most similar images of the exact search "
+        f"({len(rows)} of the map's images asked)",
+        file=sys.stderr,
+    )
+    return index

@@ -1,0 +1,1 @@
+"""The database side of a scene, in memory and on disk."""

@@ -1,0 +1,153 @@
+"""What the network makes of database images, computed once and kept."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+
+import cv2
+import jax
+import numpy as np
+from jaxtyping import Float16, Float32, Float64, Int, Int64, PyTree, UInt8
+
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.localization.networks.matcher import Matcher
+from jaxreloc.localization.networks.regression_network import InferenceNetwork
+
+BATCH_SIZE = 16
+THUMBNAIL_SIDE = 160
+MEASURED_DEVIATION = 0.02  # of a depth camera's depth, relative; a cell is no point
+
+
+@dataclasses.dataclass(frozen=True)
+class CellDepth:
+    """Inverse depth 1 / z of the cells of M images, and its deviation; 0 where unknown.
+
+    Both are in units of 1 / `unit`, which suits half precision.
+    """
+
+    values: Sequence[Float16[np.ndarray, "h w 2"]]  # M of them
+    unit: Float32[np.ndarray, "M"]
+    measured: bool = False  # by a depth camera
+
+    def take(self, rows: Int[np.ndarray, "N"]) -> Float32[np.ndarray, "N h w 2"]:
+        """Of some images, in the unit of the poses; no others are read."""
+        values = np.stack([self.values[row] for row in rows]).astype(np.float32)
+        return values / self.unit[rows][:, None, None, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedImages:
+    """M database images as a struct of arrays on the host, leading axis M."""
+
+    names: tuple[str, ...]
+    world_from_cam: Float64[np.ndarray, "M 4 4"]
+    intrinsics: Float64[np.ndarray, "M 3 3"]  # of the stored image
+    image_sizes: Int64[np.ndarray, "M 2"]  # width, height
+    network_intrinsics: Float32[np.ndarray, "M 3 3"]  # of the network's input
+    descriptors: Float32[np.ndarray, "M dim"]  # L2-normalised
+    features: tuple[Sequence[np.ndarray], ...]  # leaves of what the pair head takes, M rows each
+    thumbnails: Sequence[bytes | pathlib.Path]  # JPEG: its bytes, or the file
+    depth: "CellDepth | None" = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def encode_frames(
+    frames: PosedFrames,
+    network: InferenceNetwork,
+    *,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
+) -> EncodedImages:
+    """Encodes every image once, in batches of one fixed shape.
+
+    Args:
+      progress: wraps the iteration over the images, as tqdm does.
+
+    Raises:
+      UsageError: a picture cannot be read.
+    """
+    encoder = _BatchEncoder(network, batch_size)
+    intrinsics, thumbnails = [], []
+    for i in progress(range(len(frames))):
+        image = frames.images[i]
+        network_image, network_intrinsics = network.prepare(image, frames.intrinsics[i])
+        encoder.add(network_image)
+        intrinsics.append(network_intrinsics)
+        thumbnails.append(_thumbnail(image))
+    features, descriptors = encoder.finish()
+    network_intrinsics = np.stack(intrinsics).astype(np.float32)
+    has_depth = frames.depths is not None and isinstance(network, Matcher)
+    return EncodedImages(
+        names=frames.names,
+        world_from_cam=frames.world_from_cam,
+        intrinsics=frames.intrinsics,
+        image_sizes=frames.image_sizes,
+        network_intrinsics=network_intrinsics,
+        descriptors=descriptors,
+        features=tuple(jax.tree.leaves(features)),
+        thumbnails=thumbnails,
+        depth=_measured_depth(frames, network, network_intrinsics) if has_depth else None,
+    )
+
+
+def _measured_depth(
+    frames: PosedFrames, network: Matcher, network_intrinsics: Float32[np.ndarray, "M 3 3"]
+) -> CellDepth:
+    """What a depth camera saw at the centres of the cells."""
+    pixels = network.cell_pixels()
+    homogeneous = np.concatenate([pixels, np.ones((*pixels.shape[:2], 1))], axis=-1)
+    found = []
+    for i in range(len(frames)):
+        depth = frames.depths[i]
+        of_depth = (
+            frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
+        )[i]
+        place = homogeneous @ np.linalg.inv(network_intrinsics[i]).T @ of_depth.T
+        x, y = np.round(place[..., 0]).astype(int), np.round(place[..., 1]).astype(int)
+        height, width = depth.shape
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        metres = np.where(inside, depth[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], 0.0)
+        inverse = np.where(metres > 0, 1 / np.maximum(metres, 1e-6), 0.0)
+        found.append(np.stack([inverse, MEASURED_DEVIATION * inverse], axis=-1))
+    unit = np.ones(len(frames), np.float32)
+    return CellDepth(np.stack(found).astype(np.float16), unit, measured=True)
+
+
+class _BatchEncoder:
+    """Gathers images into batches of one size, so that the network compiles once."""
+
+    def __init__(self, network: InferenceNetwork, batch_size: int):
+        self._network = network
+        self._batch_size = batch_size
+        self._waiting: list[np.ndarray] = []
+        self._encoded: list[PyTree] = []
+
+    def add(self, image: np.ndarray) -> None:
+        self._waiting.append(image)
+        if len(self._waiting) == self._batch_size:
+            self._encode()
+
+    def finish(self) -> tuple[PyTree, np.ndarray]:
+        """Features and descriptors of all images, in the order of `add`."""
+        if self._waiting:
+            self._encode()
+        return jax.tree.map(lambda *x: np.concatenate(x), *self._encoded)
+
+    def _encode(self) -> None:
+        n = len(self._waiting)
+        images = np.stack(self._waiting)
+        padding = [(0, self._batch_size - n)] + [(0, 0)] * (images.ndim - 1)
+        features = self._network.encode(np.pad(images, padding))
+        encoded = (features, self._network.descriptor(features))
+        self._encoded.append(jax.tree.map(lambda x: np.asarray(x[:n]), encoded))
+        self._waiting.clear()
+
+
+def _thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -1,0 +1,165 @@
+"""The database side of a scene: what is computed once, before the first query."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import jaxlie
+import numpy as np
+from jaxtyping import Array, Float, Float32, Float64, Int, PyTree
+
+from jaxreloc.formats.frames import Chain
+from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
+from jaxreloc.localization.map.map_manifest import read_manifest
+from jaxreloc.localization.networks.regression_network import (
+    InferenceNetwork,
+    load_inference_network,
+)
+from jaxreloc.usage import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneMap:
+    """Poses, retrieval descriptors and pair features of M database images.
+
+    Single precision suffices for poses near the origin only, which geographic coordinates are not:
+    all computation is in a frame of the same axes around the cameras, `local`.
+    """
+
+    network: InferenceNetwork  # made the descriptors and the features
+    names: tuple[str, ...]
+    world_from_db: Float64[np.ndarray, "M 4 4"]
+    origin: Float64[np.ndarray, "3"]  # of the local frame, in the world
+    local_from_db: jaxlie.SE3  # batch axis M
+    intrinsics: Float[np.ndarray, "M 3 3"]  # of the stored image
+    image_sizes: Int[np.ndarray, "M 2"]  # width, height
+    network_intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
+    descriptors: Float[Array, "M dim"]  # L2-normalised
+    features: Sequence["Rows"]  # leaves of what the pair head takes
+    thumbnails: Sequence[bytes | pathlib.Path]  # JPEG
+    depth: CellDepth | None = None  # of the cells that the network matches
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def from_images(cls, network: InferenceNetwork, *parts: EncodedImages) -> "SceneMap":
+        """A map of all the images of `parts`."""
+        world_from_cam = np.concatenate([part.world_from_cam for part in parts])
+        origin = np.median(world_from_cam[:, :3, 3], axis=0)
+        local = world_from_cam.copy()
+        local[:, :3, 3] -= origin
+        return cls(
+            network=network,
+            names=tuple(name for part in parts for name in part.names),
+            world_from_db=world_from_cam,
+            origin=origin,
+            local_from_db=jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)),
+            intrinsics=np.concatenate([part.intrinsics for part in parts]),
+            image_sizes=np.concatenate([part.image_sizes for part in parts]),
+            network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
+            descriptors=jnp.asarray(np.concatenate([part.descriptors for part in parts])),
+            features=[
+                Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
+            ],
+            thumbnails=[thumbnail for part in parts for thumbnail in part.thumbnails],
+            depth=_joined_depth(parts),
+        )
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> "SceneMap":
+        """A map on disk; pair features stay there, mapped into memory.
+
+        Raises:
+          UsageError: it is no map, of another version, or damaged.
+        """
+        folder = pathlib.Path(folder).expanduser()
+        manifest = read_manifest(folder)
+        parts = map_files.read_parts(folder, manifest)
+        network = load_inference_network(map_files.network_file(folder, manifest))
+        _check_arrays(network, parts, str(folder))
+        return cls.from_images(network, *parts)
+
+    @staticmethod
+    def create(
+        folder: str | os.PathLike, network: InferenceNetwork, parts: Iterable[EncodedImages]
+    ) -> None:
+        """Writes a new map of all the images of `parts`, which appears whole or not at all.
+
+        Raises:
+          UsageError: the folder exists or cannot be written.
+        """
+        map_files.create(pathlib.Path(folder), network.loaded.save, parts)
+
+    def in_world(self, local: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+        """A pose of the local frame in the world."""
+        pose = np.array(local, np.float64)
+        pose[:3, 3] += self.origin
+        return pose
+
+    def neighbor_depth(
+        self, neighbors: Int[np.ndarray, "N"]
+    ) -> Float32[np.ndarray, "N h w 2"] | None:
+        """Inverse depths and deviations of the cells of `neighbors`; None if the map has none."""
+        return None if self.depth is None else self.depth.take(neighbors)
+
+    def neighbor_features(
+        self, neighbors: Int[np.ndarray, "N"]
+    ) -> tuple[PyTree, Float[np.ndarray, "N 3 3"]]:
+        """Features and intrinsics of the database images `neighbors`, leading axis N."""
+        leaves = [rows.take(neighbors) for rows in self.features]
+        features = jax.tree.unflatten(self.network.feature_structure, leaves)
+        return features, self.network_intrinsics[neighbors]
+
+
+def _joined_depth(parts: Sequence[EncodedImages]) -> CellDepth | None:
+    """Of all images; those of a part without depth are unknown."""
+    shapes = {part.depth.values[0].shape for part in parts if part.depth is not None}
+    if len(shapes) != 1:
+        return None
+    unknown = np.zeros((1, *shapes.pop()), np.float16)
+    depths = [
+        part.depth
+        or CellDepth(np.repeat(unknown, len(part), axis=0), np.ones(len(part), np.float32))
+        for part in parts
+    ]
+    return CellDepth(
+        Chain(tuple(depth.values for depth in depths)),
+        np.concatenate([depth.unit for depth in depths]),
+        measured=all(depth.measured for depth in depths),
+    )
+
+
+def _check_arrays(network: InferenceNetwork, parts: Sequence[EncodedImages], source: str) -> None:
+    """Raises UsageError unless the parts hold what a network makes, and the same kinds of it."""
+    row_shapes = [
+        [x[0].shape for x in (part.descriptors, part.network_intrinsics, *part.features)]
+        for part in parts
+    ]
+    num_features = network.feature_structure.num_leaves
+    depth_shapes = {part.depth.values[0].shape for part in parts if part.depth is not None}
+    if len(depth_shapes) > 1:
+        raise UsageError(f"{source}: depths differ in shape; build the map again")
+    if row_shapes != [row_shapes[0]] * len(parts) or len(parts[0].features) != num_features:
+        raise UsageError(f"{source}: arrays are missing or differ in shape; build the map again")
+    for part in parts:
+        if not (np.isfinite(part.descriptors).all() and np.isfinite(part.network_intrinsics).all()):
+            raise UsageError(f"{source}: has NaN or infinite values; build the map again")
+
+
+class Rows:
+    """Several arrays as one, row after row; only the rows asked for are read."""
+
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def take(self, index: Int[np.ndarray, "N"]) -> np.ndarray:
+        """The rows at `index`, in that order."""
+        part = np.searchsorted(self._starts, index, side="right") - 1
+        row = index - self._starts[part]
+        return np.stack([self._parts[p][r] for p, r in zip(part, row, strict=True)])

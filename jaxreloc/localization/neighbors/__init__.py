@@ -1,0 +1,1 @@
+"""The database images that a query is compared with."""

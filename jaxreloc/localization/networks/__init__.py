@@ -1,0 +1,1 @@
+"""Trained networks as the localizer sees them."""

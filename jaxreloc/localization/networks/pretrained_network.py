@@ -1,0 +1,35 @@
+"""The network that comes with the package, for photographs that no one has trained on."""
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.models.weights.imagenet_matcher import SIZE_MULTIPLE
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
+
+LONG_SIDE = 512
+
+
+def pretrained_network(
+    image_sizes: Int[np.ndarray, "n 2"],
+    *,
+    long_side: int = LONG_SIDE,
+    estimator: str | None = None,
+) -> MatchNetwork:
+    """A matcher for images of these widths and heights.
+
+    Args:
+      long_side: of the canvas (pixels): 512, or 256 for the fast mode.
+      estimator: one of `match_network.ESTIMATORS`; None takes the network's own.
+    """
+    return MatchNetwork(shipped_matcher(canvas(image_sizes, long_side)), estimator)
+
+
+def canvas(
+    image_sizes: Int[np.ndarray, "n 2"], long_side: int = LONG_SIDE
+) -> tuple[int, int]:
+    """Height and width, `long_side` at most, of the images' median aspect."""
+    width, height = np.median(image_sizes, axis=0)
+    scale = long_side / max(width, height)
+    sides = (max(1, round(side * scale / SIZE_MULTIPLE)) for side in (height, width))
+    return tuple(SIZE_MULTIPLE * side for side in sides)

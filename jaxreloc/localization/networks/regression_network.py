@@ -1,0 +1,93 @@
+"""A trained network as compiled functions of fixed shapes."""
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlie
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from jaxreloc.data import transforms
+from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.relations import PairRelations
+from jaxreloc.models.heads.pose_prediction import RelativePose
+from jaxreloc.models.inference import inference_functions
+from jaxreloc.models.weights import saved_network
+
+
+class InferenceNetwork:
+    """Encodes images and relates pairs; each method compiles once per shape.
+
+    Args:
+      loaded: the network with its variables and config; `config["data"]` says which input it was
+        trained on (`short_side`, then a centre crop of `crop` x `crop` pixels).
+
+    Attributes:
+      fusion_config: what suits the poses that `relate` gives.
+    """
+
+    fusion_config = FusionConfig()
+
+    def __init__(self, loaded: saved_network.LoadedNetwork):
+        self.loaded = loaded
+        self._short_side = loaded.config["data"]["short_side"]
+        self._crop = loaded.config["data"]["crop"]
+        self._functions = inference_functions(loaded)
+        probe = jax.ShapeDtypeStruct((1, self._crop, self._crop, 3), np.uint8)
+        encode = functools.partial(loaded.network.apply, loaded.variables, method="encode")
+        self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))
+
+    def prepare(
+        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
+    ) -> tuple[UInt8[np.ndarray, "crop crop 3"], Float[np.ndarray, "3 3"]]:
+        """The network's input image and its intrinsics, from an image of any size."""
+        resized = transforms.resize_short_side(image, intrinsics, self._short_side)
+        return transforms.center_crop(*resized, self._crop)
+
+    def encode(self, images: UInt8[np.ndarray, "B crop crop 3"]) -> PyTree:
+        """Features with leading axis B, as the pair head takes them."""
+        return self._functions.encode(images)
+
+    def descriptor(self, features: PyTree) -> Float[Array, "B dim"]:
+        """L2-normalised retrieval descriptors."""
+        return self._functions.descriptor(features)
+
+    def relate(
+        self,
+        db_features: PyTree,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: PyTree,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> PairRelations:
+        """One query (leading axis 1) beside N database images; a regressed pose is always valid."""
+        n = len(db_intrinsics)
+        repeated_features, repeated_intrinsics = _repeat((query_features, query_intrinsics), n)
+        pose = self._functions.relate(
+            db_features, repeated_features, db_intrinsics, repeated_intrinsics
+        )
+        return PairRelations(_as_se3(pose), jnp.ones(n, bool))
+
+
+def load_inference_network(
+    path: str | os.PathLike, model: Mapping[str, Any] | None = None
+) -> InferenceNetwork | MatchNetwork:
+    """Reads what training saved; see `saved_network.load_network` for `path` and `model`."""
+    loaded = saved_network.load_network(path, model)
+    is_matcher = loaded.config["model"]["head"] == "correlation"
+    return MatchNetwork(loaded) if is_matcher else InferenceNetwork(loaded)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _repeat(tree: PyTree, n: int) -> PyTree:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *x.shape[1:])), tree)
+
+
+@jax.jit
+def _as_se3(pose: RelativePose) -> jaxlie.SE3:
+    q_wxyz = pose.q_wxyz / jnp.linalg.norm(pose.q_wxyz, axis=-1, keepdims=True)
+    return jaxlie.SE3.from_rotation_and_translation(jaxlie.SO3(q_wxyz), pose.t)

@@ -1,0 +1,91 @@
+"""Depth of a map's cells: of planted scenes, on disk, and from a depth camera."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxreloc.localization import all_matches
+from jaxreloc.localization.map import map_depth
+from jaxreloc.localization.map.encoding import CellDepth
+from jaxreloc.models.matching.rays import RayTracks
+from tests.geometry.planted_tracks import FOCAL, planted
+
+
+def matches_of(scene) -> RayTracks:
+    count, cells = scene.right.shape
+    return RayTracks(
+        x_query=jnp.asarray(scene.x_query, jnp.float32),
+        x_db=jnp.asarray(scene.x_db, jnp.float32),
+        weights=jnp.asarray(scene.right, jnp.float32),
+        sigma=jnp.full(count, 1 / FOCAL),
+        query_cells=jnp.zeros((cells, 2)),
+        db_cells=jnp.zeros((count, cells, 2)),
+    )
+
+
+def quaternion_poses(scene) -> tuple[np.ndarray, np.ndarray]:
+    import jaxlie
+
+    def as_poses(x):
+        return np.asarray(jaxlie.SE3.from_matrix(jnp.asarray(x, jnp.float32)).wxyz_xyz)
+    return as_poses(scene.world_from_db), as_poses(scene.world_from_query)
+
+
+def test_depths_of_a_planted_scene_lie_within_their_deviations(rng):
+    scene = planted(rng, noise_px=1.0, neighbors=6)
+    inverse_depth, deviation, unit = map_depth._depths(*quaternion_poses(scene), matches_of(scene))
+    known = np.asarray(deviation) > 0
+    assert known.mean() > 0.9
+    found = np.asarray(inverse_depth)[known] / float(unit)
+    off = np.abs(found - scene.inverse_depth[known]) / (np.asarray(deviation)[known] / float(unit))
+    assert np.mean(off < 1) > 0.6
+    assert np.mean(off < 3) > 0.95
+
+
+def test_cells_without_a_match_have_no_depth(rng):
+    scene = planted(rng, neighbors=4)
+    unseen = rng.random(scene.right.shape[1]) < 0.3
+    weights = np.where(unseen[None], 0.0, scene.right)
+    matches = matches_of(scene).replace(weights=jnp.asarray(weights, jnp.float32))
+    _, deviation, _ = map_depth._depths(*quaternion_poses(scene), matches)
+    np.testing.assert_array_equal(np.asarray(deviation)[unseen], 0)
+    assert np.mean(np.asarray(deviation)[~unseen] > 0) > 0.9
+
+
+def test_neighbours_in_the_same_place_give_no_depth(rng):
+    scene = planted(rng, neighbors=3)
+    db = np.tile(scene.world_from_query, (3, 1, 1))
+    same = dataclasses.replace(
+        scene, world_from_db=db, x_db=np.tile(scene.x_query[None], (3, 1, 1))
+    )
+    inverse_depth, deviation, unit = map_depth._depths(*quaternion_poses(same), matches_of(same))
+    assert np.isfinite(np.asarray(inverse_depth)).all() and float(unit) > 0
+    np.testing.assert_array_equal(np.asarray(deviation), 0)
+
+
+def test_depth_is_kept_in_units_that_suit_half_precision(rng):
+    for scale in (1e-4, 1.0, 1e5):
+        depth = CellDepth(
+            rng.uniform(0.1, 3, (4, 2, 3, 2)).astype(np.float16), np.full(4, scale, np.float32)
+        )
+        rows = np.array([2, 0])
+        np.testing.assert_allclose(
+            depth.take(rows), depth.values[rows].astype(np.float32) / scale, rtol=1e-6
+        )
+
+
+def test_the_prior_of_a_match_is_that_of_its_cell(rng):
+    depth = rng.uniform(0.1, 1.0, (2, 4, 5, 2)).astype(np.float32)
+    depth[0, 1, 2] = 0  # unknown
+    cells = np.array([[[2.2, 0.9], [4.4, 3.4]], [[0.4, 0.4], [9.0, -2.0]]])
+    matches = RayTracks(
+        x_query=jnp.zeros((2, 2)), x_db=jnp.zeros((2, 2, 2)), weights=jnp.ones((2, 2)),
+        sigma=jnp.ones(2), query_cells=jnp.zeros((2, 2)), db_cells=jnp.asarray(cells),
+    )
+    prior = all_matches.depth_prior(matches, jnp.asarray(depth))
+    assert float(prior.weight[0, 0]) == 0
+    for place, cell in (((0, 1), (0, 3, 4)), ((1, 0), (1, 0, 0)), ((1, 1), (1, 0, 4))):
+        assert float(prior.inverse_depth[place]) == pytest.approx(depth[cell][0])
+        assert float(prior.weight[place]) == pytest.approx(1 / depth[cell][1], rel=1e-5)

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
+from jaxreloc.localization.map.scene_map import Rows, SceneMap
+from jaxreloc.localization.networks.regression_network import load_inference_network
+from jaxreloc.usage import UsageError
+from tests.localization.fakes import OracleNetwork, oracle_frames
+from tests.photographs import save_small_network
+
+
+def test_rows_equal_the_concatenation(rng):
+    parts = [rng.normal(size=(n, 3, 2)) for n in (4, 1, 7)]
+    index = rng.integers(0, 12, 20)
+    np.testing.assert_array_equal(Rows(parts).take(index), np.concatenate(parts)[index])
+
+
+def test_map_of_parts_equals_the_map_of_all(rng):
+    frames, network = oracle_frames(rng, 12), OracleNetwork()
+    whole = SceneMap.from_images(network, encode_frames(frames, network))
+    parts = [encode_frames(frames.select(rows), network) for rows in (range(5), range(5, 12))]
+    joined = SceneMap.from_images(network, *parts)
+    assert joined.names == whole.names
+    np.testing.assert_array_equal(joined.descriptors, whole.descriptors)
+    np.testing.assert_array_equal(joined.local_from_db.wxyz_xyz, whole.local_from_db.wxyz_xyz)
+    neighbors = rng.permutation(12)[:5]
+    (a, a_intrinsics), (b, b_intrinsics) = (m.neighbor_features(neighbors) for m in (joined, whole))
+    np.testing.assert_array_equal(a["pose"], b["pose"])
+    np.testing.assert_array_equal(a_intrinsics, b_intrinsics)
+
+
+@pytest.mark.slow
+def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
+    save_small_network(tmp_path / "workdir")
+    network = load_inference_network(tmp_path / "workdir")
+    n_leaves = network.feature_structure.num_leaves
+
+    def images(n, dim, prefix):
+        frames = oracle_frames(rng, n)
+        return EncodedImages(
+            names=tuple(prefix + name for name in frames.names),
+            world_from_cam=frames.world_from_cam,
+            intrinsics=frames.intrinsics,
+            image_sizes=frames.image_sizes,
+            network_intrinsics=np.zeros((n, 3, 3), np.float32),
+            descriptors=rng.normal(size=(n, dim)).astype(np.float32),
+            features=tuple(np.zeros((n, 2), np.float16) for _ in range(n_leaves)),
+            thumbnails=[b"jpeg"] * n,
+        )
+
+    folder = tmp_path / "map"
+    SceneMap.create(folder, network, [images(3, 8, "a")])
+    map_files.add(folder, [images(2, 8, "b")])
+    assert len(SceneMap.open(folder)) == 5
+    map_files.add(folder, [images(2, 9, "c")])
+    with pytest.raises(UsageError, match="differ in shape"):
+        SceneMap.open(folder)
+    map_files.remove(folder, ["c000.png", "c001.png"])
+    descriptors = folder / "segments" / "000001" / "descriptors.npy"
+    np.save(descriptors, np.full((2, 8), np.nan, np.float32))
+    with pytest.raises(UsageError, match="NaN or infinite"):
+        SceneMap.open(folder)
+    (folder / "segments" / "000000" / "feature_000.npy").unlink()
+    (folder / "segments" / "000001" / "feature_000.npy").unlink()
+    with pytest.raises(UsageError, match="missing"):
+        SceneMap.open(folder)

@@ -1,0 +1,216 @@
+"""Whole images through a network that matches: the canvas, its black border, matches and poses."""
+
+import types
+
+import cv2
+import jax
+import jax.numpy as jnp
+import jaxlie
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.localization.networks import match_network
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.regression_network import load_inference_network
+from jaxreloc.models import RelativePose
+from jaxreloc.models.heads.pose_prediction import PairReliability
+from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.shipped_matcher import shipped_matcher
+from jaxreloc.usage import UsageError
+from tests.models.blank_head import blank_headed_matcher
+
+CANVAS = (128, 160)
+INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> MatchNetwork:
+    folder = tmp_path_factory.mktemp("matcher")
+    blank_headed_matcher(CANVAS).save(folder)
+    return load_inference_network(folder)
+
+
+def photograph(rng, height: int, width: int) -> np.ndarray:
+    """A picture with detail of every size and no black."""
+    picture = np.zeros((height, width, 3), np.float32)
+    for octave in range(6):
+        noise = rng.normal(size=(3 << octave, 4 << octave, 3)).astype(np.float32)
+        picture += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) / 1.3**octave
+    return np.clip(128 + 30 * picture, 1, 255).astype(np.uint8)
+
+
+def encode(network, picture):
+    image, intrinsics = network.prepare(picture, INTRINSICS)
+    return network.encode(image[None]), intrinsics[None].astype(np.float32)
+
+
+def test_whole_image_is_on_the_canvas(network, rng):
+    picture = photograph(rng, 240, 320)
+    image, intrinsics = network.prepare(picture, INTRINSICS)
+    assert image.shape == (*CANVAS, 3)
+    corners = np.array([[-0.5, -0.5, 1], [319.5, 239.5, 1]])
+    on_canvas = (intrinsics @ np.linalg.inv(INTRINSICS) @ corners.T).T
+    np.testing.assert_allclose(on_canvas[:, :2], [[-0.5, 3.5], [159.5, 123.5]], atol=1e-6)
+    assert (image[:4] == 0).all() and (image[-4:] == 0).all() and (image[4:-4] > 0).all()
+
+
+def test_kept_features_are_small_and_black_cells_empty(network, rng):
+    features, _ = encode(network, photograph(rng, 100, 320))  # 50 rows on 128
+    assert {x.dtype.name for x in jax.tree.leaves(features.cells)} == {"int8"}
+    fine = np.asarray(features.cells.fine)[0]
+    rows_with_content = np.flatnonzero(fine.any(axis=(1, 2)))
+    np.testing.assert_array_equal(rows_with_content, np.arange(39 // 8, 88 // 8 + 1))
+    np.testing.assert_allclose(np.linalg.norm(network.descriptor(features)), 1, rtol=1e-5)
+
+
+def test_matches_follow_a_shifted_picture(network, rng):
+    """A cell and its match see the same piece of the picture."""
+    large = photograph(rng, 240, 384)
+    query, query_intrinsics = encode(network, large[:, :320])
+    db, db_intrinsics = encode(network, large[:, 64:])  # 32 pixels of the canvas to the left
+    both = jax.tree.map(lambda *x: np.concatenate(x), db, query)
+    intrinsics = np.concatenate([db_intrinsics, query_intrinsics])
+    matches = network.match(both, intrinsics, query, query_intrinsics)
+    assert matches.x_query.shape[0] == 2
+    for k, shift_px in ((0, -64), (1, 0)):
+        moved = 300 * np.asarray(matches.x_db[k] - matches.x_query[k])
+        most_confident = moved[:40]
+        np.testing.assert_allclose(np.median(most_confident, axis=0), [shift_px, 0], atol=2.0)
+
+
+def test_still_camera_is_a_valid_pose_without_rotation(network, rng):
+    features, intrinsics = encode(network, photograph(rng, 240, 320))
+    relations = network.relate(features, intrinsics, features, intrinsics)
+    assert np.asarray(relations.valid).all()
+    w = np.abs(np.asarray(relations.db_from_query.wxyz_xyz)[0, 0])
+    angle = 2 * np.arccos(np.clip(w, 0, 1))
+    assert angle < 0.01
+
+
+def test_canvas_has_sides_of_multiples_of_32():
+    with pytest.raises(ValueError, match="500.*multiples of 32"):
+        imagenet_matcher((512, 500))
+
+
+@pytest.mark.slow
+def test_real_photographs_are_related(shared_data):
+    """By the network that ships; SIFT on the full photographs reaches 1.2 deg."""
+    network = MatchNetwork(shipped_matcher((512, 288)))
+    frames = read_posed_images(shared_data / "fox").select(range(0, 48, 4))
+    encoded = [
+        network.encode(network.prepare(image, intrinsics)[0][None])
+        for image, intrinsics in zip(frames.images, frames.intrinsics, strict=True)
+    ]
+    on_canvas = np.stack(
+        [network.prepare(frames.images[i], frames.intrinsics[i])[1] for i in range(len(frames))]
+    ).astype(np.float32)
+    rotation_deg, direction_deg, valid = [], [], []
+    for q in range(len(frames) - 1):
+        d = q + 1
+        relations = network.relate(encoded[d], on_canvas[[d]], encoded[q], on_canvas[[q]])
+        true = np.linalg.inv(frames.world_from_cam[d]) @ frames.world_from_cam[q]
+        found = np.asarray(relations.db_from_query.as_matrix())[0]
+        rotation_deg.append(rotation_angle_deg(found[:3, :3], true[:3, :3]))
+        direction_deg.append(angle_deg(found[:3, 3], true[:3, 3]))
+        valid.append(bool(relations.valid[0]))
+    assert np.mean(valid) > 0.7
+    assert np.median(rotation_deg) < 1.2
+    assert np.median(direction_deg) < 2
+
+
+def rotation_angle_deg(a: np.ndarray, b: np.ndarray) -> float:
+    return np.rad2deg(2 * np.arcsin(np.linalg.norm(a - b) / np.sqrt(8)))
+
+
+def angle_deg(a: np.ndarray, b: np.ndarray) -> float:
+    return np.rad2deg(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b))
+
+
+PAIRS, MATCHES = 3, 20
+LENGTHS = (0.3, 0.6, 0.4)
+INTRINSICS_OF_PAIRS = np.tile(INTRINSICS.astype(np.float32), (PAIRS, 1, 1))
+
+
+class Head:
+    """A network whose head says LENGTHS along one axis, and that the last pair shares nothing."""
+
+    def apply(self, variables, matches, method):
+        del variables, matches, method
+        t = jnp.array(LENGTHS)[:, None] * jnp.array([[0.0, 0.6, 0.8]])
+        logits = jnp.array([3.0, 3.0, -3.0])
+        reliability = PairReliability(jnp.zeros(PAIRS), jnp.zeros(PAIRS), logits)
+        return RelativePose(t, jnp.tile(jnp.array([[2.0, 0, 0, 0]]), (PAIRS, 1)), reliability)
+
+
+@pytest.fixture
+def estimates(monkeypatch, rng):
+    """What RANSAC is asked, and what it answers: three poses, of which the second only turned."""
+    asked = types.SimpleNamespace()
+    q_wxyz = Rotation.random(PAIRS, rng=rng).as_quat(scalar_first=True)
+    t = rng.normal(size=(PAIRS, 3))
+    t /= np.linalg.norm(t, axis=1, keepdims=True)
+    asked.answer = np.concatenate([q_wxyz, t], axis=1).astype(np.float32)
+
+    def estimate_relative_pose(x_query, x_db, weights, *, threshold, key, initial, config):
+        asked.threshold, asked.initial, asked.weights = threshold, initial, weights
+        count = jnp.array([[12], [8], [10]])
+        return types.SimpleNamespace(
+            db_from_query=jaxlie.SE3(jnp.asarray(asked.answer)),
+            inliers=jnp.arange(MATCHES)[None] < count,
+            success=jnp.array([True, True, True]),
+            pure_rotation=jnp.array([False, True, False]),
+        )
+
+    monkeypatch.setattr(match_network, "estimate_relative_pose", estimate_relative_pose)
+    return asked
+
+
+def relate(estimator):
+    zeros = jnp.zeros((PAIRS, MATCHES, 2))
+    matches = RayMatches(zeros, zeros, *(jnp.ones((PAIRS, MATCHES)),) * 3)
+    intrinsics = INTRINSICS_OF_PAIRS, INTRINSICS_OF_PAIRS[:1]
+    return match_network.relate_matches(Head(), {}, matches, *intrinsics, estimator=estimator)
+
+
+def test_matches_alone_give_unit_translations(estimates):
+    relations = relate("matches")
+    np.testing.assert_array_equal(relations.db_from_query.wxyz_xyz, estimates.answer)
+    np.testing.assert_array_equal(relations.valid, [True, True, True])
+    np.testing.assert_allclose(relations.support, [0.6, 0.4, 0.5])
+    np.testing.assert_array_equal(relations.overlap_probability, 1)
+    assert estimates.initial is None
+    np.testing.assert_allclose(estimates.threshold, 0.3 * 8 / 300, rtol=1e-5)
+
+
+def test_refined_poses_have_the_heads_lengths(estimates):
+    relations = relate("refined")
+    found = np.asarray(relations.db_from_query.wxyz_xyz)
+    np.testing.assert_array_equal(found[:, :4], estimates.answer[:, :4])
+    expected = np.array(LENGTHS)[:, None] * estimates.answer[:, 4:]
+    expected[1] = [0.0, 0.36, 0.48]  # the head's, since the matches tell no direction
+    np.testing.assert_allclose(found[:, 4:], expected, rtol=1e-5)
+    np.testing.assert_array_equal(relations.valid, [True, True, False])
+    start = np.asarray(estimates.initial.wxyz_xyz)
+    np.testing.assert_allclose(start[:, :4], [[1, 0, 0, 0]] * PAIRS)
+    np.testing.assert_allclose(np.linalg.norm(start[:, 4:], axis=1), LENGTHS, rtol=1e-5)
+
+
+def test_the_heads_poses_as_they_are():
+    relations = relate("network")
+    np.testing.assert_array_equal(relations.valid, [True, True, False])
+    expected = np.array([[1, 0, 0, 0, 0, 0.6 * x, 0.8 * x] for x in LENGTHS])
+    np.testing.assert_allclose(relations.db_from_query.wxyz_xyz, expected, rtol=1e-5)
+    np.testing.assert_array_equal(relations.support, 1)
+
+
+def test_pairs_far_weaker_than_the_best_are_left_out(estimates, monkeypatch):
+    monkeypatch.setattr(match_network, "MIN_RELATIVE_SUPPORT", 0.75)  # of 0.6; the others 0.4, 0.5
+    np.testing.assert_array_equal(relate("matches").valid, [True, False, True])
+
+
+def test_an_unknown_estimator_is_named():
+    with pytest.raises(UsageError, match="unknown estimator 'best'; known: matches, network"):
+        MatchNetwork(blank_headed_matcher(CANVAS), estimator="best")
