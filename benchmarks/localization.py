@@ -23,7 +23,7 @@ import tabulate
 from absl import app, flags
 
 from jaxreloc.data.datasets import split_frames
-from jaxreloc.evaluation.sift import SiftRelator
+from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.clock import STAGES

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxreloc import compiler_options
 from jaxreloc.data import transforms
-from jaxreloc.evaluation.sift import SiftRelator
+from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization.networks import match_network

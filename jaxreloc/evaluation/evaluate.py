@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.evaluation.metrics import PoseErrors, concatenate, pose_errors
-from jaxreloc.evaluation.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.localizer import Localization, Localizer

@@ -11,7 +11,8 @@ import tqdm
 
 from jaxreloc import files
 from jaxreloc.data import datasets
-from jaxreloc.evaluation import evaluate, metrics, plots, pose_files, published, results, tables
+from jaxreloc.evaluation import evaluate, metrics, plots, pose_files, results, tables
+from jaxreloc.evaluation.baselines import published
 from jaxreloc.evaluation.report.content import Cameras, SceneContent
 from jaxreloc.evaluation.report.matchers import SiftMatcher, network_matcher
 from jaxreloc.evaluation.report.recorder import MAX_PICTURED_QUERIES, SceneRecorder

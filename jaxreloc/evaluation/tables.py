@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tabulate
 
+from jaxreloc.evaluation.baselines.published import Median, PublishedResult
 from jaxreloc.evaluation.evaluate import MethodResult
 from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, Summary, summarize
-from jaxreloc.evaluation.published import Median, PublishedResult
 from jaxreloc.localization.clock import STAGES
 
 TRAINED_ON = {

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 import tfds_builders  # noqa: F401  (registers the builders)
 from jaxreloc.evaluation import run
-from jaxreloc.evaluation.published import SEVEN_SCENES
+from jaxreloc.evaluation.baselines.published import SEVEN_SCENES
 from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 from jaxreloc.formats.readers.seven_scenes import SCENES
 from tests.data.conftest import DUMMY_DATA

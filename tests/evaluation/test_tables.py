@@ -2,9 +2,9 @@ import re
 
 import numpy as np
 
+from jaxreloc.evaluation.baselines.published import SEVEN_SCENES
 from jaxreloc.evaluation.evaluate import MethodResult
 from jaxreloc.evaluation.metrics import PoseErrors
-from jaxreloc.evaluation.published import SEVEN_SCENES
 from jaxreloc.evaluation.tables import format_medians
 from jaxreloc.formats.readers.seven_scenes import SCENES
 

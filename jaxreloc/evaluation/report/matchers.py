@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from jaxreloc.evaluation import sift
+from jaxreloc.evaluation.baselines import sift
 from jaxreloc.evaluation.report.content import PairMatches
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.match_network import MatchNetwork, pose_of_matches

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxreloc.evaluation.published import SEVEN_SCENES
+from jaxreloc.evaluation.baselines.published import SEVEN_SCENES
 from jaxreloc.formats.readers.seven_scenes import SCENES
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.evaluation import sift
+from jaxreloc.evaluation.baselines import sift
 
 INTRINSICS = np.array([[400.0, 0, 319.5], [0, 400.0, 239.5], [0, 0, 1]])
 
