@@ -46,7 +46,7 @@ from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.models.weights.shipped_matcher import shipped_matcher
-from jaxreloc.training.match_making import encode_scene
+from jaxreloc.training.inputs.match_making import encode_scene
 from jaxreloc.usage import UsageError
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")

@@ -24,7 +24,7 @@ from jaxreloc.localization.networks.match_network import MatchNetwork, PairRelat
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.models.weights.shipped_matcher import shipped_matcher
-from jaxreloc.training.match_making import EncodedScene, encode_scene
+from jaxreloc.training.inputs.match_making import EncodedScene, encode_scene
 from jaxreloc.usage import UsageError
 from tfds_builders.synthetic_rooms.generation import RenderedRoom, render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE

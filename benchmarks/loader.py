@@ -29,8 +29,9 @@ from jaxreloc.data.pairing.pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import ImageFiles
 from jaxreloc.models import build_network, init_variables
-from jaxreloc.training import losses, optimizer, step
-from jaxreloc.training.inputs import shard
+from jaxreloc.training import optimizer, step
+from jaxreloc.training.inputs.pair_inputs import shard
+from jaxreloc.training.losses import pose_losses
 from jaxreloc.training.state import create_state
 
 WIDTH, HEIGHT, NUM_FRAMES, NUM_PAIRS, BATCH_SIZE = 640, 480, 240, 1600, 16
@@ -102,7 +103,7 @@ def measure_loader(folder: pathlib.Path, rng: np.random.Generator) -> dict[str, 
 def step_images_per_second(config, batch_size: int) -> float:
     """One training step of the config after another, on a batch that lies ready."""
     network = build_network(config.model, axis_name=step.AXIS)
-    loss = losses.build_loss(config.loss)
+    loss = pose_losses.build_loss(config.loss)
     transformation, _ = optimizer.build_optimizer(config.optimizer, config.num_steps)
     train_step = step.make_train_step(network, loss, transformation)
     variables = init_variables(network, jax.random.key(0))

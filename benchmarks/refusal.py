@@ -43,7 +43,7 @@ from jaxreloc.localization.networks.relations import (
 )
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.models.weights.shipped_matcher import shipped_matcher
-from jaxreloc.training.match_making import encode_scene
+from jaxreloc.training.inputs.match_making import encode_scene
 from tfds_builders.synthetic_rooms.generation import render_room
 from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
 

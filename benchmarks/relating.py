@@ -26,7 +26,7 @@ from jaxreloc.localization.networks.match_network import MatchNetwork, PairRelat
 from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.models.weights.saved_network import LoadedNetwork
-from jaxreloc.training.match_making import EncodedScene, encode_scene
+from jaxreloc.training.inputs.match_making import EncodedScene, encode_scene
 
 
 @dataclasses.dataclass(frozen=True)

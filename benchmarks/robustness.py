@@ -34,7 +34,7 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.training.match_making import joined
+from jaxreloc.training.inputs.match_making import joined
 from jaxreloc.usage import run_script
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")

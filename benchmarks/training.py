@@ -31,8 +31,9 @@ from jaxreloc.data.pairing.pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import ImageFiles
 from jaxreloc.models import build_network, init_variables
-from jaxreloc.training import losses, optimizer, step
-from jaxreloc.training.inputs import shard
+from jaxreloc.training import optimizer, step
+from jaxreloc.training.inputs.pair_inputs import shard
+from jaxreloc.training.losses import pose_losses
 from jaxreloc.training.state import create_state
 
 try:
@@ -73,7 +74,7 @@ def measure(run_step: Callable[[], float]) -> Rate:
 def make_step(config: ml_collections.ConfigDict):
     """The config's training step, and the state to start from."""
     network = build_network(config.model, axis_name=step.AXIS)
-    loss = losses.build_loss(config.loss)
+    loss = pose_losses.build_loss(config.loss)
     transformation, _ = optimizer.build_optimizer(config.optimizer, config.num_steps)
     train_step = step.make_train_step(
         network, loss, transformation, accumulation=config.accumulation

@@ -13,25 +13,21 @@ from flax import jax_utils
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.weights import saved_network
 from jaxreloc.training import (
-    correlation_losses,
-    depth_inputs,
-    descriptor_losses,
     distributed,
-    inputs,
-    losses,
-    matched_inputs,
     optimizer,
-    record,
     step,
 )
 from jaxreloc.training.checkpoints import Checkpoints
-from jaxreloc.training.finite import FiniteWatch
-from jaxreloc.training.match_augmentation import MatchAugmentation
-from jaxreloc.training.progress import Progress
+from jaxreloc.training.inputs import depth_inputs, matched_inputs, pair_inputs
+from jaxreloc.training.inputs.match_augmentation import MatchAugmentation
+from jaxreloc.training.losses import correlation_losses, descriptor_losses, pose_losses
+from jaxreloc.training.monitoring import record
+from jaxreloc.training.monitoring.finite import FiniteWatch
+from jaxreloc.training.monitoring.progress import Progress
+from jaxreloc.training.monitoring.summaries import Summaries
+from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import TrainState, create_state, from_state_dict
 from jaxreloc.training.stopping import StopRequest
-from jaxreloc.training.summaries import Summaries
-from jaxreloc.training.validation import validate
 from jaxreloc.usage import UsageError
 
 PREFETCHED_BATCHES = 2
@@ -89,15 +85,15 @@ def _load_sets(config: ml_collections.ConfigDict, say: Callable[[str], None]):
         return matched_inputs.load_matched_pairs(config, say)
     if _trains_descriptors(config):
         return depth_inputs.load_depth_pairs(config)
-    return inputs.load_pairs(config)
+    return pair_inputs.load_pairs(config)
 
 
-def _build_loss(config: ml_collections.ConfigDict) -> losses.Loss:
+def _build_loss(config: ml_collections.ConfigDict) -> pose_losses.Loss:
     if _trains_on_matches(config):
         return correlation_losses.build_loss(config.loss)
     if _trains_descriptors(config):
         return descriptor_losses.build_loss(config.loss)
-    return losses.build_loss(config.loss)
+    return pose_losses.build_loss(config.loss)
 
 
 class _Run:
@@ -262,7 +258,7 @@ class _Run:
         return jax.tree.map(np.array, jax_utils.unreplicate(self._state))
 
     def _device_batches(self) -> Iterator[dict[str, jax.Array]]:
-        batches = map(inputs.shard, self._train.loader.batches(self.number))
+        batches = map(pair_inputs.shard, self._train.loader.batches(self.number))
         return jax_utils.prefetch_to_device(batches, PREFETCHED_BATCHES, axis_name=step.AXIS)
 
     def _resumed(self, state: TrainState) -> TrainState:

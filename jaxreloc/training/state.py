@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxreloc.training.losses import Loss
+from jaxreloc.training.losses.pose_losses import Loss
 
 
 @struct.dataclass

@@ -24,8 +24,8 @@ from jaxreloc.geometry import errors
 from jaxreloc.models import RelativePose, SiameseNetwork
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.training import descriptor_losses, losses
-from jaxreloc.training.match_augmentation import MatchAugmentation
+from jaxreloc.training.inputs.match_augmentation import MatchAugmentation
+from jaxreloc.training.losses import descriptor_losses, pose_losses
 from jaxreloc.training.state import TrainState
 
 AXIS = "devices"
@@ -36,7 +36,7 @@ Metrics = dict[str, Float[Array, ""]]
 
 def make_train_step(
     network: SiameseNetwork,
-    loss: losses.Loss,
+    loss: pose_losses.Loss,
     optimizer: optax.GradientTransformation,
     *,
     accumulation: int = 1,
@@ -104,7 +104,7 @@ def make_train_step(
 
 
 def make_validation_step(
-    network: SiameseNetwork, loss: losses.PairLoss
+    network: SiameseNetwork, loss: pose_losses.PairLoss
 ) -> Callable[[TrainState, Batch], dict[str, Float[Array, "devices B"]]]:
     """The pmapped `(state, batch) -> per-example errors` with the running batch statistics.
 
@@ -129,7 +129,7 @@ def make_validation_step(
 
 
 def _pose_errors(predicted: RelativePose, batch: Batch) -> dict[str, Array]:
-    q_wxyz = predicted.q_wxyz / losses.norm(predicted.q_wxyz)[..., None]
+    q_wxyz = predicted.q_wxyz / pose_losses.norm(predicted.q_wxyz)[..., None]
     pose = jaxlie.SE3(jnp.concatenate([q_wxyz, predicted.t], axis=-1))
     true_pose = jaxlie.SE3(batch["db_from_query"])
     result = {

@@ -29,7 +29,7 @@ from jaxreloc.localization.map import file_digests, map_files, map_segments
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import read_manifest, write_content
 from jaxreloc.models.weights import saved_network, torch_files
-from jaxreloc.training import matched_pairs
+from jaxreloc.training.inputs import matched_pairs
 from tests.formats import scenes
 from tests.models.weights import test_torch_files as torch_pickles
 

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.training.matched_pairs import MatchedPairs
+from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 
 IMAGE_SIZE = (24, 32)  # height, width
 

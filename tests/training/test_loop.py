@@ -17,14 +17,16 @@ from flax import jax_utils, traverse_util
 
 from jaxreloc.data import datasets
 from jaxreloc.models.weights import saved_network
-from jaxreloc.training import inputs, loop, record, step
+from jaxreloc.training import loop, step
+from jaxreloc.training.inputs import pair_inputs
 from jaxreloc.training.loop import train_and_evaluate
-from jaxreloc.training.losses import PairLoss
+from jaxreloc.training.losses.pose_losses import PairLoss
+from jaxreloc.training.monitoring import record
+from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import TrainState
-from jaxreloc.training.validation import validate
 from jaxreloc.usage import UsageError
 from tests.training import tiny
-from tests.training.test_summaries import read_events
+from tests.training.monitoring.test_summaries import read_events
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -110,7 +112,7 @@ def test_the_best_network_has_the_errors_that_made_it_the_best(straight, tiny_ru
     assert loaded.config["data"]["crop"] == tiny.IMAGE_SIZE
     params = {"network": loaded.variables["params"], "loss": {}}
     state = TrainState(np.int32(0), params, loaded.variables["batch_stats"], ())
-    _, pairs = inputs.load_pairs(config())
+    _, pairs = pair_inputs.load_pairs(config())
     validation_step = step.make_validation_step(tiny.network(step.AXIS), PairLoss())
     state = jax_utils.replicate(state, axis_name=step.AXIS)
     again = validate(validation_step, state, pairs, world_axes=False).figures()

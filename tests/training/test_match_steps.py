@@ -14,13 +14,14 @@ from flax import linen as nn
 from jaxreloc.models import RelativePose
 from jaxreloc.models.heads.pose_prediction import PairReliability
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.training import inputs, step
-from jaxreloc.training.correlation_losses import CorrelationLoss
-from jaxreloc.training.match_augmentation import MatchAugmentation
-from jaxreloc.training.match_loader import MATCH_FIELDS, MatchLoader
-from jaxreloc.training.matched_inputs import MatchedSet
+from jaxreloc.training import step
+from jaxreloc.training.inputs import pair_inputs
+from jaxreloc.training.inputs.match_augmentation import MatchAugmentation
+from jaxreloc.training.inputs.match_loader import MATCH_FIELDS, MatchLoader
+from jaxreloc.training.inputs.matched_inputs import MatchedSet
+from jaxreloc.training.losses.correlation_losses import CorrelationLoss
+from jaxreloc.training.monitoring.validation import area_under_curve, validate
 from jaxreloc.training.state import create_state
-from jaxreloc.training.validation import area_under_curve, validate
 from tests.training import planted_matches
 
 AUGMENTATION = MatchAugmentation()
@@ -86,7 +87,7 @@ def test_a_step_descends_the_loss_of_the_augmented_matches(augmentation, rng):
     train_step = step.make_train_step(
         network, CorrelationLoss(), optax.sgd(0.1), augmentation=augmentation
     )
-    after, metrics = train_step(replicated_state(), inputs.shard(batch))
+    after, metrics = train_step(replicated_state(), pair_inputs.shard(batch))
     np.testing.assert_allclose(metrics["loss"][0], value, rtol=1e-4)
     parts = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
     assert parts == set(CorrelationLoss().part_names)

@@ -12,8 +12,9 @@ from flax import jax_utils
 
 from configs import pairs as pairs_config
 from jaxreloc.models import build_network, init_variables
-from jaxreloc.training import losses, optimizer, step
-from jaxreloc.training.losses import PairLoss
+from jaxreloc.training import optimizer, step
+from jaxreloc.training.losses import pose_losses
+from jaxreloc.training.losses.pose_losses import PairLoss
 from jaxreloc.training.state import create_state
 from tests.training import tiny
 
@@ -182,7 +183,7 @@ OVERFITTING_STEPS = {"authors": 1000}
 def test_a_small_network_overfits_32_pairs(variant, rng):
     config = pairs_config.get_config(variant)
     num_steps = OVERFITTING_STEPS.get(variant, 300)
-    loss = losses.build_loss(config.loss)
+    loss = pose_losses.build_loss(config.loss)
     transformation = compressed(config, num_steps)
     network = tiny.network(step.AXIS)
     train_step = step.make_train_step(network, loss, transformation)

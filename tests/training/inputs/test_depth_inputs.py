@@ -14,7 +14,7 @@ from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
 from jaxreloc.models.weights import saved_network, variables
 from jaxreloc.training import train_and_evaluate
-from jaxreloc.training.depth_inputs import TurnLoader, load_depth_pairs
+from jaxreloc.training.inputs.depth_inputs import TurnLoader, load_depth_pairs
 from jaxreloc.usage import UsageError
 from tests.data import box_room
 

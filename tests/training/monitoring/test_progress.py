@@ -2,8 +2,8 @@
 
 import io
 
-from jaxreloc.training import progress
-from jaxreloc.training.progress import Progress
+from jaxreloc.training.monitoring import progress
+from jaxreloc.training.monitoring.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -13,10 +13,10 @@ from flax import jax_utils
 from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc.geometry import poses
-from jaxreloc.training import inputs
-from jaxreloc.training.epipolar import draw_pair
-from jaxreloc.training.inputs import PairSet
-from jaxreloc.training.matched_inputs import MatchedSet
+from jaxreloc.training.inputs import pair_inputs
+from jaxreloc.training.inputs.matched_inputs import MatchedSet
+from jaxreloc.training.inputs.pair_inputs import PairSet
+from jaxreloc.training.monitoring.epipolar_lines import draw_pair
 from jaxreloc.training.state import TrainState
 
 NUM_PICTURES = 4
@@ -85,7 +85,7 @@ def validate(
     """
     results, first = [], None
     for batch in pairs.loader.batches():
-        result = jax_utils.unreplicate(step(state, inputs.shard(batch)))
+        result = jax_utils.unreplicate(step(state, pair_inputs.shard(batch)))
         result = {name: np.asarray(x) for name, x in result.items()}
         if first is None:
             first = batch, result

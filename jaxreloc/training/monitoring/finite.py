@@ -9,8 +9,8 @@ import numpy as np
 from flax import jax_utils
 
 from jaxreloc import files
-from jaxreloc.training.inputs import PairSet
-from jaxreloc.training.matched_inputs import MatchedSet
+from jaxreloc.training.inputs.matched_inputs import MatchedSet
+from jaxreloc.training.inputs.pair_inputs import PairSet
 from jaxreloc.usage import UsageError
 
 NAMES_SHOWN = 4

@@ -8,8 +8,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.training import match_augmentation
-from jaxreloc.training.match_augmentation import MatchAugmentation
+from jaxreloc.training.inputs import match_augmentation
+from jaxreloc.training.inputs.match_augmentation import MatchAugmentation
 
 PAIRS, POINTS = 3, 40
 

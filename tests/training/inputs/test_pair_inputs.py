@@ -11,7 +11,7 @@ from jaxreloc.data import datasets
 from jaxreloc.data.pairing.pairs import frame_poses
 from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.formats.readers.seven_scenes import SCENES
-from jaxreloc.training import inputs
+from jaxreloc.training.inputs import pair_inputs
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_csv
 from tests.training import tiny
@@ -19,7 +19,7 @@ from tests.training import tiny
 
 @pytest.fixture
 def train(tiny_run):
-    return inputs.load_pairs(tiny.config())[0]
+    return pair_inputs.load_pairs(tiny.config())[0]
 
 
 def test_names_are_of_the_scene_and_its_frames(train):
@@ -30,7 +30,7 @@ def test_names_are_of_the_scene_and_its_frames(train):
 
 
 def test_the_fingerprint_follows_frames_pairs_and_poses(train, tiny_run):
-    again, _ = inputs.load_pairs(tiny.config())
+    again, _ = pair_inputs.load_pairs(tiny.config())
     assert again.fingerprint() == train.fingerprint()
     moved = train.pairs.db_from_query.copy()
     moved[7, 0, 3] += 1e-6
@@ -47,7 +47,7 @@ def test_validation_has_its_own_pairs_of_the_same_frames(tiny_run):
     config = tiny.config()
     config.data.validation_split = "train"
     config.data.num_validation_pairs = config.data.num_pairs
-    train, validation = inputs.load_pairs(config)
+    train, validation = pair_inputs.load_pairs(config)
     assert [s.names for s in train.scenes] == [s.names for s in validation.scenes]
 
     def edges(pairs):
@@ -68,14 +68,14 @@ def test_options_of_the_config_reach_the_data(tiny_run, monkeypatch):
     config = tiny.config()
     config.data.data_path = "photographs"
     config.data.skip_bad_frames = True
-    inputs.load_pairs(config)
+    pair_inputs.load_pairs(config)
     options = {"data_dir": None, "data_path": "photographs", "skip_bad_frames": True}
     assert sorted(asked, key=str) == [
         ("synthetic_rooms", split, options) for split in ("train", "validation")
     ]
     config.data.pair_target = "far"
     with pytest.raises(UsageError, match="data.pair_target 'far'; known: .*paper"):
-        inputs.load_pairs(config)
+        pair_inputs.load_pairs(config)
 
 
 def test_a_bad_frame_ends_the_run_or_is_left_out(tmp_path, rng):
@@ -86,9 +86,9 @@ def test_a_bad_frame_ends_the_run_or_is_left_out(tmp_path, rng):
     config.data.train_split = config.data.validation_split = "database"
     config.data.short_side = config.data.crop = 24
     with pytest.raises(UsageError, match="images/3.png.*--config.data.skip_bad_frames=True"):
-        inputs.load_pairs(config)
+        pair_inputs.load_pairs(config)
     config.data.skip_bad_frames = True
-    for pairs in inputs.load_pairs(config):
+    for pairs in pair_inputs.load_pairs(config):
         (frames,) = pairs.scenes
         assert len(frames) == 23 - 23 // 5 and "images/3.png" not in frames.names
 
@@ -112,12 +112,12 @@ def test_pairs_of_a_list_are_taken_with_its_labels(tmp_path, rng, monkeypatch, t
     scenes = [tiny.frames(rng, scene=scene) for scene in ("fire", "stairs")]
     monkeypatch.setattr(datasets, "load_scenes", lambda *args, **options: scenes)
     config = tiny.config()
-    mined, _ = inputs.load_pairs(config)
+    mined, _ = pair_inputs.load_pairs(config)
     rows = write_list(tmp_path / "valid.txt", mined, rng)
     config.data.validation_pair_list = str(tmp_path / "valid.txt")
     config.data.translation_frame = translation_frame
     config.batch_size = 9
-    train, validation = inputs.load_pairs(config)
+    train, validation = pair_inputs.load_pairs(config)
     assert train.fingerprint() == mined.fingerprint()
     assert [validation.frame_names(k) for k in range(9)] == [mined.frame_names(r) for r in rows]
     (batch,) = validation.loader.batches()
@@ -135,18 +135,18 @@ def test_a_list_of_frames_that_are_not_there_is_refused_or_cut(tmp_path, rng, mo
     scenes = [tiny.frames(rng, scene=scene) for scene in ("fire", "stairs")]
     monkeypatch.setattr(datasets, "load_scenes", lambda *args, **options: scenes)
     config = tiny.config()
-    rows = write_list(tmp_path / "train.txt", inputs.load_pairs(config)[0], rng)
+    rows = write_list(tmp_path / "train.txt", pair_inputs.load_pairs(config)[0], rng)
     with open(tmp_path / "train.txt", "a") as file:
         file.write("\n/000.png /001.png 0 0 0 0 1 0 0 0\n")
     config.data.pair_list = str(tmp_path / "train.txt")
     with pytest.raises(UsageError, match="chess: 000.png or 001.png is listed as a pair but"):
-        inputs.load_pairs(config)
+        pair_inputs.load_pairs(config)
     config.data.skip_bad_frames = True
-    assert len(inputs.load_pairs(config)[0].pairs) == len(rows)
+    assert len(pair_inputs.load_pairs(config)[0].pairs) == len(rows)
 
 
 def test_a_batch_is_split_over_devices_in_order(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 4)
-    shards = inputs.shard({"x": np.arange(24).reshape(8, 3), "mask": np.ones(8, bool)})
+    shards = pair_inputs.shard({"x": np.arange(24).reshape(8, 3), "mask": np.ones(8, bool)})
     assert shards["mask"].shape == (4, 2)
     np.testing.assert_array_equal(shards["x"][1], [[6, 7, 8], [9, 10, 11]])

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.models.heads.pose_prediction import PairReliability, RelativePose
-from jaxreloc.training.correlation_losses import CorrelationLoss, spread_loss
+from jaxreloc.training.losses.correlation_losses import CorrelationLoss, spread_loss
 
 evaluate = jax.jit(CorrelationLoss())
 

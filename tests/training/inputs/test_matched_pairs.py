@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxreloc.training import matched_pairs
+from jaxreloc.training.inputs import matched_pairs
 from jaxreloc.usage import UsageError
 from tests.training import planted_matches
 

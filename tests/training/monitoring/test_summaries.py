@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from tensorboardX.proto import event_pb2
 
-from jaxreloc.training.summaries import Summaries
+from jaxreloc.training.monitoring.summaries import Summaries
 
 
 def read_events(folder):

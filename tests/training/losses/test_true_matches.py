@@ -9,7 +9,7 @@ import pytest
 from jaxreloc.data import transforms
 from jaxreloc.geometry.poses import relative_pose
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE, FINE_STRIDE
-from jaxreloc.training.true_matches import coarser, true_matches
+from jaxreloc.training.losses.true_matches import coarser, true_matches
 from tests.data import box_room
 
 PAIRS = [(i, (i + k) % 24) for i in range(24) for k in (1, 2, 5)]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreloc.training.match_loader import MatchLoader
+from jaxreloc.training.inputs.match_loader import MatchLoader
 from jaxreloc.usage import UsageError
 from tests.training import planted_matches
 

@@ -7,9 +7,11 @@ import optax
 import pytest
 from flax import jax_utils
 
-from jaxreloc.training import inputs, step, validation
-from jaxreloc.training.epipolar import draw_pair
-from jaxreloc.training.losses import PairLoss
+from jaxreloc.training import step
+from jaxreloc.training.inputs import pair_inputs
+from jaxreloc.training.losses.pose_losses import PairLoss
+from jaxreloc.training.monitoring import validation
+from jaxreloc.training.monitoring.epipolar_lines import draw_pair
 from jaxreloc.training.state import create_state
 from tests.training import tiny
 
@@ -17,7 +19,7 @@ from tests.training import tiny
 @pytest.fixture
 def pairs(tiny_run):
     """Eleven pairs in batches of eight: the last one is padded."""
-    _, validation_pairs = inputs.load_pairs(tiny.config())
+    _, validation_pairs = pair_inputs.load_pairs(tiny.config())
     assert len(validation_pairs.pairs) == 11
     return validation_pairs
 
@@ -69,7 +71,7 @@ def test_labels_in_world_axes_give_the_same_true_lines(tiny_run):
     for frame in ("camera", "world"):
         config = tiny.config()
         config.data.translation_frame = frame
-        _, pairs = inputs.load_pairs(config)
+        _, pairs = pair_inputs.load_pairs(config)
         result = validation.validate(oracle(), None, pairs, world_axes=frame == "world")
         pictures.append(result.pictures.astype(int))
     # The rounding of a line's ends may differ by a pixel here and there.

@@ -14,8 +14,8 @@ from jaxreloc.data.pairing.pair_target import Bins, PairTarget
 from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs
 from jaxreloc.formats.frames import Chain, PosedFrames
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.training import matched_pairs
-from jaxreloc.training.matched_pairs import MatchedPairs
+from jaxreloc.training.inputs import matched_pairs
+from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 
 # Whatever can be matched at all, with as many difficult pairs as easy ones.
 TARGET = PairTarget(

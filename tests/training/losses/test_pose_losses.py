@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.training import losses
-from jaxreloc.training.losses import PairLoss
+from jaxreloc.training.losses import pose_losses
+from jaxreloc.training.losses.pose_losses import PairLoss
 from jaxreloc.usage import UsageError
 
 OPTIONS = [
     {"translation": translation, "weighting": weighting}
-    for translation in losses.TRANSLATIONS
-    for weighting in losses.WEIGHTINGS
+    for translation in pose_losses.TRANSLATIONS
+    for weighting in pose_losses.WEIGHTINGS
 ]
 
 
@@ -59,7 +59,7 @@ def test_rotation_part_is_twice_the_sine_of_a_quarter_of_the_angle(rng):
         target[:, :4], scalar_first=True
     )
     expected = 2 * np.sin(difference.magnitude() / 4)
-    np.testing.assert_allclose(losses.rotation_chord(q, target[:, :4]), expected, rtol=1e-4)
+    np.testing.assert_allclose(pose_losses.rotation_chord(q, target[:, :4]), expected, rtol=1e-4)
 
 
 def test_direction_and_length_parts(rng):
@@ -76,7 +76,8 @@ def test_direction_and_length_parts(rng):
 
 def test_a_pair_without_baseline_has_no_direction(rng):
     t, q, target = random_pairs(rng)
-    target[:, 4:] *= 0.5 * losses.MIN_LENGTH / np.linalg.norm(target[:, 4:], axis=1, keepdims=True)
+    norm = np.linalg.norm(target[:, 4:], axis=1, keepdims=True)
+    target[:, 4:] *= 0.5 * pose_losses.MIN_LENGTH / norm
     _, parts = evaluate(PairLoss("direction_length"), t, q, target)
     assert np.all(parts["direction"] == 0)
     assert np.all(parts["log_length"] > 0)
@@ -142,6 +143,6 @@ def test_low_precision_predictions_are_compared_in_float32(rng):
 
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(UsageError, match="direction_length, metric"):
-        losses.build_loss(ml_collections.ConfigDict({"translation": "meters"}))
+        pose_losses.build_loss(ml_collections.ConfigDict({"translation": "meters"}))
     with pytest.raises(UsageError, match="fixed, learned"):
         PairLoss(weighting="none")

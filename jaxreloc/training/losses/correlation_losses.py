@@ -24,7 +24,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from jaxreloc.models.heads.pose_prediction import RelativePose
-from jaxreloc.training.losses import direction_chord, norm, rotation_chord
+from jaxreloc.training.losses.pose_losses import direction_chord, norm, rotation_chord
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from configs import pairs
-from jaxreloc.training import record
+from jaxreloc.training.monitoring import record
 from jaxreloc.usage import UsageError
 
 

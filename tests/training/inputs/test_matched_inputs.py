@@ -11,7 +11,8 @@ from configs import correlation as correlation_config
 from jaxreloc.data import datasets
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.weights import saved_network
-from jaxreloc.training import matched_inputs, train_and_evaluate
+from jaxreloc.training import train_and_evaluate
+from jaxreloc.training.inputs import matched_inputs
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_csv
 from tests.training.planted_matches import NumberMatcher, matched_pairs, room_frames

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from jaxreloc.training.finite import FiniteWatch
+from jaxreloc.training.monitoring.finite import FiniteWatch
 from jaxreloc.usage import UsageError
 
 

@@ -12,8 +12,8 @@ from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairing.pairs import mine_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
-from jaxreloc.training.inputs import PairSet
-from jaxreloc.training.match_making import TARGET, joined
+from jaxreloc.training.inputs.match_making import TARGET, joined
+from jaxreloc.training.inputs.pair_inputs import PairSet
 
 
 @dataclasses.dataclass(frozen=True)

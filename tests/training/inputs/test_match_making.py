@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.data.pairing.overlap import pair_overlap
-from jaxreloc.training import match_making, matched_pairs
-from jaxreloc.training.match_making import MatchMaking
+from jaxreloc.training.inputs import match_making, matched_pairs
+from jaxreloc.training.inputs.match_making import MatchMaking
 from tests.training.planted_matches import NumberMatcher, room_frames
 
 SIZES = ((24, 32), (48, 64))

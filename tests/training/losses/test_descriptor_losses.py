@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxreloc.models.matching.descriptors import CellDescriptors
-from jaxreloc.training import descriptor_losses
-from jaxreloc.training.descriptor_losses import DescriptorLoss, coarse_matches
+from jaxreloc.training.losses import descriptor_losses
+from jaxreloc.training.losses.descriptor_losses import DescriptorLoss, coarse_matches
 from tests.models.matching.planted import unit
 
 HEIGHT, WIDTH = 4, 6  # coarse cells

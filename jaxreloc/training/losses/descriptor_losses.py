@@ -29,7 +29,7 @@ from jaxreloc.models.matching import refinement
 from jaxreloc.models.matching.descriptors import COARSE_STRIDE, FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.learned_description import LEARNED_SETTINGS
 from jaxreloc.models.matching.patches import cell_patches
-from jaxreloc.training.true_matches import TrueMatches, coarser, true_matches
+from jaxreloc.training.losses.true_matches import TrueMatches, coarser, true_matches
 
 MAX_COARSE_LOSS = 12.0  # of one cell; depth at edges is not always right
 MAX_OFFSET = 2.0

@@ -21,10 +21,10 @@ from jaxreloc.data import datasets
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.weights import initial
 from jaxreloc.models.weights.saved_network import LoadedNetwork
-from jaxreloc.training import matched_pairs
-from jaxreloc.training.match_loader import MATCH_FIELDS, MatchLoader
-from jaxreloc.training.match_making import MatchMaking, write_scenes
-from jaxreloc.training.matched_pairs import MatchedPairs
+from jaxreloc.training.inputs import matched_pairs
+from jaxreloc.training.inputs.match_loader import MATCH_FIELDS, MatchLoader
+from jaxreloc.training.inputs.match_making import MatchMaking, write_scenes
+from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 from jaxreloc.usage import UsageError
 
 RECORD = "made.json"

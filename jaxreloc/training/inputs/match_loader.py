@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from jaxreloc.training.matched_pairs import MatchedPairs
+from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 from jaxreloc.usage import UsageError
 
 MATCH_FIELDS = ("x_query", "x_db", "confidence", "mass", "reverse")
