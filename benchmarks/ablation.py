@@ -36,7 +36,7 @@ from absl import app, flags
 from benchmarks import held_out, relating
 from benchmarks.held_out import QueryPoses
 from benchmarks.relating import Answers, Concatenation, Matching, Sift, timed
-from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images

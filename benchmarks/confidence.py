@@ -41,7 +41,7 @@ from benchmarks.judged_answers import (
     fit,
     inflation,
 )
-from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images

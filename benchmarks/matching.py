@@ -21,7 +21,7 @@ import numpy as np
 import tabulate
 from absl import app, flags
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from jaxreloc.models import build, first_variables

@@ -35,7 +35,7 @@ from jaxtyping import Float
 from benchmarks.held_out import WRONG_DEG, WRONG_M, load_room
 from benchmarks.local_features import Detector, known_detectors
 from benchmarks.point_map import PointMap
-from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.data.datasets import DEFAULT_QUERY_EVERY, split_frames
 from jaxreloc.evaluation import metrics
 from jaxreloc.evaluation.metrics import PoseErrors

@@ -26,7 +26,7 @@ from absl import flags
 
 from benchmarks import held_out
 from benchmarks.held_out import fused_figures
-from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.data.datasets import split_frames
 from jaxreloc.evaluation import metrics
 from jaxreloc.formats.frames import PosedFrames

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 from jaxreloc.data import transforms
 from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames

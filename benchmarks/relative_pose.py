@@ -16,7 +16,7 @@ import numpy as np
 import poselib
 from tabulate import tabulate
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from tests.geometry.planted_matches import FOCAL_PX, planted_pair, pose_errors_deg
 

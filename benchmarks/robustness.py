@@ -27,7 +27,7 @@ from benchmarks import held_out
 from benchmarks.held_out import QueryPoses
 from benchmarks.picture_kinds import KINDS, load_pictures
 from benchmarks.relating import Answers, Sift
-from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.evaluation import metrics
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.localizer import Localizer

@@ -109,7 +109,7 @@ def _evaluate_network(
         raise UsageError("--scene is missing; name one, such as --scene=chess, or --scene=all")
     if views.rerun and len(scenes.ground_truth) > 1:
         raise UsageError("--rerun is one recording; give one --ground_truth with it")
-    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.evaluation import run
     from jaxreloc.evaluation.report.views import Views as ReportViews
 

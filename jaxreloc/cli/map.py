@@ -20,7 +20,7 @@ def build(
     network: Network = Network(),
 ) -> None:
     """Makes a map of photographs with known poses."""
-    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs import building
     from jaxreloc.localization.networks.pretrained_network import LONG_SIDE
 
@@ -40,7 +40,7 @@ def add(
     map: Map, images: Images, poses: Poses = None, skip_bad_frames: SkipBadFrames = False
 ) -> None:
     """Adds photographs to a map."""
-    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs import building
 
     use_compilation_cache()
@@ -58,7 +58,7 @@ def remove(
 
 def depth(map: Map) -> None:
     """Says how far the cells of a map's images are, where an interrupted build did not."""
-    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs import building
 
     use_compilation_cache()

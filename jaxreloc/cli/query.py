@@ -32,7 +32,7 @@ def query(
 
     A line of the poses is printed for each image as it is done.
     """
-    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.evaluation.report.views import MapViews
     from jaxreloc.evaluation.report.views import Views as ReportViews
     from jaxreloc.formats.localized_poses import LINE_FORMATS

@@ -31,7 +31,7 @@ def train(
 
     --config.FIELD=VALUE sets a field of the config, such as --config.num_steps=100.
     """
-    from jaxreloc.compilation_cache import use_compilation_cache
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.config_flag import load_config
     from jaxreloc.training import distributed, train_and_evaluate
 

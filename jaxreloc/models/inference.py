@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 from jaxreloc.models import build, layers
 from jaxreloc.models.kernels import convolution
 from jaxreloc.models.siamese import SiameseNetwork

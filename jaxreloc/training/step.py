@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 from jaxreloc.geometry import errors
 from jaxreloc.models import RelativePose, SiameseNetwork
 from jaxreloc.models.matching import descriptors

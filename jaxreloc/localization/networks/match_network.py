@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, UInt8
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 from jaxreloc.data import transforms
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig, Reliability

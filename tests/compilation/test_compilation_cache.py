@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 PROGRAM = """
 import jax
-from jaxreloc.compilation_cache import use_compilation_cache
+from jaxreloc.compilation.compilation_cache import use_compilation_cache
 use_compilation_cache()
 print(jax.jit(lambda x: 2 * x)(21.0))
 """

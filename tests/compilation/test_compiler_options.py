@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreloc import compiler_options
+from jaxreloc.compilation import compiler_options
 
 
 @pytest.mark.parametrize("options", [compiler_options.wide_vectors, compiler_options.convolutions])

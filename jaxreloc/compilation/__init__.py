@@ -1,0 +1,1 @@
+"""How XLA compiles, and where its programs are kept."""
