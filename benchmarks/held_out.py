@@ -26,8 +26,8 @@ from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.inputs.match_making import EncodedScene, encode_scene
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms.generation import RenderedRoom, render_room
-from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
+from tfds_builders.rooms.generation import RenderedRoom, render_room
+from tfds_builders.rooms.settings import FURNISHED_LARGE
 
 NEIGHBOURS = 5
 WRONG_M, WRONG_DEG = 1.0, 20.0

@@ -48,8 +48,8 @@ def load_frames() -> PosedFrames:
     """The user's photographs, or a rendered room."""
     if _IMAGES.value:
         return read_posed_images(_IMAGES.value)
-    from tfds_builders.synthetic_rooms.generation import render_room
-    from tfds_builders.synthetic_rooms.settings import RoomSettings
+    from tfds_builders.rooms.generation import render_room
+    from tfds_builders.rooms.settings import RoomSettings
 
     return render_room(RoomSettings(width=512, height=384), "test", ROOM).database
 

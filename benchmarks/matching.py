@@ -28,8 +28,8 @@ from jaxreloc.models import build, first_variables
 from jaxreloc.models.matching import coarse_to_fine, descriptors, rays, refinement
 from jaxreloc.models.matching.coarse_to_fine import CellMatches, MatchSettings
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
-from tfds_builders.synthetic_rooms.generation import render_room
-from tfds_builders.synthetic_rooms.settings import RoomSettings
+from tfds_builders.rooms.generation import render_room
+from tfds_builders.rooms.settings import RoomSettings
 
 _ROOMS = flags.DEFINE_integer("rooms", 2, "rooms to render")
 _PAIRS = flags.DEFINE_integer("pairs", 60, "pairs to match, a multiple of five")

@@ -15,17 +15,17 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.held_out import check_library, kept_frames
 from jaxreloc.formats.frames import PosedFrames
-from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, close_orbit
-from tfds_builders.synthetic_rooms.generation import (
+from tfds_builders.rooms.camera_paths import CameraPath, Lens, close_orbit
+from tfds_builders.rooms.furnishing.room_building import build_room
+from tfds_builders.rooms.generation import (
     MAX_ATTEMPTS,
     LitRoom,
     furnishings,
     posed_frames,
 )
-from tfds_builders.synthetic_rooms.photography import Development
-from tfds_builders.synthetic_rooms.rendering import Camera
-from tfds_builders.synthetic_rooms.rooms import build_room
-from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE, SPLITS
+from tfds_builders.rooms.graphics.rendering import Camera
+from tfds_builders.rooms.photography import Development
+from tfds_builders.rooms.settings import FURNISHED_LARGE, SPLITS
 
 PLAIN = Development(
     exposure=0.16,

@@ -44,8 +44,8 @@ from jaxreloc.localization.networks.relations import (
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.inputs.match_making import encode_scene
-from tfds_builders.synthetic_rooms.generation import render_room
-from tfds_builders.synthetic_rooms.settings import FURNISHED_LARGE
+from tfds_builders.rooms.generation import render_room
+from tfds_builders.rooms.settings import FURNISHED_LARGE
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.")

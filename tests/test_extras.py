@@ -19,8 +19,8 @@ ABSENT = [
     ("tensorboardX", "jaxreloc.training", "train"),
     ("tensorflow_datasets", "jaxreloc.data.tfds_frames", "datasets"),
     ("tensorflow_datasets", "tfds_builders", "datasets"),
-    ("embreex.mesh_construction", "tfds_builders.synthetic_rooms.ray_casting", "rooms"),
-    ("trimesh", "tfds_builders.synthetic_rooms.mesh_repair", "rooms"),
+    ("embreex.mesh_construction", "tfds_builders.rooms.graphics.ray_casting", "rooms"),
+    ("trimesh", "tfds_builders.rooms.graphics.mesh_repair", "rooms"),
 ]
 
 

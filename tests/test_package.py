@@ -19,8 +19,8 @@ import pytest
 import jaxreloc
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz
 from tests.scripts import ROOT
-from tfds_builders.synthetic_rooms.generation import render_room
-from tfds_builders.synthetic_rooms.settings import PROCEDURAL
+from tfds_builders.rooms.generation import render_room
+from tfds_builders.rooms.settings import PROCEDURAL
 
 pytestmark = pytest.mark.package
 MAX_WHEEL_BYTES = 5e6

@@ -8,7 +8,7 @@ from benchmarks import held_out
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.networks.match_network import PairRelations
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms.generation import RenderedRoom
+from tfds_builders.rooms.generation import RenderedRoom
 
 
 def random_poses(rng, *shape) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import picture_kinds
 from benchmarks.picture_kinds import DIMMED, KINDS, Kind, Stage
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms.camera_paths import CameraPath, look_at
-from tfds_builders.synthetic_rooms.photography import photograph
+from tfds_builders.rooms.camera_paths import CameraPath, look_at
+from tfds_builders.rooms.photography import photograph
 
 SIZE = (96, 72)
 FRAMES = 4

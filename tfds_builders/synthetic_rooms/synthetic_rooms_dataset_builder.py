@@ -14,15 +14,15 @@ from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
-from tfds_builders.synthetic_rooms.room_files import read_examples
-from tfds_builders.synthetic_rooms.room_jobs import RoomJob
-from tfds_builders.synthetic_rooms.settings import (
+from tfds_builders.rooms.room_files import read_examples
+from tfds_builders.rooms.room_jobs import RoomJob
+from tfds_builders.rooms.settings import (
     FURNISHED,
     FURNISHED_LARGE,
     PROCEDURAL,
     RoomSettings,
 )
-from tfds_builders.synthetic_rooms.workers import render_in_parallel
+from tfds_builders.rooms.workers import render_in_parallel
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -91,7 +91,7 @@ class Builder(RandomAccessBuilder):
         settings = config.settings
         if config.furnished:
             # Imported here so that registering the builder needs no ray caster.
-            from tfds_builders.synthetic_rooms.library import prepared_library
+            from tfds_builders.rooms.furnishing.library import prepared_library
 
             library = prepared_library(_manual_folder(dl_manager), self._library_cache())
             settings = dataclasses.replace(settings, library=str(library))

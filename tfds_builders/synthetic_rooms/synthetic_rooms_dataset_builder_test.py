@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 
 from jaxreloc.data.datasets import load_frames, scene_names
 from jaxreloc.usage import UsageError
+from tfds_builders.rooms.generation import render_room
+from tfds_builders.rooms.settings import PROCEDURAL
 from tfds_builders.synthetic_rooms import synthetic_rooms_dataset_builder
-from tfds_builders.synthetic_rooms.generation import render_room
-from tfds_builders.synthetic_rooms.settings import PROCEDURAL
 
 Builder = synthetic_rooms_dataset_builder.Builder
 TINY = synthetic_rooms_dataset_builder.SyntheticRoomsConfig(

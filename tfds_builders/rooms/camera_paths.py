@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster, even_directions
-from tfds_builders.synthetic_rooms.rendering import Camera
-from tfds_builders.synthetic_rooms.rooms import Room
+from tfds_builders.rooms.furnishing.room_building import Room
+from tfds_builders.rooms.graphics.ray_casting import RayCaster, even_directions
+from tfds_builders.rooms.graphics.rendering import Camera
 
 WALL_MARGIN = 0.25  # metres between a camera and the walls
 CLEARANCE = 0.2  # metres of free space around a camera,

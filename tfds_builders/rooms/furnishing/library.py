@@ -26,11 +26,11 @@ from scipy.spatial.distance import cdist
 
 from jaxreloc.images import read_image
 from jaxreloc.usage import UsageError, check_choice
-from tfds_builders.synthetic_rooms.mesh_repair import facing_out, subdivided
-from tfds_builders.synthetic_rooms.meshes import Material, Mesh
-from tfds_builders.synthetic_rooms.settings import SPLITS
-from tfds_builders.synthetic_rooms.sweet_home import FurnitureModel, read_models
-from tfds_builders.synthetic_rooms.textures import SIZE
+from tfds_builders.rooms.furnishing.sweet_home import FurnitureModel, read_models
+from tfds_builders.rooms.furnishing.textures import SIZE
+from tfds_builders.rooms.graphics.mesh_repair import facing_out, subdivided
+from tfds_builders.rooms.graphics.meshes import Material, Mesh
+from tfds_builders.rooms.settings import SPLITS
 
 VERSION = 1  # of the prepared arrays; part of their folder's name
 SOURCES = {

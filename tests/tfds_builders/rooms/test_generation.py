@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms.contact_sheet import sheet
-from tfds_builders.synthetic_rooms.generation import render_room
-from tfds_builders.synthetic_rooms.room_files import read_examples, write_frames
-from tfds_builders.synthetic_rooms.room_jobs import RoomJob
-from tfds_builders.synthetic_rooms.settings import FURNISHED, PROCEDURAL
-from tfds_builders.synthetic_rooms.workers import render_in_parallel
+from tfds_builders.rooms.contact_sheet import sheet
+from tfds_builders.rooms.generation import render_room
+from tfds_builders.rooms.room_files import read_examples, write_frames
+from tfds_builders.rooms.room_jobs import RoomJob
+from tfds_builders.rooms.settings import FURNISHED, PROCEDURAL
+from tfds_builders.rooms.workers import render_in_parallel
 
 # Sizes as small as they go, ranges as wide as training has them.
 WIDE = dataclasses.replace(
@@ -298,9 +298,9 @@ def test_a_consumer_that_stops_leaves_no_worker(tmp_path, workers):
 
 BUILD = """
 import pathlib, sys
-from tests.tfds_builders.test_synthetic_rooms_generation import TINY
-from tfds_builders.synthetic_rooms.room_jobs import RoomJob
-from tfds_builders.synthetic_rooms.workers import render_in_parallel
+from tests.tfds_builders.rooms.test_generation import TINY
+from tfds_builders.rooms.room_jobs import RoomJob
+from tfds_builders.rooms.workers import render_in_parallel
 
 if __name__ == "__main__":
     jobs = [RoomJob(TINY, "train", i, pathlib.Path(sys.argv[1])) for i in range(10_000)]

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tfds_builders.synthetic_rooms.meshes import (
+from tfds_builders.rooms.furnishing.palette import Palette, pick, plain
+from tfds_builders.rooms.graphics.meshes import (
     CELL,
     Material,
     Mesh,
@@ -14,7 +15,6 @@ from tfds_builders.synthetic_rooms.meshes import (
     merged,
     quad,
 )
-from tfds_builders.synthetic_rooms.palette import Palette, pick, plain
 
 
 @dataclasses.dataclass(frozen=True)

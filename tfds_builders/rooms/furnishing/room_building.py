@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32
 
-from tfds_builders.synthetic_rooms.illumination import Lamp
-from tfds_builders.synthetic_rooms.meshes import CELL, Material, Mesh, box, merged, quad
-from tfds_builders.synthetic_rooms.palette import Palette, ceiling, pick
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster
-from tfds_builders.synthetic_rooms.walls import hangings, walls
+from tfds_builders.rooms.furnishing.palette import Palette, ceiling, pick
+from tfds_builders.rooms.furnishing.walls import hangings, walls
+from tfds_builders.rooms.graphics.illumination import Lamp
+from tfds_builders.rooms.graphics.meshes import CELL, Material, Mesh, box, merged, quad
+from tfds_builders.rooms.graphics.ray_casting import RayCaster
 
 WALL_GAP = 0.02
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tfds_builders.synthetic_rooms.photography import (
+from tfds_builders.rooms.photography import (
     photograph,
     random_development,
     textured_share,

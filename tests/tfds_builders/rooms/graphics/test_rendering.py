@@ -7,13 +7,14 @@ import pytest
 from scipy.ndimage import binary_erosion, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from tfds_builders.synthetic_rooms import illumination, textures
-from tfds_builders.synthetic_rooms.illumination import Lamp, bake
-from tfds_builders.synthetic_rooms.mesh_repair import facing_out, subdivided
-from tfds_builders.synthetic_rooms.meshes import Material, ball, box, cylinder, merged, quad
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster
-from tfds_builders.synthetic_rooms.rendering import Camera, Renderer
-from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
+from tfds_builders.rooms.furnishing import textures
+from tfds_builders.rooms.graphics import illumination
+from tfds_builders.rooms.graphics.illumination import Lamp, bake
+from tfds_builders.rooms.graphics.mesh_repair import facing_out, subdivided
+from tfds_builders.rooms.graphics.meshes import Material, ball, box, cylinder, merged, quad
+from tfds_builders.rooms.graphics.ray_casting import RayCaster
+from tfds_builders.rooms.graphics.rendering import Camera, Renderer
+from tfds_builders.rooms.graphics.texture_atlas import TextureAtlas
 
 GREY = Material(None, (0.5, 0.5, 0.5))
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from tfds_builders.synthetic_rooms.illumination import Lamp
-from tfds_builders.synthetic_rooms.meshes import CELL, Material, Mesh, box, merged, quad
-from tfds_builders.synthetic_rooms.palette import Palette, pick
+from tfds_builders.rooms.furnishing.palette import Palette, pick
+from tfds_builders.rooms.graphics.illumination import Lamp
+from tfds_builders.rooms.graphics.meshes import CELL, Material, Mesh, box, merged, quad
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 
 from jaxreloc.extras import extra
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms.meshes import Material, Mesh, merged
-from tfds_builders.synthetic_rooms.textures import SIZE
+from tfds_builders.rooms.furnishing.textures import SIZE
+from tfds_builders.rooms.graphics.meshes import Material, Mesh, merged
 
 with extra("rooms"):
     import trimesh

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
-from tfds_builders.synthetic_rooms.illumination import Illumination
-from tfds_builders.synthetic_rooms.meshes import Mesh
-from tfds_builders.synthetic_rooms.ray_casting import Hits, RayCaster
-from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
+from tfds_builders.rooms.graphics.illumination import Illumination
+from tfds_builders.rooms.graphics.meshes import Mesh
+from tfds_builders.rooms.graphics.ray_casting import Hits, RayCaster
+from tfds_builders.rooms.graphics.texture_atlas import TextureAtlas
 
 DEPTH_EDGE = 0.03  # relative step of inverse depth between neighbours that is smoothed
 NORMAL_EDGE = 0.9  # cosine between neighbouring normals below which their border is smoothed

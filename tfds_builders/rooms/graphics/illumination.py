@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from tfds_builders.synthetic_rooms.meshes import Mesh
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster
-from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
+from tfds_builders.rooms.graphics.meshes import Mesh
+from tfds_builders.rooms.graphics.ray_casting import RayCaster
+from tfds_builders.rooms.graphics.texture_atlas import TextureAtlas
 
 LAMP_SAMPLES = 5  # shadow rays from a vertex to each lamp
 SKY_SAMPLES = 16  # rays from a vertex that gather the light of other surfaces

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import cv2
 
-from tfds_builders.synthetic_rooms.room_jobs import RoomJob, render_room_files
+from tfds_builders.rooms.room_jobs import RoomJob, render_room_files
 
 # Of the processes that are started: NumPy and the ray caster take one thread each, and where an
 # interrupt ends this process at once, the one that cleans up after it does so without a word.

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
 from jaxreloc.extras import extra
-from tfds_builders.synthetic_rooms.meshes import Mesh
+from tfds_builders.rooms.graphics.meshes import Mesh
 
 with extra("rooms"):
     from embreex.mesh_construction import TriangleMesh

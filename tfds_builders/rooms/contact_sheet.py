@@ -1,6 +1,6 @@
 """A picture of what the rooms look like, one row a room: database views, then query views.
 
-  python -m tfds_builders.synthetic_rooms.contact_sheet --out=rooms.png [--sources=MANUAL_DIR]
+  python -m tfds_builders.rooms.contact_sheet --out=rooms.png [--sources=MANUAL_DIR]
 
 With --sources, the folder of the furnished config, rooms are furnished from there.
 """
@@ -15,9 +15,9 @@ from absl import flags
 
 from jaxreloc.files import replacing
 from jaxreloc.usage import run_script
-from tfds_builders.synthetic_rooms.generation import RenderedRoom, render_room
-from tfds_builders.synthetic_rooms.library import prepared_library
-from tfds_builders.synthetic_rooms.settings import FURNISHED, PROCEDURAL, SPLITS
+from tfds_builders.rooms.furnishing.library import prepared_library
+from tfds_builders.rooms.generation import RenderedRoom, render_room
+from tfds_builders.rooms.settings import FURNISHED, PROCEDURAL, SPLITS
 
 DATABASE_VIEWS, QUERY_VIEWS = 4, 2
 FRAMES_PER_PATH = 4

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from jaxreloc.usage import UsageError
-from tfds_builders.synthetic_rooms.library import Library, find_sources, prepared_library
-from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, PhotographicTextures
-from tfds_builders.synthetic_rooms.palette import random_palette
-from tfds_builders.synthetic_rooms.settings import SPLITS
-from tfds_builders.synthetic_rooms.sweet_home import read_models
+from tfds_builders.rooms.furnishing.library import Library, find_sources, prepared_library
+from tfds_builders.rooms.furnishing.library_furniture import LibraryFurniture, PhotographicTextures
+from tfds_builders.rooms.furnishing.palette import random_palette
+from tfds_builders.rooms.furnishing.sweet_home import read_models
+from tfds_builders.rooms.settings import SPLITS
 
 # A chest of two parts: its front, at +z as Sweet Home 3D has it, is of another material.
 OBJ = """mtllib chest.mtl

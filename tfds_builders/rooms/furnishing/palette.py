@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tfds_builders.synthetic_rooms import textures
-from tfds_builders.synthetic_rooms.meshes import Material
+from tfds_builders.rooms.furnishing import textures
+from tfds_builders.rooms.graphics.meshes import Material
 
 BRIGHTNESS = (70, 200)
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from jaxreloc.extras import extra
-from tfds_builders.synthetic_rooms.meshes import Mesh
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster, even_directions
+from tfds_builders.rooms.graphics.meshes import Mesh
+from tfds_builders.rooms.graphics.ray_casting import RayCaster, even_directions
 
 with extra("rooms"):
     import trimesh

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfds_builders.synthetic_rooms import textures
-from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
-from tfds_builders.synthetic_rooms.library import Library
-from tfds_builders.synthetic_rooms.meshes import Material, Mesh
-from tfds_builders.synthetic_rooms.palette import Palette, pick
+from tfds_builders.rooms.furnishing import textures
+from tfds_builders.rooms.furnishing.furniture import ProceduralFurniture
+from tfds_builders.rooms.furnishing.library import Library
+from tfds_builders.rooms.furnishing.palette import Palette, pick
+from tfds_builders.rooms.graphics.meshes import Material, Mesh
 
 MODEL_SHARE = 0.8  # of the furniture; the rest is procedural
 CLUTTER_SHARE = 0.6

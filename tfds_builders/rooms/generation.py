@@ -9,24 +9,24 @@ from jaxtyping import Float32, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
-from tfds_builders.synthetic_rooms import textures
-from tfds_builders.synthetic_rooms.camera_paths import CameraPath, Lens, PathFinder
-from tfds_builders.synthetic_rooms.furniture import ProceduralFurniture
-from tfds_builders.synthetic_rooms.illumination import bake
-from tfds_builders.synthetic_rooms.library import Library
-from tfds_builders.synthetic_rooms.library_furniture import LibraryFurniture, PhotographicTextures
-from tfds_builders.synthetic_rooms.palette import Palette, random_palette
-from tfds_builders.synthetic_rooms.photography import (
+from tfds_builders.rooms.camera_paths import CameraPath, Lens, PathFinder
+from tfds_builders.rooms.furnishing import textures
+from tfds_builders.rooms.furnishing.furniture import ProceduralFurniture
+from tfds_builders.rooms.furnishing.library import Library
+from tfds_builders.rooms.furnishing.library_furniture import LibraryFurniture, PhotographicTextures
+from tfds_builders.rooms.furnishing.palette import Palette, random_palette
+from tfds_builders.rooms.furnishing.room_building import Catalogue, Room, build_room
+from tfds_builders.rooms.graphics.illumination import bake
+from tfds_builders.rooms.graphics.ray_casting import RayCaster
+from tfds_builders.rooms.graphics.rendering import Camera, Renderer
+from tfds_builders.rooms.graphics.texture_atlas import TextureAtlas
+from tfds_builders.rooms.photography import (
     Development,
     photograph,
     random_development,
     textured_share,
 )
-from tfds_builders.synthetic_rooms.ray_casting import RayCaster
-from tfds_builders.synthetic_rooms.rendering import Camera, Renderer
-from tfds_builders.synthetic_rooms.rooms import Catalogue, Room, build_room
-from tfds_builders.synthetic_rooms.settings import SPLITS, RoomSettings
-from tfds_builders.synthetic_rooms.texture_atlas import TextureAtlas
+from tfds_builders.rooms.settings import SPLITS, RoomSettings
 
 MAX_ATTEMPTS = 20  # rooms too full to walk through are given up
 GLANCE = 64  # pixels of the longer side of a view that is judged before it is taken

@@ -3,8 +3,8 @@
 import dataclasses
 import pathlib
 
-from tfds_builders.synthetic_rooms.room_files import write_frames
-from tfds_builders.synthetic_rooms.settings import RoomSettings
+from tfds_builders.rooms.room_files import write_frames
+from tfds_builders.rooms.settings import RoomSettings
 
 ROLES = ("database", "query")
 
@@ -27,7 +27,7 @@ class RoomJob:
 def render_room_files(job: RoomJob) -> None:
     """Renders one room and writes its files."""
     # Imported here so that the parent process needs no ray caster.
-    from tfds_builders.synthetic_rooms.generation import render_room
+    from tfds_builders.rooms.generation import render_room
 
     room = render_room(job.settings, job.split, job.index)
     for role, path in job.files.items():

@@ -1,0 +1,1 @@
+"""Rendered rooms with exact poses, intrinsics and depth."""

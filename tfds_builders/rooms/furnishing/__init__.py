@@ -1,0 +1,1 @@
+"""Walls, furniture and textures of a room."""

@@ -1,0 +1,1 @@
+"""Meshes, light and pictures of them."""
