@@ -9,8 +9,8 @@ nor on its size:
   (`AbsolutePose.focal_gain`), plus 0.003.
 
 The first two weights are fitted to queries of which one half is asked in its own room and one half
-in another (`python -m benchmarks.confidence --fit`). The third is set so that a gain of 0.01, which
-no good answer of these has, refuses what the others would accept.
+in another (`python -m benchmarks.trust.confidence_fit --fit`). The third is set so that a gain of
+0.01, which no good answer of these has, refuses what the others would accept.
 
 The covariance of the normal equations holds for independent matches without outliers. What is
 observed is larger, the more so the more matches disagree: it is divided by the square of the share

@@ -6,8 +6,8 @@ import pytest
 from jaxlie import SE3, SO3
 from scipy.spatial.transform import Rotation
 
-from benchmarks.simulated_pairs import random_poses, unit_vectors
 from jaxreloc.geometry import errors
+from tests.geometry.simulated_pairs import random_poses, unit_vectors
 
 ANGLES = [0.0, 1e-7, 1e-4, 0.3, np.pi / 2, 3.0, np.pi - 1e-4, np.pi]
 

@@ -9,13 +9,13 @@ import pytest
 from jaxlie import SE3
 from scipy.spatial.transform import Rotation
 
-from benchmarks import fusion_accuracy
-from benchmarks.simulated_pairs import Noise, predict, random_poses, rooms, rotation_of
+from benchmarks.accuracy import fusion_accuracy
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry._kernels.ransac import Sampling
 from jaxreloc.geometry._kernels.rotation import RotationConfig
 from jaxreloc.geometry.fusion import FusionConfig, Reliability, fuse
 from tests.geometry.paper_reference import fuse_paper, l1_cost
+from tests.geometry.simulated_pairs import Noise, predict, random_poses, rooms, rotation_of
 
 BATCH, COUNT = 64, 6  # one shape, so that most tests share the compiled function
 BLOCKS = 1100  # queries, more than one block

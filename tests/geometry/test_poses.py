@@ -4,8 +4,8 @@ import numpy as np
 from jaxlie import SE3
 from scipy.spatial.transform import Rotation
 
-from benchmarks.simulated_pairs import random_poses, rotation_of
 from jaxreloc.geometry import poses
+from tests.geometry.simulated_pairs import random_poses, rotation_of
 
 
 def se3(array):

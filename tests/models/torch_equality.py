@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks import torch_networks
+from benchmarks.networks import torch_networks
 from jaxreloc.models import build, inference, init_variables
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.weights import pretrained, torch_files

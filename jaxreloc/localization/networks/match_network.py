@@ -62,7 +62,8 @@ SIMILARITY_STRIDE = 2
 MATCH_BIAS, CONFIDENCE_WEIGHT, SIMILARITY_WEIGHT = 3.48, 0.589, 0.736
 MIN_MATCH_PROBABILITY = 0.15
 SMALLEST_CONFIDENCE = 1e-4
-# Fitted on seven validation rooms: python -m benchmarks.refusal --split=validation --rooms=7 --fit
+# Fitted on seven validation rooms:
+# python -m benchmarks.trust.refusal --split=validation --rooms=7 --fit
 CONFIDENCE = {
     "network": ConfidenceModel(bias=-9.505, weights=(2.249, -3.004), threshold=0.258),
     "matches": ConfidenceModel(bias=-10.769, weights=(1.178, -3.994), threshold=0.5),

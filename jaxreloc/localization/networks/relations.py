@@ -9,7 +9,7 @@ The confidence of a pose is a logistic function of two pieces of evidence,
 
 neither of which depends on the scene's unit of length. The coefficients belong to an estimator of
 relative poses and are fitted to queries of which one half was asked in another room
-(`python -m benchmarks.refusal --fit`): the probability is that of such a mixture.
+(`python -m benchmarks.trust.refusal --fit`): the probability is that of such a mixture.
 """
 
 import dataclasses

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.simulated_pairs import unit_vectors
 from jaxreloc.geometry._kernels import location, ransac
 from jaxreloc.geometry._kernels.location import Bearings, LocationConfig
+from tests.geometry.simulated_pairs import unit_vectors
 
 CONFIG = LocationConfig()
 MAX_COUNT, MAX_BATCH = 6, 400

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from benchmarks.simulated_pairs import unit_vectors
 from jaxreloc.geometry._kernels import rotation
 from tests.geometry.paper_reference import chordal_mean, l1_cost, l1_mean
+from tests.geometry.simulated_pairs import unit_vectors
 
 COUNT, BATCH = 6, 60
 

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.simulated_pairs import unit_vectors
 from jaxreloc.geometry._kernels import triangulation
+from tests.geometry.simulated_pairs import unit_vectors
 
 
 def as_columns(array):

@@ -7,7 +7,6 @@ import jaxlie
 import numpy as np
 import pytest
 
-from benchmarks.simulated_pairs import Noise, predict, random_poses, rooms
 from jaxreloc.localization.networks.confidence import ConfidenceModel
 from jaxreloc.localization.networks.relations import (
     PairRelations,
@@ -15,6 +14,7 @@ from jaxreloc.localization.networks.relations import (
     fuse_relations,
     query_confidence,
 )
+from tests.geometry.simulated_pairs import Noise, predict, random_poses, rooms
 
 BATCH, COUNT = 64, 6  # of tests/geometry/test_fusion.py, whose compiled function serves here
 SUPPORT, OVERLAP = 0.5, 0.8

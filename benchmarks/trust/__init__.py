@@ -1,0 +1,1 @@
+"""How far confidences and covariances can be trusted."""

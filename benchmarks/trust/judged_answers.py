@@ -1,0 +1,126 @@
+"""Answers beside the truth: how confidence and covariance are fitted, and how they are checked."""
+
+import dataclasses
+
+import numpy as np
+import tabulate
+from scipy.stats import chi2
+
+from benchmarks.accuracy.held_out import WRONG_DEG, WRONG_M
+from jaxreloc.localization import all_matches
+from jaxreloc.localization.networks.confidence import ConfidenceModel
+
+GOOD_M, GOOD_DEG = 0.5, 10.0
+OWN, STRANGER, FOCAL = range(3)
+SHARES = (0.68, 0.95)
+RIDGE = 0.3  # of the fit, on weights of standardised evidence
+THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Q answers, none refused but where there is no pose; leading axis Q.
+
+    `errors` are of (rotation vector in world axes, centre).
+    """
+
+    kind: np.ndarray
+    evidence: np.ndarray
+    success: np.ndarray
+    errors: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def metres(self) -> np.ndarray:
+        return np.linalg.norm(self.errors[:, 3:], axis=1)
+
+    @property
+    def degrees(self) -> np.ndarray:
+        return np.rad2deg(np.linalg.norm(self.errors[:, :3], axis=1))
+
+    @property
+    def good(self) -> np.ndarray:
+        right = (self.metres < GOOD_M) & (self.degrees < GOOD_DEG)
+        return self.success & (self.kind != STRANGER) & right
+
+    def confidence(self, model: ConfidenceModel) -> np.ndarray:
+        return np.where(self.success, np.asarray(model(np.float32(self.evidence))), 0.0)
+
+
+def fit(judged: Judged) -> ConfidenceModel:
+    """Logistic regression of good answers among those to own queries and strangers.
+
+    By Newton's method; the weight of the focal length is given.
+    """
+    used = judged.success & (judged.kind != FOCAL)
+    x, y = judged.evidence[used, :-1].astype(np.float64), judged.good[used]
+    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
+    columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
+    ridge = RIDGE * np.diag([0.0] + [1.0] * x.shape[1])
+    solution = np.zeros(columns.shape[1])
+    for _ in range(60):
+        p = 1 / (1 + np.exp(-columns @ solution))
+        information = columns.T @ (columns * (p * (1 - p))[:, None]) + ridge
+        gradient = columns.T @ (y - p) - ridge @ solution
+        solution += np.linalg.solve(information, gradient)
+    weights = solution[1:] / scale
+    no_gain = all_matches.FOCAL_WEIGHT * np.log(all_matches.SMALLEST_GAIN)
+    bias = float(solution[0] - weights @ mean - no_gain)
+    return ConfidenceModel(
+        round(bias, 3),
+        (*np.round(weights, 3).tolist(), all_matches.FOCAL_WEIGHT),
+        threshold=0.5,
+    )
+
+
+def inflation(judged: Judged, model: ConfidenceModel) -> tuple[float, float]:
+    """Factors of the variances of rotation and centre, so that 68% of errors lie inside."""
+    kept = (judged.kind == OWN) & judged.good & (judged.confidence(model) > model.threshold)
+    return tuple(
+        float(np.quantile(_squared(judged, kept, part), SHARES[0]) / chi2.ppf(SHARES[0], 3))
+        for part in (slice(0, 3), slice(3, 6))
+    )
+
+
+def _squared(judged: Judged, kept: np.ndarray, part: slice) -> np.ndarray:
+    """Squared errors in deviations."""
+    error, covariance = judged.errors[kept][:, part], judged.covariance[kept][:, part, part]
+    return np.einsum("qi,qi->q", error, np.linalg.solve(covariance, error[..., None])[..., 0])
+
+
+def curve(judged: Judged, model: ConfidenceModel) -> str:
+    own, confidence = judged.kind == OWN, judged.confidence(model)
+    wrong = (judged.metres > WRONG_M) | (judged.degrees > WRONG_DEG)
+    rows = []
+    for threshold in sorted({model.threshold, *THRESHOLDS}):
+        answered = confidence > threshold
+        row = {
+            "": "*" if threshold == model.threshold else "",
+            "threshold": threshold,
+            "own answered": np.mean(answered[own]),
+            "own good": np.mean((answered & judged.good)[own]),
+            "own wrong": np.mean((answered & wrong)[own]),
+        }
+        for name, kind in (("strangers answered", STRANGER), ("wrong focal, 50 cm off", FOCAL)):
+            if np.any(judged.kind == kind):
+                off = answered & ((judged.kind == STRANGER) | (judged.metres > GOOD_M))
+                row[name] = np.mean(off[judged.kind == kind])
+        rows.append(row)
+    return tabulate.tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f")
+
+
+def calibration(judged: Judged, model: ConfidenceModel) -> str:
+    kept = (judged.kind == OWN) & judged.good & (judged.confidence(model) > model.threshold)
+    rows = []
+    for name, part in (
+        ("position", slice(3, 6)),
+        ("rotation", slice(0, 3)),
+        ("both", slice(0, 6)),
+    ):
+        squared = _squared(judged, kept, part)
+        freedom = part.stop - part.start
+        row = {"inside the ellipsoid of": name}
+        row |= {f"{x:.0%}": np.mean(squared < chi2.ppf(x, freedom)) for x in SHARES}
+        rows.append(row)
+    table = tabulate.tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f")
+    return f"{kept.sum()} answers\n{table}"
