@@ -1,16 +1,46 @@
-"""A folder of the package imports only folders above it in the list of the design."""
+"""Imports point up the list of the design, never in a circle; a name is one module."""
 
 import ast
+import collections
+import functools
+import graphlib
 import pathlib
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[1] / "jaxreloc"
-LAYERS = ["geometry", "formats", "data", "models", "localization", "evaluation", "training", "cli"]
-FORBIDDEN_EXTRA = {"geometry": {"flax"}, "models": {"jaxreloc.data"}}
+ROOT = pathlib.Path(__file__).parents[1]
+BASE = ["compilation", "config_flag", "extras", "files", "images", "interrupts", "usage"]
+LAYERS = [
+    *[f"jaxreloc.{name}" for name in ("geometry", "formats")],
+    "tfds_builders",
+    *[f"jaxreloc.{name}" for name in ("data", "models", "localization")],
+    *[f"jaxreloc.{name}" for name in ("evaluation", "training", "cli")],
+    "benchmarks",
+]
+FORBIDDEN_EXTRA = {"jaxreloc.geometry": {"flax"}, "jaxreloc.models": {"jaxreloc.data"}}
+MAX_FILES = 9
 
 
-def imported_modules(path: pathlib.Path) -> set[str]:
+def module_name(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_product(path: pathlib.Path) -> bool:
+    return not path.name.endswith("_test.py") and path.name != "conftest.py"
+
+
+MODULES = {
+    module_name(path): path
+    for folder in ("jaxreloc", "tfds_builders", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+    if is_product(path)
+}
+
+
+@functools.cache
+def imported_names(path: pathlib.Path) -> frozenset[str]:
+    """What is imported anywhere in a file, with the names taken from a module as `module.name`."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -19,14 +49,56 @@ def imported_modules(path: pathlib.Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_folder_imports_only_folders_above(layer):
-    below = {f"jaxreloc.{name}" for name in LAYERS[LAYERS.index(layer) + 1 :]}
+    below = set(LAYERS[LAYERS.index(layer) + 1 :])
     forbidden = below | FORBIDDEN_EXTRA.get(layer, set()) | {"run_train", "run_eval"}
-    for path in (PACKAGE / layer).rglob("*.py"):
-        for name in imported_modules(path):
-            hits = [f for f in forbidden if name == f or name.startswith(f + ".")]
-            assert not hits, f"{path} imports {name}"
+    forbidden |= set() if layer == "benchmarks" else {"tests"}
+    for name, path in MODULES.items():
+        if is_within(name, layer):
+            for imported in imported_names(path):
+                hits = [x for x in forbidden if is_within(imported, x)]
+                assert not hits, f"{path} imports {imported}"
+
+
+def test_what_all_layers_share_imports_none_of_them():
+    assert {name.split(".")[1] for name in MODULES if name.startswith("jaxreloc.")} == {
+        *BASE,
+        "__main__",
+        *[name.removeprefix("jaxreloc.") for name in LAYERS if name.startswith("jaxreloc.")],
+    }
+    for name, path in MODULES.items():
+        if any(is_within(name, f"jaxreloc.{base}") for base in BASE):
+            for imported in imported_names(path):
+                assert not any(is_within(imported, layer) for layer in LAYERS), (name, imported)
+
+
+def test_no_circle():
+    imports = {
+        name: {x for x in imported_names(path) if x in MODULES and x != name}
+        for name, path in MODULES.items()
+    }
+    for name, found in imports.items():  # `from package import module` needs no more of `package`
+        packages = {x for x in found if any(is_within(y, x) and y != x for y in found)}
+        imports[name] = found - packages
+    list(graphlib.TopologicalSorter(imports).static_order())  # raises CycleError with the circle
+
+
+def test_no_two_modules_of_one_name():
+    files = [path for path in MODULES.values() if path.name != "__init__.py"]
+    paths = collections.defaultdict(list)
+    for path in files:
+        paths[path.stem].append(path)
+    assert {name: found for name, found in paths.items() if len(found) > 1} == {}
+
+
+def test_a_folder_holds_at_most_nine_files():
+    counts = collections.Counter(path.parent for path in MODULES.values())
+    assert {str(folder): count for folder, count in counts.items() if count > MAX_FILES} == {}

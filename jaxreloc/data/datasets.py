@@ -9,20 +9,16 @@ import pathlib
 import typing
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES
 from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.formats.query_split import DEFAULT_QUERY_EVERY, LOCALIZATION_SPLITS, split_frames
 from jaxreloc.formats.readers.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
 from jaxreloc.usage import UsageError, check_choice
 
 if typing.TYPE_CHECKING:
     from jaxreloc.data.tfds_frames import SplitFrames
-
-LOCALIZATION_SPLITS = ("database", "query")
-DEFAULT_QUERY_EVERY = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,29 +209,6 @@ def scene_names(
     if known.scenes is not None:
         return list(known.scenes)
     return known.open(None, variant, split, data_dir).scene_names()
-
-
-def split_frames(
-    frames: PosedFrames, split: str, *, query_every: int = DEFAULT_QUERY_EVERY
-) -> PosedFrames:
-    """The "database" or "query" part of a scene without splits of its own, or "all" of it.
-
-    In the order of their names, every `query_every`-th frame is a query.
-
-    Raises:
-      UsageError: an unknown split, or too few frames to have a query.
-    """
-    check_choice("split", split, (*LOCALIZATION_SPLITS, "all"))
-    order = np.array(sorted(range(len(frames)), key=frames.names.__getitem__))
-    if split == "all":
-        return frames.select(order)
-    if not 2 <= query_every <= len(frames):
-        raise UsageError(
-            f"{frames.scene}: every {query_every}-th of {len(frames)} frames cannot be a query; "
-            f"choose from 2 to the number of frames"
-        )
-    is_query = np.arange(1, len(order) + 1) % query_every == 0
-    return frames.select(order[is_query if split == "query" else ~is_query])
 
 
 def _parse_name(dataset: str) -> tuple[str, str | None]:

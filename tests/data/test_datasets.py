@@ -3,7 +3,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxreloc.data import datasets
-from jaxreloc.data.datasets import load_frames, load_scenes, scene_names, split_frames
+from jaxreloc.data.datasets import load_frames, load_scenes, scene_names
+from jaxreloc.formats.query_split import split_frames
 from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.usage import UsageError
 from tests.data.conftest import gray

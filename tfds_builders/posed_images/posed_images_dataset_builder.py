@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from jaxreloc.data.datasets import DEFAULT_QUERY_EVERY, LOCALIZATION_SPLITS, split_frames
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.formats.query_split import DEFAULT_QUERY_EVERY, LOCALIZATION_SPLITS, split_frames
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_builder import FrameBuilder, manual_folder
 from tfds_builders.frame_features import frame_features
