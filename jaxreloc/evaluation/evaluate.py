@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxreloc.evaluation.baselines.nearest_pose import copy_nearest
 from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.evaluation.metrics import PoseErrors, concatenate, pose_errors
 from jaxreloc.formats.frames import PosedFrames
@@ -64,7 +65,7 @@ def evaluate_scene(
         query = localizer.retrieve(queries.images[i], queries.intrinsics[i])
         located = {}
         if "nearest" in methods:
-            located["nearest"] = localizer.copy_nearest(query)
+            located["nearest"] = copy_nearest(localizer, query)
         if "network" in methods:
             located["network"] = localizer.localize(query)
         if sift is not None:

@@ -291,21 +291,6 @@ class Localizer:
             query.network_intrinsics,
         )
 
-    def copy_nearest(self, query: Query) -> Localization:
-        """The most similar image's pose, as it stands: the baseline of pure retrieval."""
-        inliers = np.arange(len(query.neighbors)) == 0
-        return Localization(
-            world_from_query=self.scene_map.world_from_db[query.neighbors[0]],
-            success=True,
-            confidence=0.0,
-            location_inliers=inliers,
-            rotation_inliers=inliers,
-            position_covariance=np.full((3, 3), np.inf),
-            rotation_std=np.inf,
-            neighbors=query.neighbors,
-            stage_ms=query.clock.stage_ms,
-        )
-
     def localize(self, query: Query) -> Localization:
         """The network's answer to a query as given; if refused, to its quarter turns."""
         found = self.locate(query)
