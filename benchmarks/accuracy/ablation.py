@@ -43,9 +43,8 @@ from jaxreloc.formats.query_split import split_frames
 from jaxreloc.localization.networks import pretrained_network
 from jaxreloc.localization.networks.match_network import ESTIMATORS, MatchNetwork
 from jaxreloc.models.weights import saved_network
-from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.network_weights import imagenet_matcher, shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
-from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.inputs.match_making import encode_scene
 from jaxreloc.usage import UsageError
 

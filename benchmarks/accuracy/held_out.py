@@ -22,8 +22,8 @@ from jaxreloc.localization.networks import match_network
 from jaxreloc.localization.networks import relations as fusing
 from jaxreloc.localization.networks.match_network import MatchNetwork, PairRelations
 from jaxreloc.models.matching.rays import RayMatches
+from jaxreloc.models.weights.network_weights import shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
-from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.inputs.match_making import EncodedScene, encode_scene
 from jaxreloc.usage import UsageError
 from tfds_builders.rooms.generation import RenderedRoom, render_room

@@ -32,7 +32,7 @@ from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
-from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.network_weights import imagenet_matcher
 
 _IMAGES = flags.DEFINE_string("images", None, "folder of posed photographs")
 _SOAK = flags.DEFINE_integer("soak", 0, "queries to localize in a long run, instead")

@@ -41,8 +41,8 @@ from jaxreloc.localization.networks.relations import (
     fuse_relations,
     query_confidence,
 )
+from jaxreloc.models.weights.network_weights import shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
-from jaxreloc.models.weights.shipped_matcher import shipped_matcher
 from jaxreloc.training.inputs.match_making import encode_scene
 from tfds_builders.rooms.generation import render_room
 from tfds_builders.rooms.settings import FURNISHED_LARGE

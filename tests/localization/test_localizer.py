@@ -12,7 +12,7 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights.network_weights import imagenet_matcher
 from tests.localization.fakes import OracleNetwork, oracle_frames
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxreloc.models import build
-from jaxreloc.models.weights import initial
-from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
+from jaxreloc.models.weights import network_weights
+from jaxreloc.models.weights.network_weights import imagenet_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 
@@ -18,5 +18,5 @@ def blank_headed_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(initial, "init_variables", zeros)
+        patch.setattr(network_weights, "init_variables", zeros)
         return imagenet_matcher(image_size)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.networks import torch_networks
 from jaxreloc.models import build, inference, init_variables
 from jaxreloc.models.backbones import efficientnet_lite, resnet
-from jaxreloc.models.weights import pretrained, torch_files
+from jaxreloc.models.weights import backbone_weights, torch_files
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 
 PIXELS = {
@@ -56,7 +56,7 @@ def test_features_equal_torch(rng, tmp_path, name, suffix):
     network = build.build_network({"backbone": name})
     shapes = jax.eval_shape(lambda: init_variables(network, jax.random.key(0)))
     backbone_shapes = {collection: tree["backbone"] for collection, tree in shapes.items()}
-    loaded = pretrained.load_backbone(name, str(path), backbone_shapes)
+    loaded = backbone_weights.load_backbone(name, str(path), backbone_shapes)
     head = {c: jax.tree.map(lambda s: jnp.zeros(s.shape), shapes[c]["head"]) for c in shapes}
     variables = {c: {"backbone": loaded[c], "head": head[c]} for c in shapes}
 
@@ -70,7 +70,7 @@ def test_features_equal_torch(rng, tmp_path, name, suffix):
 
 
 def test_real_weights_are_read_as_torch_reads_them():
-    path = pretrained.SOURCES["efficientnet_lite0"].default_file()
+    path = backbone_weights.SOURCES["efficientnet_lite0"].default_file()
     expected = torch.load(path, weights_only=True)
     actual = torch_files.read_state_dict(path)
     assert actual.keys() == expected.keys()

@@ -4,8 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.models.weights.imagenet_matcher import SIZE_MULTIPLE
-from jaxreloc.models.weights.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights.network_weights import SIZE_MULTIPLE, shipped_matcher
 
 LONG_SIDE = 512
 

@@ -37,7 +37,7 @@ class MatchMaking:
       unrelated_share: beside them, as a share of `num_pairs`, pairs that share nothing: half of
         them of the same scene, half with the most similar images of the scene before.
       max_matches: that are kept of each pair.
-      description: which descriptors are matched (`models.initial.description_name`).
+      description: which descriptors are matched (`network_weights.description_name`).
     """
 
     image_sizes: tuple[tuple[int, int], ...]

@@ -19,7 +19,7 @@ import numpy as np
 from jaxreloc import files
 from jaxreloc.data import datasets
 from jaxreloc.models import build_network, first_variables
-from jaxreloc.models.weights import initial
+from jaxreloc.models.weights import network_weights
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.training.inputs import matched_pairs
 from jaxreloc.training.inputs.match_loader import MATCH_FIELDS, MatchLoader
@@ -102,7 +102,7 @@ def _made(
         image_sizes=tuple(tuple(size) for size in data.image_sizes),
         num_pairs=data[f"{role}_pairs_per_scene"],
         unrelated_share=data.unrelated_share,
-        description=initial.description_name(config.model),
+        description=network_weights.description_name(config.model),
         seed=0,
     )
     folder = matches_folder(data.matches_dir, source["dataset"], splits)

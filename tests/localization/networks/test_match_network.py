@@ -17,8 +17,7 @@ from jaxreloc.localization.networks.regression_network import load_inference_net
 from jaxreloc.models import RelativePose
 from jaxreloc.models.heads.pose_prediction import PairReliability
 from jaxreloc.models.matching.rays import RayMatches
-from jaxreloc.models.weights.imagenet_matcher import imagenet_matcher
-from jaxreloc.models.weights.shipped_matcher import shipped_matcher
+from jaxreloc.models.weights.network_weights import imagenet_matcher, shipped_matcher
 from jaxreloc.usage import UsageError
 from tests.models.blank_head import blank_headed_matcher
 

@@ -8,7 +8,7 @@ import pytest
 from jaxreloc.images import read_image
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.efficientnet_lite import EfficientNetLite0
-from jaxreloc.models.weights import pretrained, torch_files
+from jaxreloc.models.weights import backbone_weights, torch_files
 
 RED_FOX, MILITARY_UNIFORM = 277, 652
 
@@ -19,8 +19,8 @@ def classify():
     network = EfficientNetLite0(layers.Compute())
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.uint8)
     shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, False), images)
-    variables = pretrained.load_backbone("efficientnet_lite0", "default", shapes)
-    file = pretrained.SOURCES["efficientnet_lite0"].default_file()
+    variables = backbone_weights.load_backbone("efficientnet_lite0", "default", shapes)
+    file = backbone_weights.SOURCES["efficientnet_lite0"].default_file()
     state = torch_files.read_state_dict(file)
     features = jax.jit(lambda image: network.apply(variables, image[None], False).pooled[0])
 

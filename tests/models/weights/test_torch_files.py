@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxreloc.models.weights import pretrained, torch_files
+from jaxreloc.models.weights import backbone_weights, torch_files
 from jaxreloc.usage import UsageError
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -108,7 +108,7 @@ def test_other_files_are_refused(tmp_path, content):
 def test_absent_and_truncated_files(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         torch_files.read_state_dict(tmp_path / "absent.pth")
-    whole = pretrained.SOURCES["efficientnet_lite0"].default_file().read_bytes()
+    whole = backbone_weights.SOURCES["efficientnet_lite0"].default_file().read_bytes()
     (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match="not a PyTorch state dict"):
         torch_files.read_state_dict(tmp_path / "half.pth")

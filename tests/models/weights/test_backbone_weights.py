@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from jaxreloc.models import layers
 from jaxreloc.models.backbones import resnet
-from jaxreloc.models.weights import pretrained
+from jaxreloc.models.weights import backbone_weights
 from jaxreloc.usage import UsageError
 
 
@@ -48,7 +48,7 @@ def resnet18_tensors(rng):
 
 def load(tensors, path, shapes):
     safetensors.numpy.save_file(tensors, path)
-    return pretrained.load_backbone("resnet18", str(path), shapes)
+    return backbone_weights.load_backbone("resnet18", str(path), shapes)
 
 
 def test_every_tensor_finds_its_place(resnet18_tensors, tmp_path, shapes):
@@ -87,9 +87,9 @@ def test_unreadable_files(tmp_path, shapes):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(UsageError, match="a.safetensors: cannot be read"):
-            pretrained.load_backbone("resnet18", str(path), shapes)
+            backbone_weights.load_backbone("resnet18", str(path), shapes)
     with pytest.raises(UsageError, match="unknown backbone.*known: efficientnet_lite0, resnet18"):
-        pretrained.load_backbone("vgg16", "default", shapes)
+        backbone_weights.load_backbone("vgg16", "default", shapes)
 
 
 def test_download_is_checked_kept_and_atomic(tmp_path):
@@ -98,15 +98,15 @@ def test_download_is_checked_kept_and_atomic(tmp_path):
     served = tmp_path / f"net-{prefix}.pth"
     served.write_bytes(content)
     folder = tmp_path / "cache"
-    path = pretrained.download(served.as_uri(), folder)
+    path = backbone_weights.download(served.as_uri(), folder)
     assert path == folder / served.name and path.read_bytes() == content
     served.unlink()
-    assert pretrained.download(served.as_uri(), folder) == path
+    assert backbone_weights.download(served.as_uri(), folder) == path
 
     tampered = tmp_path / "net-0123abcd.pth"
     tampered.write_bytes(content)
     with pytest.raises(UsageError, match="its SHA-256 is .*, not 0123abcd"):
-        pretrained.download(tampered.as_uri(), folder)
+        backbone_weights.download(tampered.as_uri(), folder)
     assert [file.name for file in folder.iterdir()] == [path.name]
 
 
@@ -114,5 +114,5 @@ def test_without_a_network_the_remedy_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("JAXRELOC_CACHE", str(tmp_path))
     url = pathlib.Path(tmp_path / "absent" / "net-01234567.pth").as_uri()
     with pytest.raises(UsageError, match="cannot be downloaded.*config.model.pretrained"):
-        pretrained.download(url, pretrained.cache_folder())
+        backbone_weights.download(url, backbone_weights.cache_folder())
     assert not list(tmp_path.iterdir())

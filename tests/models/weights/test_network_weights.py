@@ -4,14 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreloc.models.weights import shipped_matcher, shipped_weights, variables
+from jaxreloc.models.weights import network_weights, variables
 from jaxreloc.usage import UsageError
 from tests.models.blank_head import blank_headed_matcher
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return shipped_matcher.shipped_matcher((64, 96))
+    return network_weights.shipped_matcher((64, 96))
 
 
 def test_only_the_head_differs_from_imagenet(shipped):
@@ -25,26 +25,26 @@ def test_only_the_head_differs_from_imagenet(shipped):
 
 
 def test_the_file_is_small():
-    assert shipped_weights.PATH.stat().st_size < 1e6
+    assert network_weights.SHIPPED_HEAD.stat().st_size < 1e6
 
 
 def test_a_head_written_is_read_in_half_precision(shipped, tmp_path, monkeypatch, rng):
     noisy = jax.tree.map(lambda x: x + rng.normal(size=x.shape).astype(x.dtype), shipped.variables)
     loaded = shipped.__class__(shipped.network, noisy, shipped.config | {"estimator": "network"})
     path = tmp_path / "head.safetensors"
-    shipped_matcher.write_head(loaded, path)
-    monkeypatch.setattr(shipped_weights, "PATH", path)
-    again = shipped_matcher.shipped_matcher((64, 96))
+    network_weights.write_shipped_head(loaded, path)
+    monkeypatch.setattr(network_weights, "SHIPPED_HEAD", path)
+    again = network_weights.shipped_matcher((64, 96))
     assert again.config["estimator"] == "network"
     written, read = (x["params"]["head"] for x in (noisy, again.variables))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(b, np.float16(a)), written, read)
 
 
 def test_mistakes_are_named(shipped, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped_weights, "PATH", tmp_path / "head.safetensors")
+    monkeypatch.setattr(network_weights, "SHIPPED_HEAD", tmp_path / "head.safetensors")
     with pytest.raises(UsageError, match="head.safetensors: cannot be read"):
-        shipped_matcher.shipped_matcher((64, 96))
+        network_weights.shipped_matcher((64, 96))
     other = dict(shipped.config, model={"backbone": "resnet18", "head": "correlation"})
     loaded = shipped.__class__(shipped.network, shipped.variables, other)
     with pytest.raises(UsageError, match="not efficientnet_lite0"):
-        shipped_matcher.write_head(loaded, tmp_path / "head.safetensors")
+        network_weights.write_shipped_head(loaded, tmp_path / "head.safetensors")
