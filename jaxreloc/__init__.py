@@ -16,12 +16,10 @@ import typing
 if typing.TYPE_CHECKING:
     from jaxreloc.geometry.fusion import Reliability, fuse
     from jaxreloc.geometry.relative_pose import estimate_relative_pose
-    from jaxreloc.localization.localizer import Localization, Localizer
+    from jaxreloc.localization.localizer import Localizer
     from jaxreloc.localization.map.scene_map import SceneMap
-    from jaxreloc.localization.networks.pretrained_network import pretrained_network
-    from jaxreloc.localization.networks.regression_network import (
-        load_inference_network as load_network,
-    )
+    from jaxreloc.localization.networks.loading import load_network, pretrained_network
+    from jaxreloc.localization.query_state import Localization
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,24 +33,23 @@ __all__ = [
     "pretrained_network",
 ]
 
-# The module of each public name, and its name there.
+# The module of each public name.
 _HOMES = {
-    "Localization": ("localization.localizer", "Localization"),
-    "Localizer": ("localization.localizer", "Localizer"),
-    "Reliability": ("geometry.fusion", "Reliability"),
-    "SceneMap": ("localization.map.scene_map", "SceneMap"),
-    "estimate_relative_pose": ("geometry.relative_pose", "estimate_relative_pose"),
-    "fuse": ("geometry.fusion", "fuse"),
-    "load_network": ("localization.networks.regression_network", "load_inference_network"),
-    "pretrained_network": ("localization.networks.pretrained_network", "pretrained_network"),
+    "Localization": "localization.query_state",
+    "Localizer": "localization.localizer",
+    "Reliability": "geometry.fusion",
+    "SceneMap": "localization.map.scene_map",
+    "estimate_relative_pose": "geometry.relative_pose",
+    "fuse": "geometry.fusion",
+    "load_network": "localization.networks.loading",
+    "pretrained_network": "localization.networks.loading",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, own_name = _HOMES[name]
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), own_name)
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = found
     return found
 

@@ -8,7 +8,7 @@ import pytest
 import jaxreloc
 from jaxreloc.geometry.fusion import fuse
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.networks.regression_network import load_inference_network
+from jaxreloc.localization.networks.loading import load_network
 from tests.scripts import ROOT
 
 HEAVY = ("jax", "numpy", "flax", "cv2", "scipy", "tyro")
@@ -20,7 +20,7 @@ def test_the_names_are_those_of_their_modules():
     assert set(jaxreloc.__all__) == PUBLIC == set(jaxreloc._HOMES)
     assert PUBLIC < set(dir(jaxreloc))
     assert jaxreloc.fuse is fuse and jaxreloc.Localizer is Localizer
-    assert jaxreloc.load_network is load_inference_network
+    assert jaxreloc.load_network is load_network
     for name in PUBLIC:
         assert callable(getattr(jaxreloc, name)), name
     with pytest.raises(AttributeError, match="'jaxreloc' has no attribute 'localiser'"):

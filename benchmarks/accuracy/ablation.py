@@ -40,7 +40,7 @@ from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.query_split import split_frames
-from jaxreloc.localization.networks import pretrained_network
+from jaxreloc.localization.networks import loading
 from jaxreloc.localization.networks.match_network import ESTIMATORS, MatchNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.network_weights import imagenet_matcher, shipped_matcher
@@ -192,7 +192,7 @@ def main(argv: list[str]) -> None:
         frames = read_posed_images(_IMAGES.value)
         scenes = [Scene(*(split_frames(frames, part) for part in ("database", "query")))]
         sizes = scenes[0].database.image_sizes
-        canvases = [pretrained_network.canvas(sizes, long_side) for long_side in LONG_SIDES]
+        canvases = [loading.canvas(sizes, long_side) for long_side in LONG_SIDES]
     else:
         scenes, canvases = load_rooms(), CANVASES
     rows = [

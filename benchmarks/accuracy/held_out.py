@@ -18,9 +18,10 @@ import numpy as np
 from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
+from jaxreloc.localization.methods import pair_fusion
 from jaxreloc.localization.networks import match_network
-from jaxreloc.localization.networks import relations as fusing
-from jaxreloc.localization.networks.match_network import MatchNetwork, PairRelations
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.weights.network_weights import shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
@@ -289,7 +290,7 @@ def fuse_relations(
     poses: QueryPoses, relations: PairRelations, config: FusionConfig
 ) -> FusedPose:
     """As the localizer does it: `success` says what it would not refuse."""
-    return fusing.fuse_relations(se3(poses.world_from_db), relations, config=config)[0]
+    return pair_fusion.fuse_relations(se3(poses.world_from_db), relations, config=config)[0]
 
 
 def se3(poses: np.ndarray) -> jaxlie.SE3:

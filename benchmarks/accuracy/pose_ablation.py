@@ -33,11 +33,12 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.query_split import split_frames
 from jaxreloc.localization.clock import STAGES
-from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.networks.pretrained_network import pretrained_network
+from jaxreloc.localization.networks.loading import pretrained_network
+from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import run_script
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")

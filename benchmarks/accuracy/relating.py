@@ -22,7 +22,8 @@ from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization.networks import match_network
-from jaxreloc.localization.networks.match_network import MatchNetwork, PairRelations
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.models.weights.saved_network import LoadedNetwork

@@ -45,7 +45,7 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.networks.pretrained_network import pretrained_network
+from jaxreloc.localization.networks.loading import pretrained_network
 from jaxreloc.usage import run_script
 
 # A test imports this beside other modules that have flags of these names.

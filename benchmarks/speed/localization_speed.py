@@ -27,11 +27,13 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.query_split import split_frames
 from jaxreloc.localization.clock import STAGES
-from jaxreloc.localization.localizer import Localization, Localizer, Query
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.methods.pair_fusion import PairFusion
+from jaxreloc.localization.networks.loading import LONG_SIDE, pretrained_network
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
+from jaxreloc.localization.query_state import Localization, Query
 from jaxreloc.models.weights.network_weights import imagenet_matcher
 
 _IMAGES = flags.DEFINE_string("images", None, "folder of posed photographs")
@@ -93,13 +95,15 @@ def measure(localizers: dict[str, Localizer], database: PosedFrames, queries: Po
     for name, localizer in localizers.items():
         localizer.warm_up()
         retrieved = list(map(localizer.retrieve, images, cameras))
-        found = [localizer.locate(query, localizer.relate) for query in retrieved]
+        fusion = PairFusion(localizer.scene_map, min_baseline=0)
+        found = [localizer.locate(query, fusion) for query in retrieved]
         rows.append(stage_row(name, found))
         parts.append({"": name} | relating_parts(localizer, retrieved))
     default = next(iter(localizers.values()))
     retrieved = list(map(default.retrieve, images, cameras))
-    default.locate(retrieved[0], sift)
-    rows.append(stage_row("SIFT", [default.locate(query, sift) for query in retrieved]))
+    by_sift = PairFusion(default.scene_map, relator=sift)
+    default.locate(retrieved[0], by_sift)
+    rows.append(stage_row("SIFT", [default.locate(query, by_sift) for query in retrieved]))
     print(f"{len(os.sched_getaffinity(0))} core(s), milliseconds a query")
     for table in (rows, parts):
         print(tabulate.tabulate(table, headers="keys", floatfmt=".3g"))

@@ -33,14 +33,14 @@ from benchmarks.accuracy import held_out
 from benchmarks.accuracy.held_out import WRONG_DEG, WRONG_M, Queries, fused_errors, relate_all, se3
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.query_split import split_frames
-from jaxreloc.localization.networks.confidence import ConfidenceModel
-from jaxreloc.localization.networks.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
-from jaxreloc.localization.networks.relations import (
-    PairRelations,
+from jaxreloc.localization.methods.pair_fusion import (
     evidence,
     fuse_relations,
     query_confidence,
 )
+from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.networks.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
+from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.weights.network_weights import shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.training.inputs.match_making import encode_scene

@@ -22,7 +22,7 @@ def build(
     """Makes a map of photographs with known poses."""
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs import building
-    from jaxreloc.localization.networks.pretrained_network import LONG_SIDE
+    from jaxreloc.localization.networks.loading import LONG_SIDE
 
     use_compilation_cache()
     line = building.build_map(

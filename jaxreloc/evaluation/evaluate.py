@@ -11,7 +11,9 @@ from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.evaluation.metrics import PoseErrors, concatenate, pose_errors
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.clock import STAGES
-from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.methods.pair_fusion import PairFusion
+from jaxreloc.localization.query_state import Localization
 
 # Key (on the command line, in file names) and name (in tables) of each method.
 METHODS = {
@@ -59,7 +61,8 @@ def evaluate_scene(
       observe: is told of each query, by index, what each method made of it.
     """
     methods = [method for method in METHODS if method in methods]
-    sift = SiftRelator(database) if "sift" in methods else None
+    sift = SiftRelator(database)
+    by_sift = PairFusion(localizer.scene_map, localizer.method.fusion, relator=sift)
 
     def locate(i: int) -> dict[str, Localization]:
         query = localizer.retrieve(queries.images[i], queries.intrinsics[i])
@@ -68,9 +71,9 @@ def evaluate_scene(
             located["nearest"] = copy_nearest(localizer, query)
         if "network" in methods:
             located["network"] = localizer.localize(query)
-        if sift is not None:
+        if "sift" in methods:
             sift.prefetch(query.neighbors)
-            located["sift"] = localizer.locate(query, sift)
+            located["sift"] = localizer.locate(query, by_sift)
         return located
 
     locate(0)  # compiles, so that the first query's time is like the others'

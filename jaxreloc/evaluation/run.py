@@ -18,16 +18,13 @@ from jaxreloc.evaluation.report.matchers import SiftMatcher, network_matcher
 from jaxreloc.evaluation.report.recorder import MAX_PICTURED_QUERIES, SceneRecorder
 from jaxreloc.evaluation.report.views import Views
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
-from jaxreloc.localization.networks.regression_network import (
-    InferenceNetwork,
-    load_inference_network,
-)
+from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
+from jaxreloc.localization.networks.pose_network import PoseNetwork
+from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError, check_choice
 
 # The ground truths of 7-Scenes as their evaluator names them, and the dataset that has each.
@@ -88,7 +85,7 @@ def evaluate_network(
     scenes = load_evaluation_scenes(settings)
     _make_folder(out)
     max_pictured = max(1, MAX_PICTURED_QUERIES // len(scenes)) if views.wanted else 0
-    trained = None if network_path is None else load_inference_network(network_path, model)
+    trained = None if network_path is None else load_network(network_path, model)
     by_scene, contents = {}, []
     for scene in scenes:
         network = trained or pretrained_network(
@@ -167,7 +164,7 @@ def _make_folder(out: pathlib.Path) -> None:
 
 
 def _evaluate_scene(
-    network: InferenceNetwork | MatchNetwork,
+    network: PoseNetwork,
     settings: Settings,
     scene: Scene,
     out: pathlib.Path,

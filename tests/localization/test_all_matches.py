@@ -3,15 +3,18 @@
 import dataclasses
 
 import jax.numpy as jnp
+import jaxlie
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.localization.all_matches import pose_from_all_matches
-from jaxreloc.localization.localizer import TOO_FEW, Localizer
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.methods.all_matches_method import AllMatches
+from jaxreloc.localization.query_state import TOO_FEW
 from jaxreloc.usage import UsageError
 from tests.geometry.planted_tracks import pose_error
 from tests.localization.fakes import MatchingOracle, OracleNetwork, looking_frames, oracle_frames
@@ -87,7 +90,8 @@ def test_an_expected_pose_is_no_answer_by_itself(rng):
 def test_candidates_are_among_the_images_that_are_compared(rng):
     scene_map, query = mapped(rng, looking_frames(rng, 40)), looking_frames(rng, 1)
     locate = Localizer(scene_map, num_neighbors=4)
-    ranking = locate._rankings(scene_map.network.descriptor({"pose": pose_of(query)}))[0]
+    descriptor = scene_map.network.descriptor({"pose": pose_of(query)})
+    ranking = locate.index.search(descriptor, locate.method.num_ranked)[0][0]
     others = np.setdiff1d(np.arange(40), ranking)
     assert len(others)
     seen = []
@@ -97,7 +101,7 @@ def test_candidates_are_among_the_images_that_are_compared(rng):
             seen.append(np.asarray(db_features["pose"]))
             return super().similarity(db_features, query_features)
 
-    locate.scene_map = dataclasses.replace(scene_map, network=Spy(rng))
+    locate.method = AllMatches(dataclasses.replace(scene_map, network=Spy(rng)), 4)
     locate.retrieve(query.images[0], query.intrinsics[0], candidates=others[:3])
     compared = {tuple(row) for row in seen[0]}
     features, _ = scene_map.neighbor_features(others[:3])
@@ -121,7 +125,7 @@ def test_one_neighbour_is_enough_with_depth(rng):
 def test_a_network_that_matches_nothing_has_no_such_method(rng):
     frames, network = oracle_frames(rng, 5), OracleNetwork()
     scene_map = SceneMap.from_images(network, encode_frames(frames, network))
-    assert Localizer(scene_map).method == "robust"
+    assert Localizer(scene_map).method.fusion == "robust"
     with pytest.raises(UsageError, match="all_matches"):
         Localizer(scene_map, method="all_matches")
 
@@ -149,13 +153,12 @@ def test_what_is_no_match_gives_no_pose(rng):
         asked.network_intrinsics,
         asked.similarity,
     )
-    import jaxlie
-
+    given, usable = locate.method.given_poses(asked)
     found = pose_from_all_matches(
         jaxlie.SE3(scene_map.local_from_db.wxyz_xyz[asked.neighbors]),
         matches.replace(weights=jnp.zeros_like(matches.weights)),
         scene_map.neighbor_depth(asked.neighbors),
-        jaxlie.SE3(locate._given(asked)[0]),
-        locate._given(asked)[1],
+        jaxlie.SE3(given),
+        usable,
     )
     assert not bool(found.pose.success) and float(found.confidence) == 0

@@ -11,6 +11,7 @@ from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.methods.pair_fusion import PairFusion
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.weights.network_weights import imagenet_matcher
 from tests.localization.fakes import OracleNetwork, oracle_frames
@@ -40,8 +41,8 @@ def test_exact_relative_poses_give_the_exact_pose(database, rng, method):
 def test_every_stage_is_timed_and_a_query_can_be_located_twice(database):
     locate = localizer(database)
     query = locate.retrieve(database.images[0], database.intrinsics[0])
-    first = locate.locate(query, locate.relate)
-    second = locate.locate(query, locate.relate)
+    first = locate.locate(query)
+    second = locate.locate(query)
     np.testing.assert_array_equal(first.world_from_query, second.world_from_query)
     assert tuple(first.stage_ms) == STAGES
     assert query.clock.stage_ms["fusion"] == 0 < first.stage_ms["fusion"]
@@ -52,10 +53,10 @@ def test_no_valid_pair_is_a_failure(database):
     query = locate.retrieve(database.images[0], database.intrinsics[0])
 
     def none_valid(query):
-        relations = locate.relate(query)
+        relations = locate.method.relate(query)
         return relations.replace(valid=np.zeros_like(relations.valid))
 
-    found = locate.locate(query, none_valid)
+    found = locate.locate(query, PairFusion(locate.scene_map, relator=none_valid))
     assert not found.success and not found.refused
 
 

@@ -6,10 +6,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.geometry.fusion import FusedPose
-from jaxreloc.localization import localizer as localizer_module
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.methods import pair_fusion
 from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE
 from tests.localization.fakes import UprightOracle, oracle_frames, sign_picture
 
@@ -50,7 +50,7 @@ def first_neighbor_instead_of_fusion(monkeypatch):
         )
         return pose, fused, confidence
 
-    monkeypatch.setattr(localizer_module, "_fuse_neighbors", fuse)
+    monkeypatch.setattr(pair_fusion, "_fuse_neighbors", fuse)
 
 
 def matrices(poses: jaxlie.SE3) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_an_answer_to_the_picture_as_given_is_not_doubted(rng):
 def test_what_no_turn_makes_sure_stays_refused(rng, support):
     picture, _ = answering(rng, {2: support})
     locate = localizer(rng)
-    upright = locate.locate(locate.retrieve(np.rot90(picture, 2), INTRINSICS, NONE), locate.relate)
+    upright = locate.locate(locate.retrieve(np.rot90(picture, 2), INTRINSICS, NONE))
     assert upright.success == (support == 0.92) and upright.confidence < MIN_CONFIDENCE
     found = locate(picture, INTRINSICS, NONE)
     assert found.refused and not found.success and found.turn_deg == 0

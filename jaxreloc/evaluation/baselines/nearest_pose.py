@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxreloc.localization.localizer import Localization, Localizer, Query
+from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.query_state import Localization, Query
 
 
 def copy_nearest(localizer: Localizer, query: Query) -> Localization:

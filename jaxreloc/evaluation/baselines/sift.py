@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.localizer import Query
 from jaxreloc.localization.networks.relations import PairRelations
+from jaxreloc.localization.query_state import Query
 
 MAX_FEATURES = 2000
 RATIO = 0.8  # Lowe's test, best over second-best distance
@@ -95,8 +95,11 @@ def relate(db: SiftFeatures, query: SiftFeatures) -> SiftRelation:
 
 
 class SiftRelator:
-    """A `Relator` on the full-size images; each database image is extracted once, when first
-    retrieved, outside the query's time (`prefetch`)."""
+    """A `pair_fusion.Relator` on the full-size images.
+
+    Each database image is extracted once, when first retrieved, outside the query's time
+    (`prefetch`).
+    """
 
     def __init__(self, database: PosedFrames):
         self._database = database

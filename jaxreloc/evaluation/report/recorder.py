@@ -18,7 +18,7 @@ from jaxreloc.evaluation.report.content import (
     SceneContent,
 )
 from jaxreloc.evaluation.report.matchers import Matcher
-from jaxreloc.localization.localizer import Localization
+from jaxreloc.localization.query_state import Localization
 
 MAX_PICTURED_QUERIES = 64
 THUMBNAIL_SIDE = 400

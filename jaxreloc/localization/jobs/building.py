@@ -16,13 +16,9 @@ from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, encode_
 from jaxreloc.localization.map.map_depth import triangulate
 from jaxreloc.localization.map.map_manifest import read_manifest
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
 from jaxreloc.localization.networks.matcher import Matcher
-from jaxreloc.localization.networks.pretrained_network import LONG_SIDE, pretrained_network
-from jaxreloc.localization.networks.regression_network import (
-    InferenceNetwork,
-    load_inference_network,
-)
+from jaxreloc.localization.networks.pose_network import PoseNetwork
 
 SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
 
@@ -55,7 +51,7 @@ def build_map(
     if network_path is None:
         network = pretrained_network(frames.image_sizes, long_side=long_side)
     else:
-        network = load_inference_network(network_path)
+        network = load_network(network_path)
     start = time.perf_counter()
     SceneMap.create(out, network, _encode(frames, network))
     triangulate_map(out)
@@ -72,7 +68,7 @@ def add_to_map(
 ) -> str:
     """Encodes more posed images with the map's own network and adds them."""
     folder = pathlib.Path(map_path).expanduser()
-    network = load_inference_network(map_files.network_file(folder, read_manifest(folder)))
+    network = load_network(map_files.network_file(folder, read_manifest(folder)))
     frames = _read(images, poses, skip_bad_frames)
     map_files.check_new_names(folder, frames.names)
     start = time.perf_counter()
@@ -141,7 +137,7 @@ def _read(
 
 
 def _encode(
-    frames: PosedFrames, network: InferenceNetwork | MatchNetwork
+    frames: PosedFrames, network: PoseNetwork
 ) -> Iterator[EncodedImages]:
     """The frames in parts that fit into memory, under one progress bar."""
     with _bar(len(frames), "encoding") as bar:

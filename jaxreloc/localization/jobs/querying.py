@@ -22,10 +22,11 @@ from jaxreloc.formats.localized_poses import LocalizedPose, json_line
 from jaxreloc.images import PictureHeader
 from jaxreloc.localization.jobs.answer_file import AnswerFile
 from jaxreloc.localization.jobs.query_images import QueryImages, find_query_images
-from jaxreloc.localization.localizer import Localization, Localizer
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.neighbors.reranking import RERANKED
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index, recall
+from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
 
 INDICES = ("exact", "faiss")

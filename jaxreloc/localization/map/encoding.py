@@ -11,7 +11,7 @@ from jaxtyping import Float16, Float32, Float64, Int, Int64, PyTree, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.networks.matcher import Matcher
-from jaxreloc.localization.networks.regression_network import InferenceNetwork
+from jaxreloc.localization.networks.pose_network import PoseNetwork
 
 BATCH_SIZE = 16
 THUMBNAIL_SIDE = 160
@@ -55,7 +55,7 @@ class EncodedImages:
 
 def encode_frames(
     frames: PosedFrames,
-    network: InferenceNetwork,
+    network: PoseNetwork,
     *,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
@@ -118,7 +118,7 @@ def _measured_depth(
 class _BatchEncoder:
     """Gathers images into batches of one size, so that the network compiles once."""
 
-    def __init__(self, network: InferenceNetwork, batch_size: int):
+    def __init__(self, network: PoseNetwork, batch_size: int):
         self._network = network
         self._batch_size = batch_size
         self._waiting: list[np.ndarray] = []

@@ -15,10 +15,8 @@ from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import read_manifest
-from jaxreloc.localization.networks.regression_network import (
-    InferenceNetwork,
-    load_inference_network,
-)
+from jaxreloc.localization.networks.loading import load_network
+from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
 
 
@@ -30,7 +28,7 @@ class SceneMap:
     all computation is in a frame of the same axes around the cameras, `local`.
     """
 
-    network: InferenceNetwork  # made the descriptors and the features
+    network: PoseNetwork  # made the descriptors and the features
     names: tuple[str, ...]
     world_from_db: Float64[np.ndarray, "M 4 4"]
     origin: Float64[np.ndarray, "3"]  # of the local frame, in the world
@@ -47,7 +45,7 @@ class SceneMap:
         return len(self.names)
 
     @classmethod
-    def from_images(cls, network: InferenceNetwork, *parts: EncodedImages) -> "SceneMap":
+    def from_images(cls, network: PoseNetwork, *parts: EncodedImages) -> "SceneMap":
         """A map of all the images of `parts`."""
         world_from_cam = np.concatenate([part.world_from_cam for part in parts])
         origin = np.median(world_from_cam[:, :3, 3], axis=0)
@@ -80,20 +78,20 @@ class SceneMap:
         folder = pathlib.Path(folder).expanduser()
         manifest = read_manifest(folder)
         parts = map_files.read_parts(folder, manifest)
-        network = load_inference_network(map_files.network_file(folder, manifest))
+        network = load_network(map_files.network_file(folder, manifest))
         _check_arrays(network, parts, str(folder))
         return cls.from_images(network, *parts)
 
     @staticmethod
     def create(
-        folder: str | os.PathLike, network: InferenceNetwork, parts: Iterable[EncodedImages]
+        folder: str | os.PathLike, network: PoseNetwork, parts: Iterable[EncodedImages]
     ) -> None:
         """Writes a new map of all the images of `parts`, which appears whole or not at all.
 
         Raises:
           UsageError: the folder exists or cannot be written.
         """
-        map_files.create(pathlib.Path(folder), network.loaded.save, parts)
+        map_files.create(pathlib.Path(folder), network.save, parts)
 
     def in_world(self, local: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
         """A pose of the local frame in the world."""
@@ -134,7 +132,7 @@ def _joined_depth(parts: Sequence[EncodedImages]) -> CellDepth | None:
     )
 
 
-def _check_arrays(network: InferenceNetwork, parts: Sequence[EncodedImages], source: str) -> None:
+def _check_arrays(network: PoseNetwork, parts: Sequence[EncodedImages], source: str) -> None:
     """Raises UsageError unless the parts hold what a network makes, and the same kinds of it."""
     row_shapes = [
         [x[0].shape for x in (part.descriptors, part.network_intrinsics, *part.features)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,7 @@ class MatchFeatures:
 
 
 class MatchNetwork:
-    """Encodes images and matches pairs; each method compiles once per shape.
+    """A `PoseNetwork` that is a `Matcher`, too; each method compiles once per shape.
 
     Args:
       loaded: the network with its variables and config; `config["data"]["image_size"]` is the
@@ -196,6 +197,10 @@ class MatchNetwork:
     ) -> PairRelations:
         """`db_from_query` of one query and N database images, and how far to trust it."""
         return self._relate(db_features, db_intrinsics, query_features, query_intrinsics)
+
+    def save(self, folder: pathlib.Path) -> None:
+        """See `PoseNetwork`."""
+        self.loaded.save(folder)
 
 
 def relate_matches(

@@ -1,9 +1,7 @@
-"""A trained network as compiled functions of fixed shapes."""
+"""The paper's siamese network for inference: cropped images in, regressed relative poses out."""
 
 import functools
-import os
-from collections.abc import Mapping
-from typing import Any
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +11,14 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.data import transforms
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.weights import saved_network
 
 
-class InferenceNetwork:
-    """Encodes images and relates pairs; each method compiles once per shape.
+class RegressionNetwork:
+    """A `PoseNetwork` whose head regresses the pose; each method compiles once per shape.
 
     Args:
       loaded: the network with its variables and config; `config["data"]` says which input it was
@@ -72,14 +69,9 @@ class InferenceNetwork:
         )
         return PairRelations(_as_se3(pose), jnp.ones(n, bool))
 
-
-def load_inference_network(
-    path: str | os.PathLike, model: Mapping[str, Any] | None = None
-) -> InferenceNetwork | MatchNetwork:
-    """Reads what training saved; see `saved_network.load_network` for `path` and `model`."""
-    loaded = saved_network.load_network(path, model)
-    is_matcher = loaded.config["model"]["head"] == "correlation"
-    return MatchNetwork(loaded) if is_matcher else InferenceNetwork(loaded)
+    def save(self, folder: pathlib.Path) -> None:
+        """See `PoseNetwork`."""
+        self.loaded.save(folder)
 
 
 @functools.partial(jax.jit, static_argnums=1)

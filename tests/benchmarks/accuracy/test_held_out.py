@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.accuracy import held_out
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.networks.match_network import PairRelations
+from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.usage import UsageError
 from tfds_builders.rooms.generation import RenderedRoom
 

@@ -7,7 +7,7 @@ from jaxreloc.evaluation.report.content import Cameras, PairMatches
 from jaxreloc.evaluation.report.recorder import THUMBNAIL_SIDE, SceneRecorder
 from jaxreloc.images import decode_image, image_size
 from jaxreloc.localization.clock import StageClock
-from jaxreloc.localization.localizer import Localization
+from jaxreloc.localization.query_state import Localization
 from tests.evaluation.report import planted
 
 K = np.array([[600.0, 0, 399.5], [0, 600.0, 299.5], [0, 0, 1]])

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.localized_poses import LINE_FORMATS
 from jaxreloc.localization.jobs import querying
-from jaxreloc.localization.localizer import Localization
+from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
 
 

@@ -4,7 +4,7 @@ import pytest
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
 from jaxreloc.localization.map.scene_map import Rows, SceneMap
-from jaxreloc.localization.networks.regression_network import load_inference_network
+from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.usage import UsageError
 from tests.localization.fakes import OracleNetwork, oracle_frames
 from tests.photographs import save_small_network
@@ -33,7 +33,7 @@ def test_map_of_parts_equals_the_map_of_all(rng):
 @pytest.mark.slow
 def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
     save_small_network(tmp_path / "workdir")
-    network = load_inference_network(tmp_path / "workdir")
+    network = load_network(tmp_path / "workdir")
     n_leaves = network.feature_structure.num_leaves
 
     def images(n, dim, prefix):

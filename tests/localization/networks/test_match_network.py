@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.networks import match_network
+from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.localization.networks.regression_network import load_inference_network
 from jaxreloc.models import RelativePose
 from jaxreloc.models.heads.pose_prediction import PairReliability
 from jaxreloc.models.matching.rays import RayMatches
@@ -29,7 +29,7 @@ INTRINSICS = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
 def network(tmp_path_factory) -> MatchNetwork:
     folder = tmp_path_factory.mktemp("matcher")
     blank_headed_matcher(CANVAS).save(folder)
-    return load_inference_network(folder)
+    return load_network(folder)
 
 
 def photograph(rng, height: int, width: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxreloc.localization.networks.pretrained_network import canvas, pretrained_network
+from jaxreloc.localization.networks.loading import canvas, pretrained_network
 
 
 @pytest.mark.parametrize(

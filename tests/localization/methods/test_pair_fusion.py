@@ -7,13 +7,13 @@ import jaxlie
 import numpy as np
 import pytest
 
-from jaxreloc.localization.networks.confidence import ConfidenceModel
-from jaxreloc.localization.networks.relations import (
-    PairRelations,
+from jaxreloc.localization.methods.pair_fusion import (
     evidence,
     fuse_relations,
     query_confidence,
 )
+from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.networks.relations import PairRelations
 from tests.geometry.simulated_pairs import Noise, predict, random_poses, rooms
 
 BATCH, COUNT = 64, 6  # of tests/geometry/test_fusion.py, whose compiled function serves here

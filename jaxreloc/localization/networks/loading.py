@@ -1,12 +1,28 @@
-"""The network that comes with the package, for photographs that no one has trained on."""
+"""Networks for inference: of a file, or the one that comes with the package."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.pose_network import PoseNetwork
+from jaxreloc.localization.networks.regression_network import RegressionNetwork
+from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.network_weights import SIZE_MULTIPLE, shipped_matcher
 
 LONG_SIDE = 512
+NETWORKS = {"concat": RegressionNetwork, "correlation": MatchNetwork}  # by the name of the head
+
+
+def load_network(
+    path: str | os.PathLike, model: Mapping[str, Any] | None = None
+) -> PoseNetwork:
+    """Reads what training saved; see `saved_network.load_network` for `path` and `model`."""
+    loaded = saved_network.load_network(path, model)
+    return NETWORKS[loaded.config["model"]["head"]](loaded)
 
 
 def pretrained_network(

@@ -1,0 +1,1 @@
+"""From a query and its neighbours to a pose: a module a method."""

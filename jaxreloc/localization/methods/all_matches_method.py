@@ -1,0 +1,137 @@
+"""The method `all_matches`: one pose of all matches of the most similar neighbours."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import jaxlie
+import numpy as np
+from jaxtyping import Bool, Float32, Int, PyTree
+
+from jaxreloc.localization.all_matches import CONFIDENCE, MatchedPose, pose_from_all_matches
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.methods.method import Neighbors
+from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
+from jaxreloc.localization.query_state import TOO_FEW, Localization, Query
+from jaxreloc.models.matching.rays import RayTracks
+
+NUM_NEIGHBORS = 10
+GIVEN_POSES = 2  # hypotheses that a caller may add
+# By which another focal length has to suit the matches better, to be told of.
+MIN_FOCAL_GAIN = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class AllMatches:
+    """See `Method`; the map's network is a `Matcher`."""
+
+    scene_map: SceneMap
+    num_neighbors: int = NUM_NEIGHBORS
+    fusion = "robust"
+
+    @property
+    def num_ranked(self) -> int:
+        """A coarse match chooses among more than are taken."""
+        return max(RERANKED, self.num_neighbors)
+
+    def choose(
+        self,
+        ranking: Int[np.ndarray, "ranked"],
+        features: PyTree,
+        candidates: Int[np.ndarray, "C"] | None,
+    ) -> Neighbors:
+        """Those that show most of what the query shows; candidates compete with the others."""
+        if candidates is not None:
+            ranking = _replacing_last(ranking, candidates)
+        index, similarity = most_alike(self.scene_map, features, ranking, self.num_neighbors)
+        return Neighbors(index, np.ones(len(index), bool), similarity)
+
+    def relate(self, query: Query) -> RayTracks:
+        """The matches with all neighbours."""
+        return jax.block_until_ready(
+            self.scene_map.network.match_tracks(
+                *self.scene_map.neighbor_features(query.neighbors),
+                query.features,
+                query.network_intrinsics,
+                query.similarity,
+            )
+        )
+
+    def solve(
+        self,
+        queries: Sequence[Query],
+        related: Sequence[RayTracks],
+        *,
+        batch_size: int = 1,
+        run: Callable[..., Iterable] = map,
+    ) -> list[Localization]:
+        """Each query for itself."""
+        return list(run(self._solve, queries, related))
+
+    def _solve(self, query: Query, matches: RayTracks) -> Localization:
+        given, usable = self.given_poses(query)
+        found = pose_from_all_matches(
+            jaxlie.SE3(self.scene_map.local_from_db.wxyz_xyz[query.neighbors]),
+            matches,
+            self.scene_map.neighbor_depth(query.neighbors),
+            jaxlie.SE3(given),
+            usable,
+        )
+        return self._localization(query, jax.device_get(found))
+
+    def given_poses(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
+        """The expected poses in local axes, padded to GIVEN_POSES."""
+        given = np.zeros((GIVEN_POSES, 7), np.float32)
+        given[:, 0] = 1.0
+        expected = [] if query.expected is None else query.expected[:GIVEN_POSES]
+        for i, pose in enumerate(expected):
+            local = np.array(pose, np.float64)
+            local[:3, :3] = local[:3, :3] @ query.view.view_from_given.T
+            local[:3, 3] -= self.scene_map.origin
+            given[i] = jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)).wxyz_xyz
+        return given, np.arange(GIVEN_POSES) < len(expected)
+
+    def _localization(self, query: Query, found: MatchedPose) -> Localization:
+        pose = found.pose
+        confidence = float(found.confidence)
+        success = bool(pose.success) and confidence > CONFIDENCE.threshold
+        local = np.asarray(pose.world_from_query.as_matrix(), np.float64)
+        covariance = np.asarray(pose.covariance, np.float64)
+        depth = self.scene_map.depth
+        return Localization(
+            world_from_query=query.view.pose_as_given(self.scene_map.in_world(local)),
+            success=success,
+            confidence=confidence,
+            location_inliers=found.agreeing,
+            rotation_inliers=found.agreeing,
+            position_covariance=covariance[3:, 3:],
+            rotation_std=float(np.sqrt(np.trace(covariance[:3, :3]) / 3)),
+            neighbors=query.neighbors,
+            stage_ms=query.clock.stage_ms,
+            refused=not success,
+            turn_deg=query.view.turn_deg,
+            covariance=covariance,
+            scale_source="database_depth" if depth and depth.measured else "database_poses",
+            reason="" if success else _reason(found),
+            evidence=found.evidence,
+            focal_factor=float(pose.focal_factor) if pose.focal_gain > MIN_FOCAL_GAIN else 1.0,
+        )
+
+
+def _replacing_last(
+    ranking: Int[np.ndarray, "ranked"], candidates: Int[np.ndarray, "C"]
+) -> Int[np.ndarray, "ranked"]:
+    """The ranking with the new ones of the candidates in its last places."""
+    new = np.setdiff1d(candidates, ranking)[: len(ranking) // 2]
+    return np.concatenate([ranking[: len(ranking) - len(new)], new.astype(ranking.dtype)])
+
+
+def _reason(found: MatchedPose) -> str:
+    """In words, why a query was refused."""
+    if found.pose.focal_gain > MIN_FOCAL_GAIN and found.agreeing.any():
+        return (
+            "the matches contradict the focal length; "
+            f"{float(found.pose.focal_factor):g} times it suits them better"
+        )
+    return TOO_FEW

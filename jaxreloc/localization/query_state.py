@@ -1,0 +1,67 @@
+"""A query on its way through the localizer, and the answer to it."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, PyTree, UInt8
+
+from jaxreloc.localization.clock import StageClock
+from jaxreloc.localization.quarter_turns import View
+
+TOO_FEW = "too few matches agree"
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """An image to localize with its retrieved database images."""
+
+    view: View
+    network_intrinsics: Float[np.ndarray, "1 3 3"]  # of the network's input
+    features: PyTree  # of the pair head, leading axis 1
+    neighbors: Int[np.ndarray, "N"]  # database indices; see `Neighbors`
+    is_neighbor: Bool[np.ndarray, "N"]  # false on padding
+    candidates: Int[np.ndarray, "C"] | None  # as given
+    clock: StageClock
+    similarity: Float[np.ndarray, "N"] | None = None  # of the neighbours, where they are matched
+    expected: Float[np.ndarray, "G 4 4"] | None = None  # world_from_query, as given
+
+    @property
+    def image(self) -> UInt8[np.ndarray, "h w 3"]:
+        """At full size."""
+        return self.view.image
+
+    @property
+    def intrinsics(self) -> Float[np.ndarray, "3 3"]:
+        """Of `image`."""
+        return self.view.intrinsics
+
+
+@dataclasses.dataclass(frozen=True)
+class Localization:
+    """Where the query camera is, and how well that is known.
+
+    `world_from_query` is rigid, in OpenCV camera axes and the database's metres. It means
+    nothing where `success` is false. It is the pose of the picture as given, also where
+    `turn_deg` says that the network saw it turned (counterclockwise).
+
+    `covariance` is of (rotation vector in world axes, centre): the true rotation is
+    exp(w) R. `scale_source` says where the metres come from. With
+    `focal_factor` other than 1, the matches suit that multiple of the given focal length better.
+    """
+
+    world_from_query: Float[np.ndarray, "4 4"]
+    success: bool
+    confidence: float  # from 0 to 1, 0 where nothing could be fused; see `relations`
+    location_inliers: Bool[np.ndarray, "N"]
+    rotation_inliers: Bool[np.ndarray, "N"]
+    position_covariance: Float[np.ndarray, "3 3"]  # world axes, square metres
+    rotation_std: float  # radians
+    neighbors: Int[np.ndarray, "N"]
+    stage_ms: dict[str, float]
+    refused: bool = False  # no success, by a network that knows how likely its poses are right
+    turn_deg: int = 0  # 0, 90, 180 or 270
+    covariance: Float[np.ndarray, "6 6"] | None = None
+    scale_source: str = "database_poses"  # or "database_depth", "network"
+    reason: str = ""  # why there is no pose
+    focal_factor: float = 1.0
+    evidence: Float[np.ndarray, "E"] | None = None  # what the confidence is made from
