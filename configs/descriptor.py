@@ -24,6 +24,7 @@ def get_config(variant: str = "furnished") -> ml_collections.ConfigDict:
 
 def _furnished() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
+    config.task = "descriptors"
     config.seed = 0
     config.batch_size = 8
     config.num_steps = 6_000

@@ -32,6 +32,7 @@ def get_config(variant: str = "authors") -> ml_collections.ConfigDict:
 
 def _authors() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
+    config.task = "pose"
     config.seed = 333  # opts.lua, manualSeed
     config.batch_size = 64  # opts.lua, train_batch_size; over all devices together
     epoch = 40_000 // config.batch_size

@@ -34,6 +34,7 @@ from jaxreloc.training import optimizer, step
 from jaxreloc.training.inputs.pair_inputs import shard
 from jaxreloc.training.losses import pose_losses
 from jaxreloc.training.state import create_state
+from jaxreloc.training.tasks.pose_task import PoseTask
 
 WIDTH, HEIGHT, NUM_FRAMES, NUM_PAIRS, BATCH_SIZE = 640, 480, 240, 1600, 16
 
@@ -106,7 +107,7 @@ def step_images_per_second(config, batch_size: int) -> float:
     network = build_network(config.model, axis_name=step.AXIS)
     loss = pose_losses.build_loss(config.loss)
     transformation, _ = optimizer.build_optimizer(config.optimizer, config.num_steps)
-    train_step = step.make_train_step(network, loss, transformation)
+    train_step = step.make_train_step(PoseTask(network, loss), transformation)
     variables = init_variables(network, jax.random.key(0))
     state = jax_utils.replicate(create_state(variables, loss, transformation), axis_name=step.AXIS)
     crop = config.data.crop

@@ -36,6 +36,7 @@ from jaxreloc.training import optimizer, step
 from jaxreloc.training.inputs.pair_inputs import shard
 from jaxreloc.training.losses import pose_losses
 from jaxreloc.training.state import create_state
+from jaxreloc.training.tasks.pose_task import PoseTask
 
 try:
     import torch
@@ -77,9 +78,8 @@ def make_step(config: ml_collections.ConfigDict):
     network = build_network(config.model, axis_name=step.AXIS)
     loss = pose_losses.build_loss(config.loss)
     transformation, _ = optimizer.build_optimizer(config.optimizer, config.num_steps)
-    train_step = step.make_train_step(
-        network, loss, transformation, accumulation=config.accumulation
-    )
+    task = PoseTask(network, loss)
+    train_step = step.make_train_step(task, transformation, accumulation=config.accumulation)
     variables = init_variables(network, jax.random.key(0))
     state = create_state(variables, loss, transformation)
     return train_step, jax_utils.replicate(state, axis_name=step.AXIS)

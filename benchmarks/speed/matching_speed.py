@@ -92,7 +92,7 @@ def render_pictures(index: int) -> list[Picture]:
     @functools.partial(jax.jit, compiler_options=compiler_options.convolutions())
     def describe(image):
         features = network.apply(variables, image[None], method="encode")
-        return network.apply(variables, features, method=lambda net, x: net.head.describe(x))
+        return network.apply(variables, features, method="describe")
 
     def pictures(frames: PosedFrames) -> list[Picture]:
         return [

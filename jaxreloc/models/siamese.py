@@ -8,6 +8,8 @@ from jaxtyping import Array, Float
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.heads.pose_prediction import RelativePose
+from jaxreloc.models.matching.descriptors import CellDescriptors
+from jaxreloc.models.matching.rays import RayMatches
 
 
 class SiameseNetwork(nn.Module):
@@ -61,3 +63,21 @@ class SiameseNetwork(nn.Module):
     ) -> RelativePose:
         """The relative pose of B pairs from their encoded features."""
         return self.head(db_features, query_features, db_intrinsics, query_intrinsics, train)
+
+    def describe(self, features: Features) -> CellDescriptors:
+        """The descriptors of B images' cells, by a head that matches."""
+        return self.head.describe(features)
+
+    def match(
+        self,
+        db: CellDescriptors,
+        query: CellDescriptors,
+        db_intrinsics: Float[Array, "B 3 3"],
+        query_intrinsics: Float[Array, "B 3 3"],
+    ) -> RayMatches:
+        """The matches of B pairs, by a head that matches."""
+        return self.head.match(db, query, db_intrinsics, query_intrinsics)
+
+    def regress(self, matches: RayMatches) -> RelativePose:
+        """The relative pose that matches tell of, by a head that matches."""
+        return self.head.regress(matches)

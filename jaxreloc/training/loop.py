@@ -3,24 +3,20 @@
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import ml_collections
 import numpy as np
 from flax import jax_utils
 
-from jaxreloc.models import build_network, first_variables
-from jaxreloc.models.weights import saved_network
 from jaxreloc.training import (
     distributed,
     optimizer,
     step,
 )
 from jaxreloc.training.checkpoints import Checkpoints
-from jaxreloc.training.inputs import depth_inputs, matched_inputs, pair_inputs
-from jaxreloc.training.inputs.match_augmentation import MatchAugmentation
-from jaxreloc.training.losses import correlation_losses, descriptor_losses, pose_losses
+from jaxreloc.training.inputs.pair_inputs import shard
 from jaxreloc.training.monitoring import record
 from jaxreloc.training.monitoring.finite import FiniteWatch
 from jaxreloc.training.monitoring.progress import Progress
@@ -28,30 +24,41 @@ from jaxreloc.training.monitoring.summaries import Summaries
 from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import TrainState, create_state, from_state_dict
 from jaxreloc.training.stopping import StopRequest
-from jaxreloc.usage import UsageError
+from jaxreloc.training.tasks.descriptor_task import DescriptorTask
+from jaxreloc.training.tasks.match_task import MatchTask
+from jaxreloc.training.tasks.pose_task import PoseTask
+from jaxreloc.training.tasks.task import Task
+from jaxreloc.usage import UsageError, check_choice
 
 PREFETCHED_BATCHES = 2
+TASKS = {"pose": PoseTask, "matches": MatchTask, "descriptors": DescriptorTask}
 
 
 def train_and_evaluate(
-    config: ml_collections.ConfigDict, workdir: str | os.PathLike
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike, task: Task | None = None
 ) -> dict[str, float]:
     """Trains as `config` says, from the newest checkpoint in `workdir` if it has one.
 
     Leaves there `last/` and `best/` (the networks of the last validation and of the one with the
-    lowest median position error; of descriptors, the lowest loss), `checkpoints/`,
+    least of the task's `selected_by`), `checkpoints/`,
     `tensorboard/`, `config.json` and `environment.json`. SIGTERM and SIGINT end it early,
     saved; the same call resumes it.
 
+    Args:
+      task: what is trained; None takes the one that `config.task` names, of TASKS.
+
     Returns:
-      The best validation: `step` and the figures of `validation`; empty where none has been made
-      yet.
+      The best validation: `step` and the figures of the task's `Result`; empty where none has been
+      made yet.
 
     Raises:
       UsageError: the config, the data or the workdir is wrong, or the loss is no longer finite.
     """
+    if task is None:
+        check_choice("config.task", config.task, TASKS)
+        task = TASKS[config.task].of_config(config)
     with StopRequest() as stop:
-        run = _Run(config, pathlib.Path(workdir).absolute())
+        run = _Run(config, pathlib.Path(workdir).absolute(), task)
         try:
             while run.number < config.num_steps and not stop.poll():
                 run.step()
@@ -71,67 +78,33 @@ def _is_due(number: int, every: int) -> bool:
     return number % every == 0
 
 
-def _trains_on_matches(config: ml_collections.ConfigDict) -> bool:
-    return "sources" in config.data
-
-
-def _trains_descriptors(config: ml_collections.ConfigDict) -> bool:
-    return config.model.head == "correlation" and not _trains_on_matches(config)
-
-
-def _load_sets(config: ml_collections.ConfigDict, say: Callable[[str], None]):
-    """Training and validation pairs of what is to be trained."""
-    if _trains_on_matches(config):
-        return matched_inputs.load_matched_pairs(config, say)
-    if _trains_descriptors(config):
-        return depth_inputs.load_depth_pairs(config)
-    return pair_inputs.load_pairs(config)
-
-
-def _build_loss(config: ml_collections.ConfigDict) -> pose_losses.Loss:
-    if _trains_on_matches(config):
-        return correlation_losses.build_loss(config.loss)
-    if _trains_descriptors(config):
-        return descriptor_losses.build_loss(config.loss)
-    return pose_losses.build_loss(config.loss)
-
-
 class _Run:
     """A run between two steps: everything that `train_and_evaluate` acts on."""
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Task):
         distributed.check_batch(config.batch_size, config.accumulation)
-        self._config, self._workdir = config, workdir
+        self._config, self._workdir, self._task = config, workdir, task
         self._is_first = jax.process_index() == 0
         if self._is_first:
             record.write_environment(workdir)
         self._progress = Progress(config.num_steps, config.batch_size, shown=self._is_first)
 
-        self._train, self._validation = _load_sets(config, self._progress.say)
+        self._train, self._validation = task.load(config, self._progress.say)
         self._progress.say(
             f"{len(self._train.pairs)} training pairs of {len(self._train.scenes)} scenes, "
             f"{len(self._validation.pairs)} validation pairs of {len(self._validation.scenes)}"
         )
 
-        network = build_network(config.model, axis_name=step.AXIS)
-        loss = _build_loss(config)
         transformation, self._schedule = optimizer.build_optimizer(
             config.optimizer, config.num_steps
         )
-        augmentation = (
-            MatchAugmentation(**config.data.augmentation) if _trains_on_matches(config) else None
-        )
         self._train_step = step.make_train_step(
-            network,
-            loss,
-            transformation,
-            accumulation=config.accumulation,
-            augmentation=augmentation,
+            task, transformation, accumulation=config.accumulation
         )
-        self._validation_step = step.make_validation_step(network, loss)
+        self._validation_step = step.make_validation_step(task)
 
-        variables = first_variables(config.model, network, jax.random.key(config.seed))
-        state = create_state(variables, loss, transformation)
+        variables = task.first_variables(config)
+        state = create_state(variables, task.loss, transformation)
         self._checkpoints = Checkpoints(workdir / "checkpoints", self._progress.say)
         self.best: dict[str, float] = {}
         state = self._resumed(state)
@@ -184,8 +157,7 @@ class _Run:
     def validate(self) -> None:
         """Measures the errors on the validation pairs and keeps the network if it is the best."""
         self._watch.check()
-        world_axes = self._config.data.get("translation_frame") == "world"
-        result = validate(self._validation_step, self._state, self._validation, world_axes)
+        result = validate(self._task, self._validation_step, self._state, self._validation)
         figures = result.figures()
         self._progress.say(f"validation at step {self.number}: {result}")
         self._summaries.scalars(self.number, {f"validation/{k}": v for k, v in figures.items()})
@@ -204,7 +176,7 @@ class _Run:
         variables = self._host_state().network_variables()
         try:
             for folder in folders:
-                saved_network.save_network(self._workdir / folder, self._config, variables)
+                self._task.save(self._workdir / folder, self._config, variables)
         except UsageError as error:  # a full disk costs this network, not the run
             self._progress.say(f"the network of step {self.number} was NOT saved: {error}")
 
@@ -258,7 +230,7 @@ class _Run:
         return jax.tree.map(np.array, jax_utils.unreplicate(self._state))
 
     def _device_batches(self) -> Iterator[dict[str, jax.Array]]:
-        batches = map(pair_inputs.shard, self._train.loader.batches(self.number))
+        batches = map(shard, self._train.loader.batches(self.number))
         return jax_utils.prefetch_to_device(batches, PREFETCHED_BATCHES, axis_name=step.AXIS)
 
     def _resumed(self, state: TrainState) -> TrainState:

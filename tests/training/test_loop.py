@@ -24,6 +24,7 @@ from jaxreloc.training.losses.pose_losses import PairLoss
 from jaxreloc.training.monitoring import record
 from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import TrainState
+from jaxreloc.training.tasks.pose_task import PoseTask
 from jaxreloc.usage import UsageError
 from tests.training import tiny
 from tests.training.monitoring.test_summaries import read_events
@@ -113,9 +114,9 @@ def test_the_best_network_has_the_errors_that_made_it_the_best(straight, tiny_ru
     params = {"network": loaded.variables["params"], "loss": {}}
     state = TrainState(np.int32(0), params, loaded.variables["batch_stats"], ())
     _, pairs = pair_inputs.load_pairs(config())
-    validation_step = step.make_validation_step(tiny.network(step.AXIS), PairLoss())
+    task = PoseTask(tiny.network(step.AXIS), PairLoss())
     state = jax_utils.replicate(state, axis_name=step.AXIS)
-    again = validate(validation_step, state, pairs, world_axes=False).figures()
+    again = validate(task, step.make_validation_step(task), state, pairs).figures()
     assert again == pytest.approx({k: v for k, v in best.items() if k != "step"}, rel=1e-5)
 
 

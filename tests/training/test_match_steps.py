@@ -20,8 +20,9 @@ from jaxreloc.training.inputs.match_augmentation import MatchAugmentation
 from jaxreloc.training.inputs.match_loader import MATCH_FIELDS, MatchLoader
 from jaxreloc.training.inputs.matched_inputs import MatchedSet
 from jaxreloc.training.losses.correlation_losses import CorrelationLoss
-from jaxreloc.training.monitoring.validation import area_under_curve, validate
+from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import create_state
+from jaxreloc.training.tasks.match_task import MatchTask, area_under_curve
 from tests.training import planted_matches
 
 AUGMENTATION = MatchAugmentation()
@@ -46,8 +47,10 @@ class MeanHead(nn.Module):
 class Network(nn.Module):
     head: nn.Module
 
-    def __call__(self, matches):
+    def regress(self, matches):
         return self.head.regress(matches)
+
+    __call__ = regress
 
 
 @functools.cache
@@ -84,9 +87,8 @@ def test_a_step_descends_the_loss_of_the_augmented_matches(augmentation, rng):
     network, state = network_and_state()
     params = state.params["network"]
     value, gradient = loss_by_hand(params, batch, augmentation)
-    train_step = step.make_train_step(
-        network, CorrelationLoss(), optax.sgd(0.1), augmentation=augmentation
-    )
+    task = MatchTask(network, CorrelationLoss(), augmentation)
+    train_step = step.make_train_step(task, optax.sgd(0.1))
     after, metrics = train_step(replicated_state(), pair_inputs.shard(batch))
     np.testing.assert_allclose(metrics["loss"][0], value, rtol=1e-4)
     parts = {name.removeprefix("loss/") for name in metrics if name.startswith("loss/")}
@@ -101,8 +103,8 @@ def test_validation_is_of_overlapping_pairs_and_ranks_overlap(rng):
     pairs = planted_matches.matched_pairs(rng, count=11)
     network, state = network_and_state()
     held_out = MatchedSet(["hall"], pairs, MatchLoader(pairs, batch_size=8, train=False))
-    validation_step = step.make_validation_step(network, CorrelationLoss())
-    result = validate(validation_step, replicated_state(), held_out, world_axes=False)
+    task = MatchTask(network, CorrelationLoss())
+    result = validate(task, step.make_validation_step(task), replicated_state(), held_out)
     matches = RayMatches(*(jnp.asarray(getattr(pairs, k)) for k in MATCH_FIELDS))
     predicted = network.apply(state.network_variables(), matches)
     overlaps = pairs.overlap > 0

@@ -16,6 +16,7 @@ from jaxreloc.training import optimizer, step
 from jaxreloc.training.losses import pose_losses
 from jaxreloc.training.losses.pose_losses import PairLoss
 from jaxreloc.training.state import create_state
+from jaxreloc.training.tasks.pose_task import PoseTask
 from tests.training import tiny
 
 SGD = optax.sgd(1.0)
@@ -32,8 +33,8 @@ def first_state(loss=PairLoss(), transformation=SGD, variables=None):
 
 @functools.cache
 def sgd_step(accumulation=1, dtype=jnp.float32):
-    network = tiny.network(step.AXIS, dtype)
-    return step.make_train_step(network, PairLoss(), SGD, accumulation=accumulation)
+    task = PoseTask(tiny.network(step.AXIS, dtype), PairLoss())
+    return step.make_train_step(task, SGD, accumulation=accumulation)
 
 
 def train(batch, **options):
@@ -107,9 +108,10 @@ def test_accumulation_is_the_mean_over_the_parts(rng):
 
 
 def test_learned_weights_are_trained_and_reported(rng):
-    loss, network = PairLoss(weighting="learned"), tiny.network(step.AXIS)
+    loss = PairLoss(weighting="learned")
     state = first_state(loss)
-    state, metrics = step.make_train_step(network, loss, SGD)(
+    task = PoseTask(tiny.network(step.AXIS), loss)
+    state, metrics = step.make_train_step(task, SGD)(
         state, on_one_device(tiny.batch(rng, 8))
     )
     for name, start in loss.init().items():
@@ -137,7 +139,7 @@ def test_remat_leaves_the_step_as_it_is(rng):
     after = []
     for remat in (False, True):
         network = build_network({"backbone": "resnet18", "remat": remat}, axis_name=step.AXIS)
-        train_step = step.make_train_step(network, PairLoss(), optax.sgd(1e-3))
+        train_step = step.make_train_step(PoseTask(network, PairLoss()), optax.sgd(1e-3))
         after.append(
             train_step(first_state(transformation=optax.sgd(1e-3), variables=variables), batch)
         )
@@ -146,9 +148,9 @@ def test_remat_leaves_the_step_as_it_is(rng):
 
 def test_validation_measures_each_example(rng):
     batch = tiny.batch(rng, 5)
-    network = tiny.network(step.AXIS)
+    task = PoseTask(tiny.network(step.AXIS), PairLoss())
     state = first_state()
-    result = step.make_validation_step(network, PairLoss())(state, on_one_device(batch))
+    result = step.make_validation_step(task)(state, on_one_device(batch))
     result = jax.tree.map(np.asarray, jax_utils.unreplicate(result))
     pose = result["predicted_wxyz_xyz"]
     target = batch["db_from_query"]
@@ -185,12 +187,12 @@ def test_a_small_network_overfits_32_pairs(variant, rng):
     num_steps = OVERFITTING_STEPS.get(variant, 300)
     loss = pose_losses.build_loss(config.loss)
     transformation = compressed(config, num_steps)
-    network = tiny.network(step.AXIS)
-    train_step = step.make_train_step(network, loss, transformation)
+    task = PoseTask(tiny.network(step.AXIS), loss)
+    train_step = step.make_train_step(task, transformation)
     state = first_state(loss, transformation)
     batch = jax_utils.replicate(tiny.batch(rng, 32), axis_name=step.AXIS)
     for _ in range(num_steps):
         state, _ = train_step(state, batch)
-    errors = step.make_validation_step(network, loss)(state, batch)
+    errors = step.make_validation_step(task)(state, batch)
     assert np.median(errors["position_error"]) < 0.02
     assert np.degrees(np.median(errors["rotation_error"])) < 1

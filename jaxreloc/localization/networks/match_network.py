@@ -241,7 +241,7 @@ def _related(
             support=jnp.mean(estimate.inliers, axis=-1),
             overlap_probability=jnp.ones(estimate.success.shape),
         )
-    head = network.apply(variables, matches, method=lambda net, x: net.head.regress(x))
+    head = network.apply(variables, matches, method="regress")
     overlap_probability = jax.nn.sigmoid(head.reliability.overlap_logit)
     overlaps = overlap_probability > MIN_OVERLAP_PROBABILITY
     head_pose = _as_se3(head)
@@ -307,7 +307,7 @@ def _as_se3(pose: RelativePose) -> jaxlie.SE3:
 
 def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
     features = apply(images, method="encode")
-    cells = apply(features, method=lambda network, x: network.head.describe(x))
+    cells = apply(features, method="describe")
     return MatchFeatures(
         descriptor=apply(features, method="descriptor"),
         cells=descriptors.quantise(descriptors.without_canvas(cells, images)),
@@ -326,7 +326,7 @@ def _match_one_to_many(
         query_features.cells,
         db_intrinsics,
         query_intrinsics,
-        method=lambda network, *pairs: network.head.match(*pairs),
+        method="match",
     )
 
 

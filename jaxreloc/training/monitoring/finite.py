@@ -9,8 +9,7 @@ import numpy as np
 from flax import jax_utils
 
 from jaxreloc import files
-from jaxreloc.training.inputs.matched_inputs import MatchedSet
-from jaxreloc.training.inputs.pair_inputs import PairSet
+from jaxreloc.training.tasks.task import Examples
 from jaxreloc.usage import UsageError
 
 NAMES_SHOWN = 4
@@ -28,7 +27,7 @@ class FiniteWatch:
 
     def __init__(
         self,
-        pairs: PairSet | MatchedSet,
+        pairs: Examples,
         report: pathlib.Path,
         last_checkpoint: Callable[[], pathlib.Path | None],
     ):

@@ -19,6 +19,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jaxlie", "gra
 # A resumed run may differ in these: they change when it reports and ends, not what it computes
 # (but for the number of steps under a schedule that ends with them).
 FREE_FIELDS = (
+    "task",  # the fields of another task differ, and the oldest runs do not name theirs
     "num_steps",
     "log_every",
     "validate_every",

@@ -10,9 +10,10 @@ from flax import jax_utils
 from jaxreloc.training import step
 from jaxreloc.training.inputs import pair_inputs
 from jaxreloc.training.losses.pose_losses import PairLoss
-from jaxreloc.training.monitoring import validation
 from jaxreloc.training.monitoring.epipolar_lines import draw_pair
+from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import create_state
+from jaxreloc.training.tasks.pose_task import NUM_PICTURES, PoseTask
 from tests.training import tiny
 
 
@@ -22,6 +23,10 @@ def pairs(tiny_run):
     _, validation_pairs = pair_inputs.load_pairs(tiny.config())
     assert len(validation_pairs.pairs) == 11
     return validation_pairs
+
+
+def task(world_axes=False):
+    return PoseTask(tiny.network(step.AXIS), PairLoss(), world_axes)
 
 
 def oracle(offset=0.0):
@@ -40,7 +45,7 @@ def oracle(offset=0.0):
 
 
 def test_every_pair_counts_once_and_padding_never(pairs):
-    result = validation.validate(oracle(), None, pairs, world_axes=False)
+    result = validate(task(), oracle(), None, pairs)
     numbers = np.r_[np.arange(8), np.arange(3)]
     assert result.loss == pytest.approx(np.mean(numbers))
     assert result.position_error_m == pytest.approx(np.median(numbers))
@@ -50,7 +55,7 @@ def test_every_pair_counts_once_and_padding_never(pairs):
 
 
 def test_pictures_show_the_first_pairs(pairs):
-    result = validation.validate(oracle(0.3), None, pairs, world_axes=False)
+    result = validate(task(), oracle(0.3), None, pairs)
     batch = next(iter(pairs.loader.batches()))
     true = batch["db_from_query"][1]
     expected = draw_pair(
@@ -62,7 +67,7 @@ def test_pictures_show_the_first_pairs(pairs):
         true + np.float32([0, 0, 0, 0, 0.3, 0, 0]),
     )
     size = tiny.IMAGE_SIZE
-    assert result.pictures.shape == (validation.NUM_PICTURES * size, 2 * size, 3)
+    assert result.pictures.shape == (NUM_PICTURES * size, 2 * size, 3)
     np.testing.assert_array_equal(result.pictures[size : 2 * size], expected)
 
 
@@ -72,24 +77,21 @@ def test_labels_in_world_axes_give_the_same_true_lines(tiny_run):
         config = tiny.config()
         config.data.translation_frame = frame
         _, pairs = pair_inputs.load_pairs(config)
-        result = validation.validate(oracle(), None, pairs, world_axes=frame == "world")
+        result = validate(task(frame == "world"), oracle(), None, pairs)
         pictures.append(result.pictures.astype(int))
     # The rounding of a line's ends may differ by a pixel here and there.
     assert np.mean(np.abs(pictures[0] - pictures[1]) > 30) < 0.01
 
 
 def test_errors_are_those_of_the_network(pairs):
-    network, loss = tiny.network(step.AXIS), PairLoss()
-    state = create_state(tiny.variables(), loss, optax.sgd(1.0))
+    state = create_state(tiny.variables(), PairLoss(), optax.sgd(1.0))
     replicated = jax_utils.replicate(state, axis_name=step.AXIS)
-    result = validation.validate(
-        step.make_validation_step(network, loss), replicated, pairs, world_axes=False
-    )
+    result = validate(task(), step.make_validation_step(task()), replicated, pairs)
     errors = []
     for batch in pairs.loader.batches():
         images = batch["db_image"], batch["query_image"]
         intrinsics = batch["db_intrinsics"], batch["query_intrinsics"]
-        pose = network.apply(state.network_variables(), *images, *intrinsics, False)
+        pose = tiny.network(step.AXIS).apply(state.network_variables(), *images, *intrinsics, False)
         target = jaxlie.SE3(batch["db_from_query"])
         error = np.linalg.norm(pose.t - target.translation(), axis=1)
         errors.append(error[batch["mask"]])
