@@ -186,7 +186,7 @@ def estimate_absolute_pose(
     candidates, _ = pose_hypotheses.distinct(
         hypotheses, score, config.candidates, rotation=SAME_ROTATION, position=SAME_BASIN
     )
-    few = _every(tracks, config.candidate_stride)
+    few = tracks_lib.of_cells(tracks, slice(None, None, config.candidate_stride))
     candidates, score = _refined(
         few, candidates, config.candidate_scales, config.candidate_steps
     )
@@ -216,17 +216,6 @@ def _hypotheses(tracks, origin, unit, key, given, given_usable, config) -> Hypot
             )
         )
     return pose_hypotheses.concatenate(*parts)
-
-
-def _every(tracks: Tracks, stride: int) -> Tracks:
-    """Every so many-th cell."""
-    depth = tracks.depth
-    return tracks._replace(
-        rays=tracks.rays[::stride],
-        x_db=tracks.x_db[:, ::stride],
-        weights=tracks.weights[:, ::stride],
-        depth=depth and DepthPrior(depth.inverse_depth[:, ::stride], depth.weight[:, ::stride]),
-    )
 
 
 def _refined(
@@ -291,7 +280,7 @@ def _report(
     margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)
     squared, ahead = tracks_lib.residuals(tracks, pose, depth)
     inliers = ahead & (squared < INLIER**2) & (tracks.weights > 0)
-    covariance, determined = _covariance(tracks, pose, depth, unit)
+    covariance, determined = covariance_of(tracks, pose, depth, unit)
     enough = jnp.sum(inliers) >= config.min_inliers
     seen = jnp.any(inliers, axis=0)
     far = jnp.nanmedian(jnp.where(seen, unit / depth, jnp.nan))
@@ -313,7 +302,7 @@ def _report(
     )
 
 
-def _covariance(
+def covariance_of(
     tracks: Tracks, pose: QueryPose, depth, unit
 ) -> tuple[Float[Array, "6 6"], Bool[Array, ""]]:
     """The inverse of the information at the solution, and whether it has full rank.

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxreloc.geometry._kernels import lanes
 
@@ -91,6 +91,17 @@ class _Observed(NamedTuple):
     r_depth: Array  # weighted by the prior
     squared: Array  # e_ij
     ahead: Array
+
+
+def of_cells(tracks: Tracks, cells: Int[Array, "k"] | slice) -> Tracks:
+    """The tracks of some cells."""
+    depth = tracks.depth
+    return tracks._replace(
+        rays=tracks.rays[cells],
+        x_db=tracks.x_db[:, cells],
+        weights=tracks.weights[:, cells],
+        depth=depth and DepthPrior(depth.inverse_depth[:, cells], depth.weight[:, cells]),
+    )
 
 
 def refine(
