@@ -101,6 +101,15 @@ def decode_image(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(mirrored, header.quarter_turns))
 
 
+def decode_grey(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w"]:
+    """The brightness of a picture as it is stored; see `read_image` for what is raised."""
+    header = read_header(encoded, source)
+    image = _decode(encoded, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None or image.shape[::-1] != header.stored_size:
+        raise _not_readable(source)
+    return image
+
+
 def image_size(picture: str | pathlib.Path | bytes, source: str = "") -> tuple[int, int]:
     """Width and height of the upright picture; see `read_header`."""
     return read_header(picture, source).size

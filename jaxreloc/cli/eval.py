@@ -128,6 +128,7 @@ def _evaluate_network(
         skip_bad_frames=scenes.skip_bad_frames,
         num_neighbors=localizer.num_neighbors or defaults.num_neighbors,
         method=localizer.method,
+        mode=localizer.mode,
         min_baseline=localizer.min_baseline,
         methods=("network", *baseline),
         long_side=localizer.long_side or defaults.long_side,

@@ -47,6 +47,9 @@ class Retrieval:
         Literal["all_matches", "robust", "paper"] | None,
         flag("all_matches, or fusion of pairs: robust or paper.", "NAME"),
     ] = None
+    mode: Annotated[
+        Literal["fast", "default", "precise"], flag("Of all_matches: time or accuracy.", "NAME")
+    ] = "default"
 
     def __post_init__(self):
         if self.num_neighbors is not None and self.num_neighbors < 1:

@@ -51,6 +51,7 @@ def query(
         map,
         num_neighbors=retrieval.num_neighbors,
         method=retrieval.method,
+        mode=retrieval.mode,
         min_baseline=retrieval.min_baseline,
         index=index,
         quarter_turns=quarter_turns,

@@ -42,6 +42,7 @@ class Settings:
     skip_bad_frames: bool = False
     num_neighbors: int | None = None  # None: what suits the method
     method: str | None = None  # of localizer.METHODS; None: what suits the network
+    mode: str = "default"
     min_baseline: float | None = None  # between neighbours; None: as the map suggests
     methods: tuple[str, ...] = tuple(evaluate.METHODS)
     long_side: int = LONG_SIDE  # pixels of the canvas of the network that ships
@@ -178,6 +179,7 @@ def _evaluate_scene(
         scene_map,
         num_neighbors=settings.num_neighbors,
         method=settings.method,
+        mode=settings.mode,
         min_baseline=settings.min_baseline,
     )
     recorder = _recorder(scene, scene_map, settings, max_pictured) if max_pictured else None

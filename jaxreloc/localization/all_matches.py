@@ -34,6 +34,11 @@ from jaxreloc.geometry.absolute_pose import (
 )
 from jaxreloc.geometry.resection.tracks import DepthPrior
 from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.patch_precision import (
+    Pictures,
+    PrecisionConfig,
+    precise_pose,
+)
 from jaxreloc.models.matching.rays import RayTracks
 
 FOCAL_WEIGHT = -4.0
@@ -44,6 +49,8 @@ SMALLEST = 1e-2
 SMALLEST_GAIN = 3e-3
 # Of the variances of rotation and centre.
 ROTATION_INFLATION, POSITION_INFLATION = 0.85, 1.15
+# The same after `refined_by_pictures`.
+PRECISE_ROTATION, PRECISE_POSITION = 1.85, 2.0
 # A neighbour agrees with the pose if matches of this summed weight do.
 AGREEING_WEIGHT = 5.0
 SAMPLING_SEED = 0
@@ -101,9 +108,39 @@ def pose_from_all_matches(
             [jnp.sum(agreeing) + 1, share + SMALLEST, found.focal_gain + SMALLEST_GAIN]
         )
     )
-    found = dataclasses.replace(found, covariance=_observed(found.covariance, share))
+    covariance = _scaled(found.covariance, ROTATION_INFLATION, POSITION_INFLATION)
+    covariance = covariance / jnp.maximum(share, SMALLEST) ** 2
+    found = dataclasses.replace(found, covariance=covariance)
     confidence = jnp.where(found.success, CONFIDENCE(evidence), 0.0)
     return MatchedPose(found, evidence, confidence, agreeing >= AGREEING_WEIGHT)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def refined_by_pictures(
+    world_from_db: SE3,
+    matches: RayTracks,
+    depth: Float[Array, "N h w 2"] | None,
+    found: MatchedPose,
+    pictures: Pictures,
+    config: PrecisionConfig,
+) -> MatchedPose:
+    """The pose from patches aligned in the pictures; as found, where too few of them are.
+
+    Args:
+      world_from_db, matches, depth: what `pose_from_all_matches` found it from.
+    """
+    prior = None if depth is None else depth_prior(matches, depth)
+    precise = precise_pose(world_from_db, matches, prior, found.pose, pictures, config)
+    covariance = _scaled(precise.covariance, PRECISE_ROTATION, PRECISE_POSITION)
+    world_from_query, covariance = jax.tree.map(
+        lambda new, old: jnp.where(precise.success, new, old),
+        (precise.world_from_query, covariance),
+        (found.pose.world_from_query, found.pose.covariance),
+    )
+    pose = dataclasses.replace(
+        found.pose, world_from_query=world_from_query, covariance=covariance
+    )
+    return found.replace(pose=pose)
 
 
 def depth_prior(matches: RayTracks, depth: Float[Array, "N h w 2"]) -> DepthPrior:
@@ -121,8 +158,9 @@ def depth_prior(matches: RayTracks, depth: Float[Array, "N h w 2"]) -> DepthPrio
     )
 
 
-def _observed(covariance: Float[Array, "6 6"], share: Float[Array, ""]) -> Float[Array, "6 6"]:
-    """The covariance as errors are observed; see the module."""
-    factors = np.repeat([ROTATION_INFLATION, POSITION_INFLATION], 3)
-    scale = jnp.sqrt(jnp.asarray(factors, jnp.float32)) / jnp.maximum(share, SMALLEST)
+def _scaled(
+    covariance: Float[Array, "6 6"], rotation: float, position: float
+) -> Float[Array, "6 6"]:
+    """Variances times constants."""
+    scale = jnp.asarray(np.sqrt(np.repeat([rotation, position], 3)), jnp.float32)
     return covariance * scale[:, None] * scale[None]

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, UInt8
 
-from jaxreloc.images import decode_image, read_image
+from jaxreloc.images import decode_image
 from jaxreloc.localization.assumed_camera import AssumedCamera, check_intrinsics
 from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -30,7 +29,7 @@ from jaxreloc.usage import check_choice
 BATCH_SIZE = 16
 METHODS = ("all_matches", "robust", "paper")
 NUM_NEIGHBORS = {
-    "all_matches": all_matches_method.NUM_NEIGHBORS,
+    "all_matches": all_matches_method.MODES["default"].num_neighbors,
     "robust": pair_fusion.NUM_NEIGHBORS,
     "paper": pair_fusion.NUM_NEIGHBORS,
 }
@@ -52,6 +51,8 @@ class Localizer:
       num_neighbors: N, the images that a query is related to; None takes NUM_NEIGHBORS.
       method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
         networks that match; "robust" and "paper" fuse the relative poses of pairs.
+      mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
+        looks at more of them. What else there is has one mode.
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
@@ -70,6 +71,7 @@ class Localizer:
         *,
         num_neighbors: int | None = None,
         method: str | None = None,
+        mode: str = "default",
         min_baseline: float | None = None,
         index: Index | None = None,
         quarter_turns: bool = True,
@@ -82,14 +84,18 @@ class Localizer:
         known = METHODS if isinstance(self.network, Matcher) else METHODS[1:]
         name = method or known[0]
         check_choice("method", name, known)
-        self.num_neighbors = num_neighbors or NUM_NEIGHBORS[name]
+        check_choice("mode", mode, all_matches_method.MODES)
         self.method: Method = (
-            AllMatches(scene_map, self.num_neighbors)
+            AllMatches(scene_map, all_matches_method.MODES[mode].of_neighbors(num_neighbors))
             if name == "all_matches"
             else PairFusion(
-                scene_map, name, num_neighbors=self.num_neighbors, min_baseline=min_baseline
+                scene_map,
+                name,
+                num_neighbors=num_neighbors or NUM_NEIGHBORS[name],
+                min_baseline=min_baseline,
             )
         )
+        self.num_neighbors = self.method.num_neighbors
 
     def __call__(
         self,
@@ -149,7 +155,7 @@ class Localizer:
         return found
 
     def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:
-        """Compiles what a query needs, by localizing a thumbnail of the map.
+        """Compiles what a query needs, by localizing a picture of the map.
 
         Args:
           candidates: for queries with candidates, as a video's are.
@@ -159,7 +165,7 @@ class Localizer:
           The latency then: the milliseconds of a query that is not refused, in a batch if
           `batch_size` is given.
         """
-        image = _decode(self.scene_map.thumbnails[0])
+        image = decode_image(self.scene_map.pictures[0], "picture 0 of the map")
         height, width = image.shape[:2]
         intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
         view, none = View(image, intrinsics), np.zeros(0, int) if candidates else None
@@ -249,6 +255,7 @@ class Localizer:
             Query(
                 view=view,
                 network_intrinsics=prepared[i][1][None].astype(np.float32),
+                network_image=images[i],
                 features=each[i],
                 neighbors=chosen[i].index,
                 is_neighbor=chosen[i].is_neighbor,
@@ -282,10 +289,6 @@ def _best_of_turns(refused: Localization, turned: Sequence[Localization]) -> Loc
     tries = (refused, *turned)
     stage_ms = {stage: sum(x.stage_ms[stage] for x in tries) for stage in refused.stage_ms}
     return dataclasses.replace(best, stage_ms=stage_ms)
-
-
-def _decode(jpeg: bytes | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
-    return decode_image(jpeg, "thumbnail") if isinstance(jpeg, bytes) else read_image(jpeg)
 
 
 @functools.partial(jax.jit, static_argnums=1)

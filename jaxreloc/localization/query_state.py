@@ -17,6 +17,7 @@ class Query:
 
     view: View
     network_intrinsics: Float[np.ndarray, "1 3 3"]  # of the network's input
+    network_image: UInt8[np.ndarray, "height width 3"]  # its input
     features: PyTree  # of the pair head, leading axis 1
     neighbors: Int[np.ndarray, "N"]  # database indices; see `Neighbors`
     is_neighbor: Bool[np.ndarray, "N"]  # false on padding

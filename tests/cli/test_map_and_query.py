@@ -110,11 +110,11 @@ def test_a_damaged_map_is_found(folder, tmp_path):
     shutil.copytree(folder / "map", tmp_path / "map")
     result = call_command("map", "check", f"--map={tmp_path}/map")
     assert result.returncode == 0 and "every file is as it was written" in result.stdout
-    thumbnail = tmp_path / "map/segments/000000/thumbnails/000003.jpg"
-    thumbnail.write_bytes(thumbnail.read_bytes()[:-1] + b"x")
+    picture = tmp_path / "map/segments/000000/pictures/000003.jpg"
+    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
     result = call_command("map", "check", f"--map={tmp_path}/map")
     assert_fails(result, "1 problem(s)")
-    assert "thumbnails/000003.jpg: damaged, or of another map" in result.stdout
+    assert "pictures/000003.jpg: damaged, or of another map" in result.stdout
 
 
 @pytest.mark.slow

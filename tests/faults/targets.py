@@ -217,7 +217,7 @@ def encoded_images(rng: np.random.Generator, names: Sequence[str]) -> EncodedIma
         network_intrinsics=np.tile(np.eye(3, dtype=np.float32), (n, 1, 1)),
         descriptors=rng.normal(size=(n, 5)).astype(np.float32),
         features=(rng.normal(size=(n, 3, 2)).astype(np.float32),),
-        thumbnails=[b"a picture"] * n,
+        pictures=[b"a picture"] * n,
         depth=CellDepth(rng.uniform(size=(n, 2, 2, 2)).astype(np.float16), np.ones(n, np.float32)),
     )
 

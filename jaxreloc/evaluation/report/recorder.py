@@ -18,6 +18,7 @@ from jaxreloc.evaluation.report.content import (
     SceneContent,
 )
 from jaxreloc.evaluation.report.matchers import Matcher
+from jaxreloc.images import decode_image, image_size
 from jaxreloc.localization.query_state import Localization
 
 MAX_PICTURED_QUERIES = 64
@@ -153,7 +154,9 @@ def _jpeg(image: UInt8[np.ndarray, "h w 3"] | bytes | pathlib.Path) -> bytes:
     if isinstance(image, pathlib.Path):
         return files.read_bytes(image, limit=MAX_THUMBNAIL_BYTES)
     if isinstance(image, bytes):
-        return image
+        if max(image_size(image, "picture")) <= THUMBNAIL_SIDE:
+            return image
+        image = decode_image(image, "picture")
     height, width = image.shape[:2]
     scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -101,7 +101,7 @@ def _map_recorder(scene_map: SceneMap, name: str) -> SceneRecorder:
             scene_map.intrinsics,
             scene_map.image_sizes,
         ),
-        scene_map.thumbnails,
+        scene_map.pictures,
         methods={METHOD: "network"},
         matcher=network_matcher(scene_map),
     )

@@ -1,7 +1,6 @@
 """What the network makes of database images, computed once and kept."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import cv2
@@ -14,7 +13,9 @@ from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 
 BATCH_SIZE = 16
+# Of pictures: all that a network that does not match needs of one is to be shown.
 THUMBNAIL_SIDE = 160
+JPEG_QUALITY = 75
 MEASURED_DEVIATION = 0.02  # of a depth camera's depth, relative; a cell is no point
 
 
@@ -46,7 +47,7 @@ class EncodedImages:
     network_intrinsics: Float32[np.ndarray, "M 3 3"]  # of the network's input
     descriptors: Float32[np.ndarray, "M dim"]  # L2-normalised
     features: tuple[Sequence[np.ndarray], ...]  # leaves of what the pair head takes, M rows each
-    thumbnails: Sequence[bytes | pathlib.Path]  # JPEG: its bytes, or the file
+    pictures: Sequence[bytes]  # JPEG: what the network saw, if it matches; else a small one
     depth: "CellDepth | None" = None
 
     def __len__(self) -> int:
@@ -69,16 +70,16 @@ def encode_frames(
       UsageError: a picture cannot be read.
     """
     encoder = _BatchEncoder(network, batch_size)
-    intrinsics, thumbnails = [], []
+    intrinsics, pictures, matches = [], [], isinstance(network, Matcher)
     for i in progress(range(len(frames))):
         image = frames.images[i]
         network_image, network_intrinsics = network.prepare(image, frames.intrinsics[i])
         encoder.add(network_image)
         intrinsics.append(network_intrinsics)
-        thumbnails.append(_thumbnail(image))
+        pictures.append(_jpeg(network_image if matches else _small(image)))
     features, descriptors = encoder.finish()
     network_intrinsics = np.stack(intrinsics).astype(np.float32)
-    has_depth = frames.depths is not None and isinstance(network, Matcher)
+    has_depth = matches and frames.depths is not None
     return EncodedImages(
         names=frames.names,
         world_from_cam=frames.world_from_cam,
@@ -87,7 +88,7 @@ def encode_frames(
         network_intrinsics=network_intrinsics,
         descriptors=descriptors,
         features=tuple(jax.tree.leaves(features)),
-        thumbnails=thumbnails,
+        pictures=pictures,
         depth=_measured_depth(frames, network, network_intrinsics) if has_depth else None,
     )
 
@@ -145,9 +146,13 @@ class _BatchEncoder:
         self._waiting.clear()
 
 
-def _thumbnail(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def _small(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
     height, width = image.shape[:2]
     scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1].tobytes()
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

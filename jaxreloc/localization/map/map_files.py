@@ -1,4 +1,4 @@
-"""A scene map on disk: a folder of JSON, NumPy arrays, JPEG thumbnails and the network.
+"""A scene map on disk: a folder of JSON, NumPy arrays, JPEG pictures and the network.
 
     MAP/manifest.json          version, conventions, the network's fingerprint, the segments
     MAP/network.safetensors    the network that made the map

@@ -2,7 +2,7 @@
 
     frames.json            name, world_from_cam, intrinsics and size of each image
     network_intrinsics.npy, descriptors.npy, feature_000.npy, ...
-    thumbnails/000000.jpg
+    pictures/000000.jpg          (thumbnails/ in earlier versions, which are small)
     files.json                   the digests of all these (`file_digests`), from version 2 on
     depth.npy, depth_unit.npy    of the cells, where it is known; may come later
     depth_files.json             the digests of these two
@@ -10,6 +10,7 @@
 Arrays are opened by memory-mapping and never unpickled.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from jaxreloc.usage import UsageError
 FRAMES = "frames.json"
 NETWORK_INTRINSICS = "network_intrinsics.npy"
 DESCRIPTORS = "descriptors.npy"
-THUMBNAILS = "thumbnails"
+PICTURES = ("pictures", "thumbnails")  # the second is an earlier version's
 DEPTH = "depth.npy"
 DEPTH_UNIT = "depth_unit.npy"
 DEPTH_DIGESTS = "depth_files.json"
@@ -49,9 +50,9 @@ def write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> S
         np.save(folder / DESCRIPTORS, images.descriptors)
         for i, leaf in enumerate(images.features):
             np.save(folder / f"feature_{i:03d}.npy", leaf)
-        (folder / THUMBNAILS).mkdir()
-        for i, thumbnail in enumerate(images.thumbnails):
-            (folder / THUMBNAILS / f"{i:06d}.jpg").write_bytes(thumbnail)
+        (folder / PICTURES[0]).mkdir()
+        for i, jpeg in enumerate(images.pictures):
+            (folder / PICTURES[0] / f"{i:06d}.jpg").write_bytes(jpeg)
         mapped = {f"feature_{i:03d}.npy": leaf for i, leaf in enumerate(images.features)}
         digest = write_digests(folder, _files_in(folder), mapped)
         of_depth = None if images.depth is None else write_depth(folder, images.depth)
@@ -104,9 +105,28 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
         network_intrinsics=read(folder / NETWORK_INTRINSICS)[kept],
         descriptors=read(folder / DESCRIPTORS)[kept],
         features=tuple(Selection(mapped(path), kept) for path in _feature_files(folder, digests)),
-        thumbnails=[folder / THUMBNAILS / f"{row:06d}.jpg" for row in kept],
+        pictures=Selection(_PictureFiles(folder, segment.num_images, digests), kept),
         depth=_read_depth(folder, segment, kept),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _PictureFiles(Sequence):
+    """JPEG files, read and checked when asked for."""
+
+    folder: pathlib.Path
+    num_images: int
+    digests: FileDigests | None
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __getitem__(self, row: int) -> bytes:
+        kind = next((x for x in PICTURES if (self.folder / x).is_dir()), PICTURES[0])
+        name = f"{kind}/{row:06d}.jpg"
+        if self.digests is None:
+            return files.read_bytes(self.folder / name, limit=MAX_BYTES)
+        return self.digests.read(name)
 
 
 def _read_depth(

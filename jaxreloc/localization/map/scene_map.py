@@ -15,6 +15,7 @@ from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import read_manifest
+from jaxreloc.localization.map.pictures import Pictures
 from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
@@ -38,7 +39,7 @@ class SceneMap:
     network_intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
     descriptors: Float[Array, "M dim"]  # L2-normalised
     features: Sequence["Rows"]  # leaves of what the pair head takes
-    thumbnails: Sequence[bytes | pathlib.Path]  # JPEG
+    pictures: Pictures
     depth: CellDepth | None = None  # of the cells that the network matches
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class SceneMap:
             features=[
                 Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
             ],
-            thumbnails=[thumbnail for part in parts for thumbnail in part.thumbnails],
+            pictures=Pictures(Chain(tuple(part.pictures for part in parts))),
             depth=_joined_depth(parts),
         )
 

@@ -3,23 +3,50 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
+import cv2
 import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
 from jaxtyping import Bool, Float32, Int, PyTree
 
-from jaxreloc.localization.all_matches import CONFIDENCE, MatchedPose, pose_from_all_matches
+from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig
+from jaxreloc.localization.all_matches import (
+    CONFIDENCE,
+    MatchedPose,
+    pose_from_all_matches,
+    refined_by_pictures,
+)
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.method import Neighbors
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
+from jaxreloc.localization.patch_precision import Pictures, PrecisionConfig
 from jaxreloc.localization.query_state import TOO_FEW, Localization, Query
 from jaxreloc.models.matching.rays import RayTracks
 
-NUM_NEIGHBORS = 10
 GIVEN_POSES = 2  # hypotheses that a caller may add
 # By which another focal length has to suit the matches better, to be told of.
 MIN_FOCAL_GAIN = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How much work goes into a query; without `precision` its picture is not looked at again."""
+
+    num_neighbors: int
+    pose: AbsolutePoseConfig = AbsolutePoseConfig()
+    precision: PrecisionConfig | None = PrecisionConfig()
+
+    def of_neighbors(self, count: int | None) -> "Mode":
+        """The same with so many neighbours; None changes nothing."""
+        return dataclasses.replace(self, num_neighbors=count or self.num_neighbors)
+
+
+MODES = {
+    "default": Mode(10),
+    "fast": Mode(5, AbsolutePoseConfig(candidates=4), None),
+    "precise": Mode(10, precision=PrecisionConfig(cells=1000, patches=4096, rounds=6)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +54,13 @@ class AllMatches:
     """See `Method`; the map's network is a `Matcher`."""
 
     scene_map: SceneMap
-    num_neighbors: int = NUM_NEIGHBORS
+    mode: Mode = MODES["default"]
     fusion = "robust"
+
+    @property
+    def num_neighbors(self) -> int:
+        """Those that a query is matched with."""
+        return self.mode.num_neighbors
 
     @property
     def num_ranked(self) -> int:
@@ -71,14 +103,26 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         given, usable = self.given_poses(query)
+        world_from_db = jaxlie.SE3(self.scene_map.local_from_db.wxyz_xyz[query.neighbors])
+        depth = self.scene_map.neighbor_depth(query.neighbors)
         found = pose_from_all_matches(
-            jaxlie.SE3(self.scene_map.local_from_db.wxyz_xyz[query.neighbors]),
-            matches,
-            self.scene_map.neighbor_depth(query.neighbors),
-            jaxlie.SE3(given),
-            usable,
+            world_from_db, matches, depth, jaxlie.SE3(given), usable, self.mode.pose
         )
+        if self.mode.precision and found.confidence > CONFIDENCE.threshold:
+            pictures = self._pictures(query)
+            if pictures is not None:
+                found = refined_by_pictures(
+                    world_from_db, matches, depth, found, pictures, self.mode.precision
+                )
         return self._localization(query, jax.device_get(found))
+
+    def _pictures(self, query: Query) -> Pictures | None:
+        grey = cv2.cvtColor(query.network_image, cv2.COLOR_RGB2GRAY)
+        of_neighbors = self.scene_map.pictures.grey(query.neighbors, grey.shape)
+        if of_neighbors is None:
+            return None
+        db_intrinsics = self.scene_map.network_intrinsics[query.neighbors]
+        return Pictures(grey, of_neighbors, query.network_intrinsics, db_intrinsics)
 
     def given_poses(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
         """The expected poses in local axes, padded to GIVEN_POSES."""

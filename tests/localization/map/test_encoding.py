@@ -16,10 +16,10 @@ def test_every_image_is_encoded_once_whatever_the_batch_size(rng, batch_size):
     assert encoded.names == frames.names
     np.testing.assert_array_equal(encoded.features[0], truth)
     np.testing.assert_allclose(np.linalg.norm(encoded.descriptors, axis=1), 1, atol=1e-5)
-    assert len(encoded.thumbnails) == 21
+    assert len(encoded.pictures) == 21
 
 
-def test_thumbnails_are_small_pictures(rng):
+def test_pictures_are_small_where_nothing_matches_them(rng):
     frames = oracle_frames(rng, 1)
     picture = np.tile(np.arange(400, dtype=np.uint8)[None, :, None], (300, 1, 3))
     frames = dataclasses.replace(frames, images=[picture])
@@ -29,5 +29,5 @@ def test_thumbnails_are_small_pictures(rng):
             return image[:1, :28], intrinsics
 
     encoded = encode_frames(frames, Network())
-    thumbnail = cv2.imdecode(np.frombuffer(encoded.thumbnails[0], np.uint8), cv2.IMREAD_COLOR)
+    thumbnail = cv2.imdecode(np.frombuffer(encoded.pictures[0], np.uint8), cv2.IMREAD_COLOR)
     assert thumbnail.shape == (120, 160, 3)

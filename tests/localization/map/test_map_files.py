@@ -61,7 +61,7 @@ def same(a, b):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
     for x, y in zip(a.features, b.features, strict=True):
         np.testing.assert_array_equal(x, y)
-    assert [path.read_bytes() for path in a.thumbnails] == list(b.thumbnails)
+    assert list(a.pictures) == list(b.pictures)
 
 
 def test_what_is_written_is_read_back_mapped(scene_map, images):

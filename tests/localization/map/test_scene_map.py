@@ -46,7 +46,7 @@ def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
             network_intrinsics=np.zeros((n, 3, 3), np.float32),
             descriptors=rng.normal(size=(n, dim)).astype(np.float32),
             features=tuple(np.zeros((n, 2), np.float16) for _ in range(n_leaves)),
-            thumbnails=[b"jpeg"] * n,
+            pictures=[b"jpeg"] * n,
         )
 
     folder = tmp_path / "map"
