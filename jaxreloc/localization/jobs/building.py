@@ -19,6 +19,7 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
+from jaxreloc.usage import UsageError
 
 SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
 
@@ -85,10 +86,12 @@ def triangulate_map(map_path: str | pathlib.Path) -> int:
     by segment. The depth of images that were there before others were added is kept as it is.
     """
     folder = pathlib.Path(map_path).expanduser()
+    segments = read_manifest(folder).segments
     scene_map = SceneMap.open(folder)
+    if read_manifest(folder).segments != segments:
+        raise UsageError(f"{folder}: {map_files.CHANGED}")
     if not isinstance(scene_map.network, Matcher) or len(scene_map) < 2:
         return 0
-    segments = read_manifest(folder).segments
     missing = sum(x.num_images - len(x.removed) for x in segments if not x.depth)
     first = 0
     with _bar(missing, "triangulating") as bar:
@@ -102,7 +105,7 @@ def triangulate_map(map_path: str | pathlib.Path) -> int:
             values = np.zeros((segment.num_images, *depth.values[0].shape), np.float16)
             unit = np.ones(segment.num_images, np.float32)
             values[kept], unit[kept] = depth.values, depth.unit
-            map_files.add_depth(folder, segment.name, CellDepth(values, unit))
+            map_files.add_depth(folder, segment, CellDepth(values, unit))
     return missing
 
 

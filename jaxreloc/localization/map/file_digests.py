@@ -5,11 +5,13 @@ whole is checked then; an array that is mapped into memory is checked row by row
 first read.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 import numpy as np
 
@@ -42,18 +44,26 @@ class FileDigests:
             raise changed(path)
         return content
 
-    def check(self, name: str) -> None:
-        """Raises UsageError unless the file is the one that was written."""
+    @contextlib.contextmanager
+    def opened(self, name: str) -> Iterator[BinaryIO]:
+        """A file, from its beginning; another of its name may take its place meanwhile.
+
+        Raises:
+          UsageError: it is absent, or not the one that was written.
+        """
         path = self.folder / name
         with files.open_regular(path) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.files.get(name):
                 raise changed(path)
+            file.seek(0)
+            yield file
 
     def problems(self) -> Iterator[str]:
         """A line for each file that is absent, or not the one that was written."""
         for name in sorted(self.files):
             try:
-                self.check(name)
+                with self.opened(name):
+                    pass
             except UsageError as error:
                 yield str(error)
 

@@ -20,6 +20,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TypeVar
 
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import FILE_NAME as MANIFEST
@@ -43,6 +44,10 @@ from jaxreloc.usage import UsageError
 
 SEGMENTS = "segments"
 LOCK = "lock"
+CHANGED = "was changed by another program; run the command again"
+MOST_READS = 100
+
+T = TypeVar("T")
 
 
 def create(
@@ -74,8 +79,12 @@ def check_new(folder: pathlib.Path) -> None:
 
 def check_new_names(folder: pathlib.Path, names: Collection[str]) -> None:
     """Raises UsageError if the map has an image of one of these names."""
-    segments = read_manifest(folder).segments
-    known = {name for segment in segments for name in read_names(folder / SEGMENTS, segment)}
+
+    def names_in(manifest: Manifest) -> set[str]:
+        parts = (read_names(folder / SEGMENTS, segment) for segment in manifest.segments)
+        return set().union(*parts)
+
+    known = read_between_changes(folder, names_in)
     if doubled := sorted(known & set(names)):
         others = f" and {len(doubled) - 1} more are" if len(doubled) > 1 else " is"
         raise UsageError(
@@ -103,17 +112,17 @@ def add(folder: pathlib.Path, parts: Iterable[EncodedImages]) -> None:
         write_manifest(folder, dataclasses.replace(manifest, segments=segments))
 
 
-def add_depth(folder: pathlib.Path, name: str, depth: CellDepth) -> None:
-    """Gives the segment `name` the depth of its images; each of its rows has one.
+def add_depth(folder: pathlib.Path, segment: Segment, depth: CellDepth) -> None:
+    """Gives a segment the depth of its images; each of its rows has one.
 
     Raises:
       UsageError: there is no such segment any more, or the folder cannot be written.
     """
     with _locked(folder):
-        manifest = read_manifest(folder)
-        old = next((segment for segment in manifest.segments if segment.name == name), None)
-        if old is None:
-            raise UsageError(f"{folder}: was changed by another program; run the command again")
+        manifest, name = read_manifest(folder), segment.name
+        old = next((x for x in manifest.segments if x.name == name), None)
+        if old is None or old.files_sha256 != segment.files_sha256:
+            raise UsageError(f"{folder}: {CHANGED}")
         if old.depth:  # forgotten first, so that a crash leaves none and not another's
             manifest = _with_depth(manifest, name, "", None)
             write_manifest(folder, manifest)
@@ -156,6 +165,34 @@ def remove(folder: pathlib.Path, names: Collection[str]) -> None:
         _delete_forgotten(folder, manifest)
 
 
+def read_between_changes(folder: pathlib.Path, read: Callable[[Manifest], T]) -> T:
+    """What `read` makes of a manifest and of the files that it names.
+
+    A writer may remove these files in between; what it has left is then read instead. A file that
+    is wrong although the manifest was not replaced is damaged.
+
+    Raises:
+      UsageError: it is no map, or damaged.
+    """
+    for _ in range(MOST_READS):
+        before = _generation(folder)
+        try:
+            return read(read_manifest(folder))
+        except UsageError:
+            if _generation(folder) == before:
+                raise
+    raise UsageError(f"{folder}: {CHANGED}")
+
+
+def _generation(folder: pathlib.Path) -> tuple[int, int] | None:
+    """Another one after the manifest was replaced."""
+    try:
+        status = os.stat(folder / MANIFEST)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 def read_parts(folder: pathlib.Path, manifest: Manifest) -> list[EncodedImages]:
     """The images of each segment; see `read_segment`."""
     return [read_segment(folder / SEGMENTS, segment) for segment in manifest.segments]
@@ -167,15 +204,26 @@ def check_files(folder: pathlib.Path) -> list[str]:
     Raises:
       UsageError: it is no map.
     """
-    manifest = read_manifest(folder)
-    problems = []
-    try:
-        network_file(folder, manifest)
-    except UsageError as error:
-        problems.append(str(error))
-    for segment in manifest.segments:
-        problems += segment_problems(folder / SEGMENTS, segment)
+    problems: list[str] = []
+
+    def check(manifest: Manifest) -> None:
+        problems.clear()
+        try:
+            network_file(folder, manifest)
+        except UsageError as error:
+            problems.append(str(error))
+        for segment in manifest.segments:
+            problems.extend(segment_problems(folder / SEGMENTS, segment))
+        if problems:
+            raise _Problems
+
+    with contextlib.suppress(_Problems):
+        read_between_changes(folder, check)
     return problems
+
+
+class _Problems(UsageError):
+    """Some were found; a new reading may find none."""
 
 
 def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:

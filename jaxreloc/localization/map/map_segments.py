@@ -13,7 +13,7 @@ Arrays are opened by memory-mapping and never unpickled.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -89,9 +89,7 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
     kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
 
     def read(path: pathlib.Path) -> np.ndarray:
-        if digests is not None:
-            digests.check(path.name)
-        return _read_array(path, segment.num_images)
+        return _read_checked(path, segment.num_images, digests)
 
     def mapped(path: pathlib.Path) -> Sequence[np.ndarray]:
         array = _read_array(path, segment.num_images)
@@ -135,10 +133,8 @@ def _read_depth(
     if not segment.depth:
         return None
     digests = _depth_digests(folder, segment)
-    if digests is not None:
-        digests.check(DEPTH_UNIT)
     values = _read_array(folder / DEPTH, segment.num_images)
-    unit = _read_array(folder / DEPTH_UNIT, segment.num_images)[kept]
+    unit = _read_checked(folder / DEPTH_UNIT, segment.num_images, digests)[kept]
     if values.ndim != 4 or unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
         raise UsageError(f"{folder / DEPTH}: damaged; build the map again")
     if digests is not None:
@@ -248,10 +244,23 @@ def _read_frames(
     return names, world_from_cam, intrinsics, image_sizes
 
 
+def _read_checked(path: pathlib.Path, rows: int, digests: FileDigests | None) -> np.ndarray:
+    """An array that is needed whole, by the digest of its file."""
+    if digests is None:
+        return _read_array(path, rows)
+    with digests.opened(path.name) as file:
+        return _parsed_array(path, rows, lambda: np.load(file, allow_pickle=False))
+
+
 def _read_array(path: pathlib.Path, rows: int) -> np.ndarray:
+    """Mapped into memory."""
     files.check_regular(path)
+    return _parsed_array(path, rows, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _parsed_array(path: pathlib.Path, rows: int, load: Callable[[], np.ndarray]) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = load()
         if array.dtype.kind not in "fiu" or array.ndim < 1 or len(array) != rows:
             raise ValueError(f"{array.dtype} of shape {array.shape}, not {rows} rows of numbers")
         return array

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32, Float64, Int, PyTree
 from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
-from jaxreloc.localization.map.map_manifest import read_manifest
+from jaxreloc.localization.map.map_manifest import Manifest
 from jaxreloc.localization.map.pictures import Pictures
 from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.localization.networks.pose_network import PoseNetwork
@@ -77,9 +77,12 @@ class SceneMap:
           UsageError: it is no map, of another version, or damaged.
         """
         folder = pathlib.Path(folder).expanduser()
-        manifest = read_manifest(folder)
-        parts = map_files.read_parts(folder, manifest)
-        network = load_network(map_files.network_file(folder, manifest))
+
+        def read(manifest: Manifest) -> tuple[PoseNetwork, list[EncodedImages]]:
+            network = load_network(map_files.network_file(folder, manifest))
+            return network, map_files.read_parts(folder, manifest)
+
+        network, parts = map_files.read_between_changes(folder, read)
         _check_arrays(network, parts, str(folder))
         return cls.from_images(network, *parts)
 

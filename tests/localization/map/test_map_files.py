@@ -16,7 +16,7 @@ import pytest
 
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, encode_frames
-from jaxreloc.localization.map.map_manifest import read_manifest, write_content
+from jaxreloc.localization.map.map_manifest import read_manifest, write_content, write_manifest
 from jaxreloc.usage import UsageError
 from tests.localization.fakes import OracleNetwork, oracle_frames
 
@@ -297,7 +297,7 @@ def test_another_maps_file_is_named(scene_map, tmp_path, rng):
 def test_depth_that_comes_later_is_checked_too(scene_map, images, rng):
     values = rng.uniform(size=(6, 2, 3, 2)).astype(np.float16)
     later = CellDepth(values, np.ones(6, np.float32), measured=True)
-    map_files.add_depth(scene_map, "000000", later)
+    map_files.add_depth(scene_map, read_manifest(scene_map).segments[0], later)
     (part,) = read_all(scene_map)
     np.testing.assert_array_equal(np.stack(list(part.depth.values)), values)
     assert part.depth.measured and map_files.check_files(scene_map) == []
@@ -309,6 +309,57 @@ def test_depth_that_comes_later_is_checked_too(scene_map, images, rng):
     np.testing.assert_array_equal(part.depth.values[0], values[0])
     with pytest.raises(UsageError, match="depth.npy: damaged, or of another map"):
         part.depth.values[5]
+
+
+def test_depth_of_a_segment_that_was_replaced_is_refused(scene_map, images, rng):
+    map_files.add(scene_map, [encoded_images(rng, 2, "b-")])
+    old = read_manifest(scene_map).segments[1]
+    map_files.remove(scene_map, ["b-000.png", "b-001.png"])
+    map_files.add(scene_map, [encoded_images(rng, 2, "c-")])
+    new = read_manifest(scene_map).segments[1]
+    assert new.name == old.name
+    with pytest.raises(UsageError, match="changed by another program; run the command again"):
+        map_files.add_depth(scene_map, old, encoded_images(rng, 2).depth)
+    assert read_manifest(scene_map).segments[1] == new
+
+
+def test_a_reader_reads_again_what_a_writer_changed(scene_map, images, rng):
+    map_files.add(scene_map, [encoded_images(rng, 2, "b-")])
+    seen = []
+
+    def read(manifest):
+        seen.append(manifest)
+        if len(seen) == 1:
+            map_files.remove(scene_map, ["b-000.png", "b-001.png"])
+            map_files.add(scene_map, [encoded_images(rng, 3, "c-")])
+        return map_files.read_parts(scene_map, manifest)
+
+    parts = map_files.read_between_changes(scene_map, read)
+    assert [part.names[0][:2] for part in parts] == ["00", "c-"]
+    assert seen[1] == read_manifest(scene_map) and len(seen) == 2
+
+
+def test_a_damaged_file_is_read_once(scene_map):
+    path = scene_map / "segments" / "000000" / "descriptors.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    seen = []
+
+    def read(manifest):
+        seen.append(manifest)
+        return map_files.read_parts(scene_map, manifest)
+
+    with pytest.raises(UsageError, match="descriptors.npy: damaged"):
+        map_files.read_between_changes(scene_map, read)
+    assert len(seen) == 1
+
+
+def test_a_reader_gives_up_on_a_map_that_never_rests(scene_map):
+    def read(manifest):
+        write_manifest(scene_map, manifest)
+        raise UsageError("gone")
+
+    with pytest.raises(UsageError, match="changed by another program"):
+        map_files.read_between_changes(scene_map, read)
 
 
 def test_absent_files_are_named(scene_map):

@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map import map_files, scene_map
 from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
 from jaxreloc.localization.map.scene_map import Rows, SceneMap
 from jaxreloc.localization.networks.loading import load_network
@@ -28,6 +30,25 @@ def test_map_of_parts_equals_the_map_of_all(rng):
     (a, a_intrinsics), (b, b_intrinsics) = (m.neighbor_features(neighbors) for m in (joined, whole))
     np.testing.assert_array_equal(a["pose"], b["pose"])
     np.testing.assert_array_equal(a_intrinsics, b_intrinsics)
+
+
+def test_opening_meets_a_writer(rng, tmp_path, monkeypatch):
+    """A segment goes after the manifest was read: the map is as the writer left it."""
+    images = [encode_frames(oracle_frames(rng, n), OracleNetwork()) for n in (5, 2)]
+    images[1] = dataclasses.replace(images[1], names=("a", "b"))
+    folder = tmp_path / "map"
+    map_files.create(folder, lambda to: (to / "network.safetensors").write_bytes(b"x"), images)
+    calls = []
+
+    def load(path):
+        calls.append(path)
+        if len(calls) == 1:
+            map_files.remove(folder, ["a", "b"])
+        return OracleNetwork()
+
+    monkeypatch.setattr(scene_map, "load_network", load)
+    assert SceneMap.open(folder).names == images[0].names
+    assert len(calls) == 2
 
 
 @pytest.mark.slow
