@@ -12,17 +12,43 @@ from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.localization.networks.regression_network import RegressionNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.network_weights import SIZE_MULTIPLE, shipped_matcher
+from jaxreloc.usage import UsageError
 
 LONG_SIDE = 512
 NETWORKS = {"concat": RegressionNetwork, "correlation": MatchNetwork}  # by the name of the head
+INPUT_SIZES = {"concat": {"short_side": (), "crop": ()}, "correlation": {"image_size": (2,)}}
+SIZES = 8, 8192  # pixels of these
 
 
 def load_network(
     path: str | os.PathLike, model: Mapping[str, Any] | None = None
 ) -> PoseNetwork:
-    """Reads what training saved; see `saved_network.load_network` for `path` and `model`."""
+    """Reads what training saved; see `saved_network.load_network` for `path` and `model`.
+
+    Raises:
+      UsageError: as there, or its config does not say which pictures it takes.
+    """
     loaded = saved_network.load_network(path, model)
-    return NETWORKS[loaded.config["model"]["head"]](loaded)
+    head = loaded.config["model"].get("head", "concat")
+    for field, shape in INPUT_SIZES[head].items():
+        _check_sizes(loaded.config, field, shape, path)
+    return NETWORKS[head](loaded)
+
+
+def _check_sizes(
+    config: Mapping[str, Any], field: str, shape: tuple[int, ...], path: str | os.PathLike
+) -> None:
+    try:
+        sizes = np.array(config["data"][field])
+        right = sizes.dtype.kind == "i" and sizes.shape == shape
+        right = right and sizes.min() >= SIZES[0] and sizes.max() <= SIZES[1]
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise UsageError(
+            f"{path}: the network's config has no data.{field} from {SIZES[0]} to {SIZES[1]} "
+            "pixels; train or copy it again"
+        )
 
 
 def pretrained_network(

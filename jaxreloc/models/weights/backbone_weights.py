@@ -84,6 +84,7 @@ def load_backbone(backbone: str, weights: str, shapes: Mapping[str, Any]) -> dic
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors":
         return torch_files.read_state_dict(path)
+    files.check_regular(path)
     try:
         return safetensors.numpy.load_file(path)
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:

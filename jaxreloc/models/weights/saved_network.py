@@ -5,6 +5,7 @@ is complete whenever it exists, since it takes its place by rename.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -57,7 +58,8 @@ def save_network(
     build.NetworkConfig.parse(config["model"])
     named = variables.flatten(network_variables)
     arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
-    metadata = {"config": json.dumps(config)}
+    text = json.dumps(config)
+    metadata = {"config": text, "sha256": _digest(text, arrays)}
     path = pathlib.Path(folder) / FILE_NAME
     with files.replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
@@ -83,6 +85,8 @@ def load_network(
     shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
     expected = variables.flatten(shapes)
     variables.check_match(expected, named, str(path), "choose the config that it was trained with")
+    if wrong := sorted(name for name, array in named.items() if not _is_finite(array)):
+        raise UsageError(f"{path}: {wrong[0]} has NaN or infinite values; train or copy it again")
     return LoadedNetwork(network, variables.unflatten(named), config)
 
 
@@ -107,9 +111,14 @@ def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     files.check_regular(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            config = json.loads((file.metadata() or {})["config"])
+            metadata = file.metadata() or {}
+            config = json.loads(metadata["config"])
             build.NetworkConfig.parse(config["model"])
-            return config, {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            # Those of earlier versions have no checksum.
+            if metadata.get("sha256", "") not in ("", _digest(metadata["config"], arrays)):
+                raise ValueError("its checksum is not the one that was written")
+            return config, arrays
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (
@@ -118,6 +127,20 @@ def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     ) as error:
         message = f"{path}: not a saved network ({error}); train or copy it again"
         raise UsageError(message) from error
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind not in "fV" or bool(np.isfinite(array).all())
+
+
+def _digest(config: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the config's text and of every array with its name and type."""
+    digest = hashlib.sha256(config.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\0{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def _plain(config: Any) -> Any:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import pathlib
 
 import jax
@@ -90,6 +91,13 @@ def test_unreadable_files(tmp_path, shapes):
             backbone_weights.load_backbone("resnet18", str(path), shapes)
     with pytest.raises(UsageError, match="unknown backbone.*known: efficientnet_lite0, resnet18"):
         backbone_weights.load_backbone("vgg16", "default", shapes)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, shapes):
+    for name in ("weights.safetensors", "weights.pth"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UsageError, match=f"{name}: is not a file but"):
+            backbone_weights.load_backbone("resnet18", str(tmp_path / name), shapes)
 
 
 def test_download_is_checked_kept_and_atomic(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from jaxreloc.models import build_network, init_variables
 from jaxreloc.models.weights import saved_network
+from jaxreloc.models.weights.variables import flatten
 from jaxreloc.usage import UsageError
 
 
@@ -54,6 +55,36 @@ def test_another_shape_is_named(tmp_path, config, variables):
     saved_network.save_network(tmp_path, config, changed)
     expected = r"params/head/translation/bias is \[4\], the network's is \[3\]"
     with pytest.raises(UsageError, match=expected):
+        saved_network.load_network(tmp_path)
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path, config, variables, rng):
+    path = saved_network.save_network(tmp_path, config, variables)
+    whole = path.read_bytes()
+    for place in [*rng.integers(8, 500, 20), *rng.integers(0, len(whole), 5)]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            changed_config, arrays = saved_network.read_file(path)
+        except UsageError as error:
+            assert str(path) in str(error)
+            continue
+        # It hit the name of the checksum, or what no reader takes.
+        assert changed_config == {"model": dict(config.model), "data": {"size": [48, 64]}}
+        expected = flatten(variables)
+        assert arrays.keys() == expected.keys()
+        for name in arrays:
+            np.testing.assert_array_equal(arrays[name], expected[name])
+    path.write_bytes(whole)
+    saved_network.read_file(path)
+
+
+def test_parameters_that_are_no_numbers_are_named(tmp_path, config, variables):
+    changed = jax.tree.map(lambda x: x, variables)
+    changed["params"]["head"]["translation"]["bias"] = np.float32([0, np.nan, 0])
+    saved_network.save_network(tmp_path, config, changed)
+    with pytest.raises(UsageError, match="translation/bias has NaN or infinite values"):
         saved_network.load_network(tmp_path)
 
 
