@@ -17,7 +17,7 @@ from absl import logging
 from jaxtyping import Float, UInt8
 
 from jaxreloc.data.transforms import resize_frame
-from jaxreloc.files import replacing
+from jaxreloc.files import read_bytes, replacing
 from jaxreloc.formats.common.camera_models import UndistortedImages
 from jaxreloc.formats.frames import Chain, PosedFrames, Selection
 from jaxreloc.images import ImageFiles
@@ -142,9 +142,9 @@ def _identity(images: Sequence[np.ndarray], i: int) -> str | None:
 def _read_entry(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
     """The stored frame and pixel map; None if there is none or it is damaged."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, limit=MEMORY_BYTES)
         version, checksum, height, width, sx, sy, tx, ty = _HEADER.unpack_from(content)
-    except (OSError, struct.error):
+    except (UsageError, struct.error):
         return None
     pixels = memoryview(content)[_HEADER.size :]
     if version != _VERSION or len(pixels) != height * width * 3 or checksum != _checksum(content):

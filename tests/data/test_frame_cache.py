@@ -147,6 +147,17 @@ def test_damaged_entries_are_made_anew(rng, frames, tmp_path, decoded, damage):
     assert decoded == []
 
 
+def test_a_pipe_in_an_entrys_place_is_not_waited_for(frames, tmp_path):
+    cache_dir = tmp_path / "cache"
+    check_all(FrameCache([frames], SIZE, directory=cache_dir), frames)
+    path = min(entries(cache_dir))
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    check_all(FrameCache([frames], SIZE, directory=cache_dir), frames)
+    assert path.read_bytes() == content
+
+
 def test_several_readers_at_once(frames, tmp_path):
     """Eight caches in eight threads fill one folder; each sees whole frames only."""
     failures = []
