@@ -7,7 +7,9 @@ middle of a save leaves the checkpoint before it as the newest.
 """
 
 import dataclasses
+import json
 import pathlib
+import re
 import shutil
 import time
 import zlib
@@ -21,11 +23,13 @@ from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
+from jaxreloc import files
 from jaxreloc.training.state import TrainState, to_state_dict
 from jaxreloc.usage import UsageError
 
 KEPT = 3
 REMOVAL_ATTEMPTS = 20
+METADATA = "_CHECKPOINT_METADATA"  # Orbax's, in each checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +54,15 @@ class Checkpoints:
         self._folder = folder.absolute()  # a relative path fails in the background, unseen
         self._say = say
         self._writing: int | None = None
+        self._set_unreadable_aside()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except Exception as error:
+            raise UsageError(
+                f"{self._folder}: checkpoints cannot be listed ({_reason(error)}); move the folder "
+                "away to start anew"
+            ) from error
 
     def newest(self) -> pathlib.Path | None:
         """The newest complete checkpoint."""
@@ -68,6 +79,7 @@ class Checkpoints:
         named = to_state_dict(state)
         step = int(named["step"])
         record = record | {"checksums": _checksums(named)}
+        record |= {"checksum": _record_checksum(record)}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(named), record=ocp.args.JsonSave(record)
         )
@@ -100,7 +112,7 @@ class Checkpoints:
             try:
                 restored = self._read(step)
             except Exception as error:
-                reason = " ".join(str(error).split())[:200]
+                reason = _reason(error)
             if _all_processes(restored is not None):
                 return restored
             self._say(f"checkpoint {self._folder / str(step)} is damaged ({reason})")
@@ -118,22 +130,35 @@ class Checkpoints:
     def _read(self, step: int) -> Restored:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
-        checksums = restored.record.pop("checksums")
+        record = dict(restored.record)
+        if record.pop("checksum", None) != _record_checksum(record):
+            raise ValueError("the checksum of its record differs")
+        checksums = record.pop("checksums")
         found = _checksums(restored.state)
         wrong = sorted(name for name in checksums | found if checksums.get(name) != found.get(name))
         if wrong:
             raise ValueError(f"checksums differ: {', '.join(wrong)}")
-        return Restored(restored.state, restored.record)
+        return Restored(restored.state, record)
+
+    def _set_unreadable_aside(self) -> None:
+        """Orbax reads what it keeps beside each checkpoint before it is asked for any."""
+        if jax.process_index() == 0 and self._folder.is_dir():
+            for folder in sorted(self._folder.iterdir()):
+                if re.fullmatch("[0-9]+", folder.name) and (reason := _unreadable(folder)):
+                    self._say(f"checkpoint {folder} is damaged ({reason})")
+                    folder.rename(_corrupt(folder))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("set aside unreadable checkpoints")
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            (self._folder / str(step)).rename(self._folder / f"{step}.corrupt")
+            (self._folder / str(step)).rename(_corrupt(self._folder / str(step)))
         multihost_utils.sync_global_devices(f"set aside checkpoint {step}")
         self._manager.reload()
 
     def _abandon(self, error: Exception) -> None:
         """Says that a save failed and frees what it had written."""
-        reason = " ".join(str(error).split())[-200:]
+        reason = " ".join(str(error).split())[-200:]  # of long ones the end says why
         newest = self.newest()
         self._say(
             f"checkpoint of step {self._writing} was NOT saved ({reason}); "
@@ -143,6 +168,32 @@ class Checkpoints:
             for part in self._folder.glob(f"{self._writing}.orbax-checkpoint-tmp*"):
                 _remove(part)
         self._writing = None
+
+
+def _unreadable(checkpoint: pathlib.Path) -> str:
+    """Why Orbax would wait for ever, or give up on all checkpoints because of this one."""
+    try:
+        for path in sorted(checkpoint.rglob("*")):
+            if not path.is_dir():
+                files.check_regular(path)
+        if (path := checkpoint / METADATA).exists():
+            times = json.loads(files.read_bytes(path, limit=1 << 20))
+            for name in ("init_timestamp_nsecs", "commit_timestamp_nsecs"):
+                if not (times.get(name) is None or 0 <= times[name] < 2**63):
+                    raise ValueError(f"{name} of {METADATA} is no time")
+    except (UsageError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        return _reason(error)
+    return ""
+
+
+def _corrupt(checkpoint: pathlib.Path) -> pathlib.Path:
+    """A name that is free, for a checkpoint that is set aside."""
+    names = (f"{checkpoint.name}{n}.corrupt" for n in ("", *(f"-{k}" for k in range(1, 1000))))
+    return next(path for name in names if not (path := checkpoint.with_name(name)).exists())
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _all_processes(true_here: bool) -> bool:
@@ -163,6 +214,11 @@ def _checksums(named: dict[str, Any]) -> dict[str, int]:
     """CRC-32 of every array, by name: a flipped bit must not pass for a trained parameter."""
     flat = traverse_util.flatten_dict(named, sep="/")
     return {name: zlib.crc32(np.ascontiguousarray(array)) for name, array in flat.items()}
+
+
+def _record_checksum(record: dict[str, Any]) -> int:
+    """CRC-32 of all that the record says beside it."""
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 def _is_not_orbax(record) -> bool:

@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit; damage, full disks, dead writers cost at most the newest."""
 
+import os
 import resource
 
 import jax
@@ -97,7 +98,28 @@ def lose_state(checkpoint, rng):
     (checkpoint / "state" / "manifest.ocdbt").unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, cut_short, spoil_record, lose_state])
+def change_record(checkpoint, rng):
+    path = checkpoint / "record" / "metadata"
+    path.write_text(path.read_text().replace('"x"', '"y"'))
+
+
+def put_a_pipe(checkpoint, rng):
+    path = checkpoint / "_CHECKPOINT_METADATA"
+    path.unlink()
+    os.mkfifo(path)
+
+
+def spoil_times(checkpoint, rng):
+    (checkpoint / "_CHECKPOINT_METADATA").write_text('{"commit_timestamp_nsecs": -Infinity}')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(flip_a_bit, cut_short, spoil_record, lose_state),
+        *(change_record, put_a_pipe, spoil_times),
+    ],
+)
 def test_a_damaged_newest_falls_back_to_the_one_before(damage, saved, rng):
     folder, state = saved
     damage(folder / "15", rng)
