@@ -12,6 +12,7 @@ from flax import jax_utils
 
 from jaxreloc.training import (
     distributed,
+    limits,
     optimizer,
     step,
 )
@@ -54,6 +55,7 @@ def train_and_evaluate(
     Raises:
       UsageError: the config, the data or the workdir is wrong, or the loss is no longer finite.
     """
+    limits.check(config)
     if task is None:
         check_choice("config.task", config.task, TASKS)
         task = TASKS[config.task].of_config(config)

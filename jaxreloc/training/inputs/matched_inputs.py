@@ -7,7 +7,9 @@ used as it is, without its dataset.
 import dataclasses
 import functools
 import json
+import os
 import pathlib
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.data import datasets
+from jaxreloc.formats.common.text import parse_json, read_text
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.weights import network_weights
 from jaxreloc.models.weights.saved_network import LoadedNetwork
@@ -28,6 +31,7 @@ from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 from jaxreloc.usage import UsageError
 
 RECORD = "made.json"
+SCENE_NAME = re.compile(r"(?!\.)[^/\0]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,15 +133,23 @@ def read_record(folder: pathlib.Path, settings: MatchMaking) -> list[str] | None
       UsageError: it was made, or begun, with other settings.
     """
     path = folder / RECORD
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
-    record = json.loads(path.read_text())
-    if record["settings"] != _plain(settings):
+    try:
+        record = parse_json(read_text(path), str(path))
+        made, scenes = record["settings"], record["scenes"]
+        if scenes is not None and not all(map(SCENE_NAME.fullmatch, scenes)):
+            raise ValueError("a scene's name cannot be a file's")
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path}: made with {record['settings']}, not {_plain(settings)}; give another "
-            "data.matches_dir, or those settings"
+            f"{path}: damaged ({error!r}); delete its folder, and the matches are made again"
+        ) from error
+    if made != _plain(settings):
+        raise UsageError(
+            f"{path}: made with {made}, not {_plain(settings)}; give another data.matches_dir, or "
+            "those settings"
         )
-    return record["scenes"]
+    return scenes
 
 
 def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str] | None) -> None:

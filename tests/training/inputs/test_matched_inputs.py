@@ -13,6 +13,7 @@ from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.training import train_and_evaluate
 from jaxreloc.training.inputs import matched_inputs
+from jaxreloc.training.inputs.match_making import MatchMaking
 from jaxreloc.usage import UsageError
 from tests.formats.scenes import make_csv
 from tests.training.planted_matches import NumberMatcher, matched_pairs, room_frames
@@ -90,6 +91,15 @@ def test_an_interrupted_making_is_not_gone_on_with_by_other_settings(read, tmp_p
         load(other)
     train, _ = load(config(tmp_path))
     assert train.scenes == ["train-a", "train-b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "1" + "0" * 5000, "[" * 3000, '{"settings": 1, "scenes": ["../a"]}']
+)
+def test_a_damaged_record_is_one_line(tmp_path, text):
+    (tmp_path / matched_inputs.RECORD).write_text(text)
+    with pytest.raises(UsageError, match=matched_inputs.RECORD):
+        matched_inputs.read_record(tmp_path, MatchMaking(((24, 32),), 5, 0.2, "imagenet", 0))
 
 
 def test_sources_are_drawn_by_weight(rng, tmp_path):
