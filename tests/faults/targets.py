@@ -5,19 +5,29 @@ A target's `read` gives what was read as plain values, so that two answers can b
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pycolmap
+import pytest
+import safetensors
+import safetensors.numpy
 from PIL import Image
 
+from configs import correlation, descriptor, pairs
+from jaxreloc import config_flag
+from jaxreloc.cli import main as cli
+from jaxreloc.cli import parsing
+from jaxreloc.data.frame_cache import FrameCache
 from jaxreloc.evaluation.pose_files import read_pose_errors
 from jaxreloc.formats import pair_lists
+from jaxreloc.formats.common.text import parse_json, read_text
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.readers import pose_list
@@ -28,10 +38,18 @@ from jaxreloc.localization.jobs.answer_file import AnswerFile
 from jaxreloc.localization.map import file_digests, map_files, map_segments
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import read_manifest, write_content
-from jaxreloc.models.weights import saved_network, torch_files
-from jaxreloc.training.inputs import matched_pairs
+from jaxreloc.localization.networks.loading import load_network
+from jaxreloc.models.weights import backbone_weights, saved_network, torch_files, variables
+from jaxreloc.training import limits, loop, optimizer
+from jaxreloc.training.checkpoints import Checkpoints
+from jaxreloc.training.distributed import check_batch
+from jaxreloc.training.inputs import matched_inputs, matched_pairs
+from jaxreloc.training.inputs.match_making import MatchMaking
+from jaxreloc.training.state import TrainState, to_state_dict
+from jaxreloc.usage import UsageError, check_choice
 from tests.formats import scenes
 from tests.models.weights import test_torch_files as torch_pickles
+from tests.training import tiny
 
 Read = Callable[[pathlib.Path], object]
 
@@ -60,10 +78,10 @@ def plain(value: object) -> str:
     if dataclasses.is_dataclass(value):
         value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        text = repr([(key, plain(value[key])) for key in value])
+        text = repr([(key, plain(value[key])) for key in sorted(value)])
     elif isinstance(value, (list, tuple)):
         text = repr([plain(x) for x in value])
-    elif isinstance(value, np.ndarray):
+    elif isinstance(value, (np.ndarray, np.generic)):
         text = f"{value.dtype} {value.shape} {value.tobytes()!r}"
     else:
         text = repr(value)
@@ -293,8 +311,6 @@ MODEL = {"backbone": "resnet18", "head": "concat"}
 
 def make_network(folder: pathlib.Path, rng: np.random.Generator) -> None:
     """Only what is parsed: the parameters of a whole network would take all the time."""
-    import safetensors.numpy
-
     arrays = {"params/a": rng.normal(size=(3, 4)).astype(np.float32)}
     metadata = {"config": json.dumps({"model": MODEL, "data": {"short_side": 72}})}
     content = safetensors.numpy.save(arrays, metadata)
@@ -341,6 +357,208 @@ def read_matches(folder: pathlib.Path) -> object:
     return matched_pairs.load(folder / "a.matches.npz", 3)
 
 
+def make_whole_network(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    config = {"model": {"backbone": "tiny"}, "data": {"short_side": 40, "crop": 32}}
+    with training_tiny():
+        saved_network.save_network(folder, config, tiny.variables())
+
+
+def make_unsigned_network(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    """As earlier versions wrote it, so that what comes behind its checksum is reached."""
+    make_whole_network(folder, rng)
+    path = folder / saved_network.FILE_NAME
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = {"config": file.metadata()["config"]}
+    arrays = safetensors.numpy.load_file(path)
+    path.write_bytes(safetensors.numpy.save(arrays, metadata))
+
+
+def read_whole_network(folder: pathlib.Path) -> object:
+    with training_tiny():
+        network = load_network(folder / saved_network.FILE_NAME)
+        picture = network.prepare(np.zeros((48, 64, 3), np.uint8), np.eye(3))
+    return variables.flatten(network.loaded.variables), network.loaded.config, picture
+
+
+@contextlib.contextmanager
+def training_tiny() -> Iterator[None]:
+    """The network and the frames of `tests.training.tiny` are known by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.install(patch.setattr, patch.setitem)
+        yield
+
+
+def make_backbone(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    tensors = {"conv.weight": rng.normal(size=(4, 3, 2, 2)), "bn.weight": np.ones(4)}
+    tensors = {name: x.astype(np.float32) for name, x in tensors.items()}
+    safetensors.numpy.save_file(tensors, folder / "backbone.safetensors")
+
+
+def read_backbone(folder: pathlib.Path) -> object:
+    kernel, scale = np.zeros((2, 2, 3, 4)), np.zeros(4)
+    shapes = {"params": {"conv": {"kernel": kernel}, "norm": {"scale": scale}}}
+    source = backbone_weights.Source(lambda: folder, lambda layer: ("conv", "bn"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbone_weights.SOURCES, "small", source)
+        return backbone_weights.load_backbone("small", str(folder / "backbone.safetensors"), shapes)
+
+
+def state_at(step: int) -> TrainState:
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3) + step
+    moments = {"mu": kernel / 2, "count": np.int32(step)}
+    return TrainState(np.int32(step), {"network": {"kernel": kernel}}, {"mean": kernel[0]}, moments)
+
+
+def record_at(step: int) -> dict:
+    return {"data": {"next_step": step, "fingerprint": 7}, "best": {"step": step}, "config": {}}
+
+
+def make_checkpoints(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    saved = Checkpoints(folder / "checkpoints", lambda line: None)
+    for step in (5, 10):
+        saved.save(state_at(step), record_at(step))
+    saved.close()
+
+
+def read_checkpoints(folder: pathlib.Path) -> object:
+    """The newest one, or else the one before, which has been said."""
+    said: list[str] = []
+    saved = Checkpoints(folder / "checkpoints", said.append)
+    try:
+        found = saved.restore()
+    finally:
+        saved.close()
+    if found is None:
+        raise AssertionError("begins anew without a word")
+    step = int(found.state["step"])
+    if step not in (5, 10) or plain((found.state, found.record)) != plain(
+        (to_state_dict(state_at(step)), record_at(step))
+    ):
+        raise AssertionError(f"restored {found}")
+    if said:
+        raise UsageError(said[0])
+    return found
+
+
+def flattened(config: Mapping, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            flat |= flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float, str, bool, type(None))) or name != "sources":
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+CONFIGS = {"pairs": pairs, "correlation": correlation, "descriptor": descriptor}
+
+
+def make_configs(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    for name, module in CONFIGS.items():
+        fields = flattened(module.get_config("quick"))
+        (folder / f"{name}.json").write_text(json.dumps(fields, indent=0))
+
+
+def read_configs(folder: pathlib.Path) -> object:
+    """Whatever differs from the file is a flag; all that is made of a config without its data."""
+    found = []
+    for name, module in CONFIGS.items():
+        path = folder / f"{name}.json"
+        given = parse_json(read_text(path), str(path))
+        if not isinstance(given, dict):
+            raise UsageError(f"{path}: no fields")
+        usual = json.loads(json.dumps(flattened(module.get_config("quick"))))
+        flags = [
+            f"--config.{field}={tuple(value) if isinstance(value, list) else value}"
+            for field, value in given.items()
+            if value != usual.get(field, ())
+        ]
+        try:
+            config = config_flag.load_config(f"{module.__file__}:quick", flags)
+            found.append(flattened(config))
+            _use_config(config)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return found
+
+
+def _use_config(config) -> None:
+    limits.check(config)
+    check_choice("config.task", config.task, loop.TASKS)
+    task = loop.TASKS[config.task].of_config(config)
+    check_batch(config.batch_size, config.accumulation)
+    _, schedule = optimizer.build_optimizer(config.optimizer, config.num_steps)
+    assert np.isfinite([float(schedule(step)) for step in (0, 1, 100)]).all()
+    if "pair_target" in config.data and config.data.num_pairs <= 10_000:
+        for split in (config.data.train_split, config.data.validation_split):
+            check_choice("split", split, ("train", "validation"))
+        with training_tiny():
+            train, _ = task.load(config, print)
+        if config.batch_size * config.data.short_side**2 < 1e6 and not config.data.num_workers:
+            next(train.loader.batches(0))
+
+
+MATCHING = MatchMaking(((24, 32),), 5, 0.2, "imagenet", 0)
+
+
+def make_record(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    matched_inputs.write_record(folder, MATCHING, ["room-1", "room-2"])
+
+
+def read_record(folder: pathlib.Path) -> object:
+    return matched_inputs.read_record(folder, MATCHING)
+
+
+COMMAND_LINES = {
+    "map build": ["--images=photos", "--out=map", "--long_side=384", "--skip_bad_frames"],
+    "map remove": ["--map=map", "--names=a.jpg,b.jpg"],
+    "query": ["--map=map", "--images=new", "--out=poses", "--format=jsonl", "--num_neighbors=5"],
+    "eval": ["--workdir=w", "--scene=chess", "--out=o", "--viz", "--min_baseline=0.1"],
+    "train": ["--config=configs/pairs.py:quick", "--workdir=w", "--num_processes=2"],
+}
+
+
+def make_command_lines(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    for command, flags in COMMAND_LINES.items():
+        (folder / f"{command}.json").write_text(json.dumps(flags))
+
+
+def read_command_lines(folder: pathlib.Path) -> object:
+    return [_parsed(command, folder / f"{command}.json") for command in COMMAND_LINES]
+
+
+def _parsed(command: str, path: pathlib.Path) -> object:
+    words = parse_json(read_text(path), str(path))
+    if not isinstance(words, list):
+        raise UsageError(f"{path}: no words")
+    function, taken = cli._function(command), []
+
+    @functools.wraps(function)
+    def take(**arguments):
+        taken.append(arguments)
+
+    argv = [word if isinstance(word, str) else json.dumps(word) for word in words]
+    try:
+        parsing.call(take, argv, command)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except SystemExit as error:
+        if error.code:
+            raise AssertionError(f"several lines, status {error.code}") from error
+    return repr(taken)
+
+
+def make_frame_cache(folder: pathlib.Path, rng: np.random.Generator) -> None:
+    scenes.MAKERS["transforms.json"](folder / "photos", rng)
+    read_frame_cache(folder)
+
+
+def read_frame_cache(folder: pathlib.Path) -> object:
+    frames = read_posed_images(folder / "photos")
+    cache = FrameCache([frames], 16, directory=folder / "cache")
+    return [cache.read(0, i) for i in range(len(frames))]
+
+
 TARGETS = {
     "transforms.json": Target(_make("transforms.json"), read_frames, ("transforms.json",)),
     "COLMAP, text": Target(_make("COLMAP"), read_frames, ("sparse/**/*",)),
@@ -363,6 +581,14 @@ TARGETS = {
     "map without checksums": Target(make_map_1, read_map),
     "map, checksums renewed": Target(make_map, read_map, finish=sign_map),
     "saved network": Target(make_network, read_network),
+    "whole network": Target(make_whole_network, read_whole_network, checked=True),
+    "whole network without checksum": Target(make_unsigned_network, read_whole_network),
+    "backbone's weights": Target(make_backbone, read_backbone),
     "PyTorch weights": Target(make_torch, read_torch),
     "matched pairs": Target(make_matches, read_matches),
+    "record of matched pairs": Target(make_record, read_record),
+    "checkpoints": Target(make_checkpoints, read_checkpoints, checked=True),
+    "configs": Target(make_configs, read_configs),
+    "command lines": Target(make_command_lines, read_command_lines),
+    "resized frames": Target(make_frame_cache, read_frame_cache, ("cache/*/*",), checked=True),
 }

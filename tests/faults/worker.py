@@ -40,7 +40,8 @@ class Worker:
     """A process for one target; it is replaced when it hangs or dies."""
 
     def __init__(self, target: str, seed: int):
-        self._arguments = (target, seed)
+        self._folder = tempfile.TemporaryDirectory()
+        self._arguments = (target, seed, self._folder.name)
         self._process = None
         self.files: dict[str, bytes] = {}
         self._start()
@@ -60,6 +61,10 @@ class Worker:
             return Outcome(TRACEBACK, f"the process died with status {status}")
 
     def close(self) -> None:
+        self._kill()
+        self._folder.cleanup()
+
+    def _kill(self) -> None:
         self._process.kill()
         self._process.join()
 
@@ -74,7 +79,7 @@ class Worker:
         self.files = self._pipe.recv()
 
     def _restart(self) -> None:
-        self.close()
+        self._kill()
         self._start()
 
     def __enter__(self) -> "Worker":
@@ -92,36 +97,45 @@ def context() -> multiprocessing.context.BaseContext:
     return made
 
 
-def _serve(pipe, target_name: str, seed: int) -> None:
+def _serve(pipe, target_name: str, seed: int, parent: str) -> None:
     target = TARGETS[target_name]
     sys.stderr = open(os.devnull, "w")
     os.dup2(sys.stderr.fileno(), 2)  # of native decoders, too
-    with tempfile.TemporaryDirectory() as parent:
-        valid, folder = pathlib.Path(parent, "valid"), pathlib.Path(parent, "work")
-        valid.mkdir()
-        target.make(valid, np.random.default_rng(seed))
-        names = sorted(
-            {
-                path.relative_to(valid).as_posix()
-                for pattern in target.files
-                for path in valid.glob(pattern)
-                if path.is_file() and path.name != "lock"
-            }
-        )
-        shutil.copytree(valid, folder)
-        expected = plain(target.read(folder))
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("error", UserWarning)
-        _limit_memory()
-        pipe.send({name: (valid / name).read_bytes() for name in names})
-        while True:
-            name, broken = pipe.recv()
-            shutil.rmtree(folder)
-            shutil.copytree(valid, folder)
-            _break(folder / name, broken)
-            with contextlib.suppress(Exception):
-                target.finish(folder)
-            pipe.send(_outcome(target, folder, expected))
+    os.chdir(parent)
+    valid, folder = pathlib.Path(parent, "valid"), pathlib.Path(parent, "work")
+    if not valid.exists():  # else this takes the place of a process that hung or died
+        target.make(_made(valid), np.random.default_rng(seed))
+    names = sorted(
+        {
+            path.relative_to(valid).as_posix()
+            for pattern in target.files
+            for path in valid.glob(pattern)
+            if path.is_file() and path.name != "lock"
+        }
+    )
+    _put(valid, folder)
+    expected = plain(target.read(folder))
+    warnings.simplefilter("error", RuntimeWarning)
+    warnings.simplefilter("error", UserWarning)
+    _limit_memory()
+    pipe.send({name: (valid / name).read_bytes() for name in names})
+    while True:
+        name, broken = pipe.recv()
+        _put(valid, folder)
+        _break(folder / name, broken)
+        with contextlib.suppress(Exception):
+            target.finish(folder)
+        pipe.send(_outcome(target, folder, expected))
+
+
+def _made(folder: pathlib.Path) -> pathlib.Path:
+    folder.mkdir()
+    return folder
+
+
+def _put(valid: pathlib.Path, folder: pathlib.Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(valid, folder)
 
 
 def _outcome(target, folder: pathlib.Path, expected: str) -> Outcome:
@@ -133,12 +147,17 @@ def _outcome(target, folder: pathlib.Path, expected: str) -> Outcome:
             return Outcome(TRACEBACK, f"an error that names no file: {message}")
         return Outcome(CLEAN, message[:300])
     except MemoryError:
-        return Outcome(MEMORY, traceback.format_exc()[-3000:])
+        return Outcome(MEMORY, _shortened(traceback.format_exc()))
     except BaseException:
-        return Outcome(TRACEBACK, traceback.format_exc()[-3000:])
+        return Outcome(TRACEBACK, _shortened(traceback.format_exc()))
     if found == expected:
         return Outcome(SAME)
     return Outcome(WRONG if target.checked else OTHER)
+
+
+def _shortened(text: str) -> str:
+    """A traceback whose last line may be of any length."""
+    return "\n".join(line[:500] for line in text.splitlines())[-3000:]
 
 
 def _break(path: pathlib.Path, broken: bytes | str) -> None:
