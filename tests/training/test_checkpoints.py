@@ -179,3 +179,12 @@ def test_a_write_that_fails_is_said_and_leaves_the_last_checkpoint(saved, rng):
     assert checkpoints.wait() and checkpoints.newest() == folder / "25"
     checkpoints.close()
     assert_same(restore(folder, random_state(rng))[0], at_step(state, 25))
+
+
+def test_two_runs_do_not_write_in_one_folder(saved, rng):
+    folder, state = saved
+    first = Checkpoints(folder, print)
+    with pytest.raises(UsageError, match="another program is training there; wait for it"):
+        Checkpoints(folder, print)
+    first.close()
+    Checkpoints(folder, print).close()
