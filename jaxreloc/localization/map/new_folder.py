@@ -1,6 +1,7 @@
 """A folder that appears whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
@@ -48,6 +49,10 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
                 os.rename(temporary, folder)
             _sync_entries(folder.parent)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise UsageError(
+                    f"{folder}: exists; choose another folder (another program has just made it)"
+                ) from error
             raise UsageError(
                 f"{folder}: cannot be written ({error.strerror or error}); free space, or choose "
                 "another folder"

@@ -63,3 +63,12 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         tmp_path / "file" / "a"
     ):
         pass
+
+
+def test_a_folder_that_another_has_made_meanwhile_is_said(tmp_path):
+    with pytest.raises(UsageError, match="folder: exists; choose another folder"):
+        with new_folder(tmp_path / "folder") as temporary:
+            (temporary / "mine").touch()
+            (tmp_path / "folder").mkdir()
+            (tmp_path / "folder" / "theirs").touch()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["theirs"]
