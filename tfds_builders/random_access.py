@@ -6,9 +6,15 @@ serves `tf.data` from the same files. TensorFlow is imported only when a `tf.dat
 asked for; building and `tfds.data_source` do without it.
 """
 
+import fcntl
 import functools
+import os
+import pathlib
+import shutil
 
 import tensorflow_datasets as tfds
+
+from jaxreloc.usage import UsageError
 
 ARRAY_RECORD = "array_record"
 
@@ -21,6 +27,29 @@ class RandomAccessBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         built = self.info.initialized
         if file_format or not built:
             self.info.set_file_format(file_format or ARRAY_RECORD, override=not built)
+
+    def download_and_prepare(self, **kwargs) -> None:
+        """As TFDS's; one process at a time, which removes what killed ones have left."""
+        if "://" in os.fspath(self.data_path):  # a bucket
+            super().download_and_prepare(**kwargs)
+            return
+        folder = pathlib.Path(self.data_path).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: cannot be written ({error.strerror}); give another --data_dir"
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.exists(self.data_path):  # by another process meanwhile
+                self.info.read_from_directory(self.data_path)
+            for left in folder.glob(f"incomplete.*_{self.version}"):
+                shutil.rmtree(left, ignore_errors=True)
+            super().download_and_prepare(**kwargs)
+        finally:
+            os.close(handle)
 
     def _as_dataset(self, split, decoders=None, read_config=None, shuffle_files=False):
         """A `tf.data.Dataset` of decoded examples of `split`.

@@ -1,3 +1,5 @@
+import pathlib
+
 import cv2
 import numpy as np
 import pytest
@@ -135,3 +137,18 @@ class TestArrayRecord:
     def test_ids_of_tfds_are_refused(self, toy):
         with pytest.raises(ValueError, match="use the feature image_id"):
             toy.as_dataset(split="train", read_config=tfds.ReadConfig(add_tfds_id=True))
+
+
+def test_what_a_killed_build_left_is_removed(tmp_path):
+    builder = RandomAccessToy(data_dir=tmp_path)
+    left = pathlib.Path(builder.data_path).parent / "incomplete.AAAAAA_1.0.0"
+    (left / "a").mkdir(parents=True)
+    builder.download_and_prepare()
+    assert not left.exists() and builder.data_path.exists()
+
+
+def test_a_build_that_another_process_has_done_meanwhile_is_read(tmp_path):
+    late = RandomAccessToy(data_dir=tmp_path)
+    RandomAccessToy(data_dir=tmp_path).download_and_prepare()
+    late.download_and_prepare()
+    assert len(late.as_data_source("train")) == late.info.splits["train"].num_examples > 0
