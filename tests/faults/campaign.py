@@ -16,8 +16,9 @@ import zlib
 import hypothesis
 from hypothesis import strategies as st
 
-from tests.faults import kills, mutations
-from tests.faults.kills import SCENARIOS
+from tests.faults import mutations, scenarios
+from tests.faults.processes import can_mount
+from tests.faults.scenarios import NEED_MOUNTS, SCENARIOS
 from tests.faults.targets import TARGETS
 from tests.faults.worker import CLEAN, FAULTS, OTHER, SAME, Outcome, Worker
 
@@ -80,7 +81,7 @@ class Campaign:
 
         if target in SCENARIOS:
             for case in range(min(count, CASES_OF_SCENARIO)):
-                outcome = kills.run(target, seed + case)
+                outcome = scenarios.run(target, seed + case)
                 found(f"seed {seed + case}", "", outcome)
         else:
             with Worker(target, seed) as worker:
@@ -129,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     campaign = Campaign(arguments.out, arguments.seed)
     print(f"seed {campaign.seed}; {arguments.out}", flush=True)
-    targets = arguments.target or list(ALL)
+    targets = arguments.target or [x for x in ALL if x not in NEED_MOUNTS or can_mount()]
     if arguments.batch is not None:
         for target in targets:
             campaign.run(target, arguments.batch)

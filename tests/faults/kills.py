@@ -1,18 +1,9 @@
-"""Processes that die, disks that are full, and others who write: what is left must be whole.
-
-A scenario is one case: it starts a process, spoils its work, and looks at what is on the disk.
-"""
+"""Maps and answers whose writers die, fill the disk, or are two: what is left must be whole."""
 
 import contextlib
-import dataclasses
 import os
 import pathlib
-import resource
-import shutil
-import signal
-import tempfile
 import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -20,13 +11,21 @@ from jaxreloc import files
 from jaxreloc.formats.localized_poses import LINE_FORMATS
 from jaxreloc.localization.jobs.answer_file import AnswerFile
 from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.encoding import CellDepth
 from jaxreloc.localization.map.map_manifest import read_manifest
 from jaxreloc.usage import UsageError
 from tests.faults import targets
-from tests.faults.worker import CLEAN, HANG, OTHER, SAME, TRACEBACK, WRONG, Outcome, context
+from tests.faults.processes import (
+    Full,
+    Unprivileged,
+    Working,
+    first_to_end,
+    killed,
+    refused,
+    small_disk,
+)
+from tests.faults.worker import CLEAN, HANG, OTHER, SAME, TRACEBACK, WRONG, Outcome
 
-LIMIT_S = 60.0
-NOBODY = 65534
 BASE = ("a", "c", "d", "e")  # the names in `targets.make_map`
 
 
@@ -61,8 +60,21 @@ def create_maps(folder: pathlib.Path) -> None:
 def answer(folder: pathlib.Path) -> None:
     with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
         for i in range(len(answers.answered), 10_000):
-            found = targets.localized(f"{i}.png", np.eye(4), True)
+            found = _found(i)
             answers.add(found.name, LINE_FORMATS["tum"](found), True)
+
+
+def add_to_map(folder: pathlib.Path) -> None:
+    for i in range(10_000):
+        map_files.add(folder, _more(f"{i}"))
+
+
+def change_depth(folder: pathlib.Path) -> None:
+    for i in range(1, 10_000):
+        for segment in read_manifest(folder).segments:
+            values = np.full((segment.num_images, 2, 2, 2), i % 1000, np.float16)
+            depth = CellDepth(values, np.full(segment.num_images, i, np.float32))
+            map_files.add_depth(folder, segment, depth)
 
 
 def write_texts(folder: pathlib.Path) -> None:
@@ -70,53 +82,12 @@ def write_texts(folder: pathlib.Path) -> None:
         files.write_text(folder / "text", f"{i} " * 10_000)
 
 
-def _working(work: Callable, folder: pathlib.Path, pipe) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    pipe.send("ready")
-    try:
-        work(folder)
-        pipe.send("done")
-    except UsageError as error:
-        pipe.send(str(error))
-    except BaseException as error:
-        pipe.send(error.__class__)
-
-
-class Working:
-    """A process that does `work(folder)`."""
-
-    def __init__(self, work: Callable, folder: pathlib.Path):
-        self.pipe, theirs = context().Pipe()
-        self.process = context().Process(target=_working, args=(work, folder, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        assert self.pipe.poll(LIMIT_S) and self.pipe.recv() == "ready"
-
-    def kill(self, seconds: float) -> None:
-        time.sleep(seconds)
-        self.process.kill()
-        self.process.join()
-
-    def answer(self) -> object:
-        """What the process said at its end: a text, or the class of what it raised."""
-        if not self.pipe.poll(LIMIT_S):
-            self.kill(0)
-            return TimeoutError
-        said = self.pipe.recv()
-        self.process.join()
-        return said
-
-
-def _killed(work: Callable, folder: pathlib.Path, rng: np.random.Generator) -> None:
-    Working(work, folder).kill(rng.uniform(0, 1.0))
-
-
 # Scenarios.
 
 
 def kill_while_changing(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     targets.make_map(folder / "map", rng)
-    _killed(change_map, folder / "map", rng)
+    killed(change_map, folder / "map", rng)
     kept = names(folder / "map")
     if tuple(kept[:4]) != BASE or len(kept) not in (4, 10):
         return Outcome(WRONG, f"images {kept}")
@@ -128,7 +99,7 @@ def kill_while_changing(folder: pathlib.Path, rng: np.random.Generator) -> Outco
 
 
 def kill_while_creating(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
-    _killed(create_maps, folder, rng)
+    killed(create_maps, folder, rng)
     made = [path for path in folder.iterdir() if not path.name.startswith(".")]
     for path in made:
         if len(names(path)) != 9:
@@ -139,8 +110,49 @@ def kill_while_creating(folder: pathlib.Path, rng: np.random.Generator) -> Outco
     return Outcome(OTHER if made else SAME)
 
 
+def kill_while_adding_depth(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
+    targets.make_map(folder / "map", rng)
+    before = _depths(folder / "map")
+    killed(change_depth, folder / "map", rng)
+    if tuple(names(folder / "map")) != BASE:
+        return Outcome(WRONG, str(names(folder / "map")))
+    after = _depths(folder / "map")
+    for old, new in zip(before, after, strict=True):
+        is_one = new is None or len({float(x) % 1000 for part in new for x in part.ravel()}) == 1
+        if not is_one and not all(map(np.array_equal, old, new)):
+            return Outcome(WRONG, f"depth of several writings: {new}")
+    map_files.add(folder / "map", _more("after"))
+    return Outcome(OTHER)
+
+
+def _depths(folder: pathlib.Path) -> list:
+    """Values and units of each segment, None where it has no depth."""
+    parts = map_files.read_parts(folder, read_manifest(folder))
+    return [x.depth and (np.stack(list(x.depth.values)), x.depth.unit) for x in parts]
+
+
+def kill_while_resuming(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
+    for _ in range(3):
+        killed(answer, folder, rng)
+    with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
+        first = len(answers.answered)
+        for i in range(first, first + 20):
+            answers.add(f"{i}.png", LINE_FORMATS["tum"](_found(i)), True)
+        answers.finish()
+    lines = (folder / "out").read_text().splitlines()
+    if lines != [LINE_FORMATS["tum"](_found(i)) for i in range(first + 20)]:
+        return Outcome(WRONG, f"{lines[-3:]}")
+    if left := [path.name for path in folder.iterdir() if path.name != "out"]:
+        return Outcome(WRONG, f"left behind: {left}")
+    return Outcome(OTHER if first else SAME)
+
+
+def _found(i: int):
+    return targets.localized(f"{i}.png", np.eye(4), True)
+
+
 def kill_while_answering(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
-    _killed(answer, folder, rng)
+    killed(answer, folder, rng)
     with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
         kept = list(answers.answered)
     if (folder / "out").exists() or kept != [f"{i}.png" for i in range(len(kept))]:
@@ -149,7 +161,7 @@ def kill_while_answering(folder: pathlib.Path, rng: np.random.Generator) -> Outc
 
 
 def kill_while_replacing(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
-    _killed(write_texts, folder, rng)
+    killed(write_texts, folder, rng)
     if not (folder / "text").exists():
         return Outcome(SAME)
     words = (folder / "text").read_text().split(" ")
@@ -157,33 +169,11 @@ def kill_while_replacing(folder: pathlib.Path, rng: np.random.Generator) -> Outc
     return Outcome(OTHER if whole else WRONG)
 
 
-@dataclasses.dataclass(frozen=True)
-class Full:
-    """Work on a disk with room for few bytes: here, a limit on the size of each file."""
-
-    work: Callable
-    limit: int
-
-    def __call__(self, folder: pathlib.Path) -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, self.limit))
-        self.work(folder)
-
-
-def _refused(said: object) -> Outcome | None:
-    """The outcome if the process did not refuse in a line."""
-    if said is TimeoutError:
-        return Outcome(HANG)
-    if not isinstance(said, str) or said == "done":
-        return Outcome(TRACEBACK, str(said))
-    return None
-
-
 def full_disk_while_changing(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     targets.make_map(folder / "map", rng)
     before = {p: p.read_bytes() for p in (folder / "map").rglob("*") if p.is_file()}
     said = Working(Full(change_map, int(rng.integers(0, 800))), folder / "map").answer()
-    if outcome := _refused(said):
+    if outcome := refused(said):
         return outcome
     after = {p: p.read_bytes() for p in (folder / "map").rglob("*") if p.is_file()}
     kept = names(folder / "map")
@@ -194,7 +184,7 @@ def full_disk_while_changing(folder: pathlib.Path, rng: np.random.Generator) -> 
 
 def full_disk_while_creating(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     said = Working(Full(create_maps, int(rng.integers(0, 800))), folder).answer()
-    if outcome := _refused(said):
+    if outcome := refused(said):
         return outcome
     if left := list(folder.iterdir()):
         return Outcome(WRONG, f"left behind: {left}")
@@ -203,7 +193,7 @@ def full_disk_while_creating(folder: pathlib.Path, rng: np.random.Generator) -> 
 
 def full_disk_while_answering(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     said = Working(Full(answer, int(rng.integers(60, 5000))), folder).answer()
-    if outcome := _refused(said):
+    if outcome := refused(said):
         return outcome
     with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
         kept = list(answers.answered)
@@ -212,17 +202,31 @@ def full_disk_while_answering(folder: pathlib.Path, rng: np.random.Generator) ->
     return Outcome(CLEAN, str(said))
 
 
-@dataclasses.dataclass(frozen=True)
-class Unprivileged:
-    """Work of a user who may not write: root's permissions are laid down."""
-
-    work: Callable
-
-    def __call__(self, folder: pathlib.Path) -> None:
-        if os.geteuid() == 0:
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-        self.work(folder)
+def full_small_disk(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
+    """The same on a file system that has no room left."""
+    work = (change_map, create_maps, answer, write_texts)[rng.integers(4)]
+    disk = folder / "disk"
+    with small_disk(disk, int(rng.integers(30, 120)) * 4096):
+        place = disk
+        if work is change_map:
+            place = disk / "map"
+            targets.make_map(place, rng)
+            work = add_to_map
+        said = Working(work, place).answer()
+        if outcome := refused(said):
+            return outcome
+        if work is add_to_map and tuple(names(place)[:4]) != BASE:
+            return Outcome(WRONG, str(names(place)))
+        if work is answer:
+            with AnswerFile(disk / "out", targets.SETTINGS, resume=True) as answers:
+                kept = list(answers.answered)
+            if kept != [f"{i}.png" for i in range(len(kept))]:
+                return Outcome(WRONG, f"{kept[-3:]}")
+        if work is create_maps:
+            for path in disk.iterdir():
+                if path.name.startswith(".") or len(names(path)) != 9:
+                    return Outcome(WRONG, f"left behind: {path}")
+    return Outcome(CLEAN, str(said))
 
 
 def read_only_folder(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
@@ -236,7 +240,7 @@ def read_only_folder(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     finally:
         for path in (folder, folder / "map", folder / "map" / "segments"):
             path.chmod(0o755)
-    if outcome := _refused(said):
+    if outcome := refused(said):
         return outcome
     whole = tuple(names(folder / "map")) == BASE and len(list(folder.iterdir())) == 1
     return Outcome(CLEAN if whole else WRONG, str(said))
@@ -244,22 +248,46 @@ def read_only_folder(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
 
 def two_writers(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     targets.make_map(folder / "map", rng)
-    both = [Working(change_map, folder / "map") for _ in range(2)]
-    deadline = time.monotonic() + LIMIT_S
-    while not any(one.pipe.poll(0.05) for one in both):  # one meets the other's lock
-        if time.monotonic() > deadline:
-            break
-    refused = [one for one in both if one.pipe.poll(0)]
-    said = [one.answer() for one in refused]
-    for one in both:
-        one.kill(0)
-    if not said:
-        return Outcome(HANG, "neither was told to wait")
-    if not all(isinstance(x, str) and "another program is changing it" in x for x in said):
-        return Outcome(TRACEBACK, str(said))
+    said = first_to_end([Working(change_map, folder / "map") for _ in range(2)])
+    if outcome := _not_told("another program is changing it", said):
+        return outcome
     kept = names(folder / "map")
     whole = tuple(kept[:4]) == BASE and len(kept) in (4, 10)
     return Outcome(CLEAN if whole else WRONG, str(kept))
+
+
+def two_writers_of_a_new_map(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
+    """Both build maps of the same names; whoever comes second is told that it exists."""
+    said = first_to_end([Working(create_maps, folder) for _ in range(2)])
+    if outcome := _not_told("exists; choose another", said):
+        return outcome
+    for path in folder.iterdir():
+        if not path.name.startswith(".") and len(names(path)) != 9:
+            return Outcome(WRONG, f"{path}: {names(path)}")
+    return Outcome(CLEAN, str(said))
+
+
+def _not_told(words: str, said: object) -> Outcome | None:
+    if said is TimeoutError:
+        return Outcome(HANG, "neither was told to wait")
+    if not isinstance(said, str) or words not in said:
+        return Outcome(TRACEBACK, str(said))
+    return None
+
+
+def two_writers_of_answers(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
+    first = Working(answer, folder)
+    time.sleep(rng.uniform(0, 0.2))
+    with contextlib.suppress(UsageError):
+        with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
+            if first.process.is_alive():
+                first.kill(0)
+                return Outcome(WRONG, f"two write, {len(answers.answered)} answers")
+    first.kill(0)
+    with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
+        kept = list(answers.answered)
+    whole = kept == [f"{i}.png" for i in range(len(kept))]
+    return Outcome(CLEAN if whole else WRONG, str(kept[-3:]))
 
 
 def reader_during_a_writer(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
@@ -281,30 +309,3 @@ def reader_during_a_writer(folder: pathlib.Path, rng: np.random.Generator) -> Ou
     finally:
         writer.kill(0)
     return Outcome(OTHER if len(generations) > 1 else SAME)
-
-
-SCENARIOS = {
-    "killed: map add, remove": kill_while_changing,
-    "killed: map build": kill_while_creating,
-    "killed: query": kill_while_answering,
-    "killed: writing a file": kill_while_replacing,
-    "full disk: map add, remove": full_disk_while_changing,
-    "full disk: map build": full_disk_while_creating,
-    "full disk: query": full_disk_while_answering,
-    "read-only folder": read_only_folder,
-    "two writers": two_writers,
-    "a reader during a writer": reader_during_a_writer,
-}
-
-
-def run(scenario: str, seed: int) -> Outcome:
-    """One case of a scenario."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    try:
-        return SCENARIOS[scenario](folder, np.random.default_rng(seed))
-    except UsageError as error:
-        return Outcome(WRONG, str(error))
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(folder)

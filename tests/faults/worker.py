@@ -93,7 +93,7 @@ class Worker:
 def context() -> multiprocessing.context.BaseContext:
     """Processes are forked from one that has imported everything, and started no thread."""
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["tests.faults.kills"])
+    made.set_forkserver_preload(["tests.faults.scenarios"])
     return made
 
 
