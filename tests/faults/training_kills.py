@@ -19,7 +19,7 @@ from tests.training.planted_matches import IMAGE_SIZE, NumberMatcher, room_frame
 from tfds_builders.posed_images.posed_images_dataset_builder import Builder, PosedImagesConfig
 
 SETTINGS = MatchMaking((IMAGE_SIZE,), num_pairs=6)
-SCENES = 40
+SCENES = 12
 SPLITS = ("database", "query")
 
 # What the processes do, over and over.
