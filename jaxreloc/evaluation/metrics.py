@@ -37,10 +37,16 @@ def pose_errors(
     truth: Float[np.ndarray, "n 4 4"],
     success: Bool[np.ndarray, "n"],
 ) -> PoseErrors:
-    """Distance of the camera centres and angle between the rotations of `world_from_query`."""
+    """Distance of the camera centres and angle between the rotations of `world_from_query`.
+
+    Centres may be far from the origin, as in geographic coordinates.
+    """
+    position = np.linalg.norm(
+        np.asarray(estimated, np.float64)[:, :3, 3] - np.asarray(truth, np.float64)[:, :3, 3],
+        axis=-1,
+    )
     a = jaxlie.SE3.from_matrix(jnp.asarray(estimated, jnp.float32))
     b = jaxlie.SE3.from_matrix(jnp.asarray(truth, jnp.float32))
-    position = np.asarray(errors.position_error(a, b), np.float64)
     rotation = np.rad2deg(np.asarray(errors.rotation_error(a.rotation(), b.rotation()), np.float64))
     return PoseErrors(np.where(success, position, np.inf), np.where(success, rotation, np.inf))
 

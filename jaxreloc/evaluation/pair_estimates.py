@@ -83,13 +83,16 @@ def fuse_estimates(
             "%d of %d estimates are not poses and are left out", (~valid).sum(), valid.size
         )
     used = np.where(valid[..., None], used, np.float32([1, 0, 0, 0, 0, 0, 0]))
-    world_from_db = jaxlie.SE3.from_matrix(
-        jnp.asarray(neighbors.world_from_db[:, :num_neighbors], jnp.float32)
-    )
+    near = neighbors.world_from_db[:, :num_neighbors].copy()
+    truth = neighbors.world_from_query.copy()
+    origin = near[:, 0, :3, 3].copy()  # single precision suffices near it only
+    near[..., :3, 3] -= origin[:, None]
+    truth[..., :3, 3] -= origin
+    world_from_db = jaxlie.SE3.from_matrix(jnp.asarray(near, jnp.float32))
     fused = _fuse(world_from_db, jnp.asarray(used), jnp.asarray(valid), method, translation_frame)
     return pose_errors(
         np.asarray(fused.world_from_query.as_matrix()),
-        neighbors.world_from_query,
+        truth,
         valid.any(axis=-1) if method == "paper" else np.asarray(fused.success),
     )
 

@@ -28,6 +28,19 @@ def test_errors_equal_scipys_and_failures_are_infinite(rng):
     assert np.isinf(result.rotation_deg[~success]).all()
 
 
+def test_errors_far_from_the_origin_are_those_near_it(rng):
+    estimated = random_poses(rng, 20)
+    truth = estimated.copy()
+    truth[:, :3, 3] += rng.normal(size=(20, 3)) / 100
+    success = np.ones(20, bool)
+    near = pose_errors(estimated, truth, success)
+    for poses in (estimated, truth):
+        poses[:, :3, 3] += [5e5, 5e6, 300]
+    far = pose_errors(estimated, truth, success)
+    np.testing.assert_allclose(far.position_m, near.position_m, rtol=1e-5)
+    np.testing.assert_allclose(far.rotation_deg, near.rotation_deg)
+
+
 def test_hand_worked_summary():
     inf = np.inf
     queries = PoseErrors(

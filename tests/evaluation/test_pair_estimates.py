@@ -61,6 +61,14 @@ def test_exact_estimates_give_exact_poses(rng, method, translation_frame):
     assert np.median(errors.rotation_deg) < 0.05
 
 
+def test_poses_far_from_the_origin_are_fused_as_near_it(rng):
+    neighbors = some_neighbors(rng)
+    estimates = exact_estimates(neighbors, "world")
+    for poses in (neighbors.world_from_query, neighbors.world_from_db):
+        poses[..., :3, 3] += [5e5, 5e6, 300]
+    assert np.median(errors_of(neighbors, estimates).position_m) < 1e-3
+
+
 def test_the_wrong_translation_frame_shows(rng):
     neighbors = some_neighbors(rng)
     errors = errors_of(neighbors, exact_estimates(neighbors, "world"), "paper", "camera")
