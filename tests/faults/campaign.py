@@ -17,7 +17,7 @@ import hypothesis
 from absl import logging
 from hypothesis import strategies as st
 
-from tests.faults import mutations, scenarios
+from tests.faults import scenarios
 from tests.faults.processes import can_mount
 from tests.faults.scenarios import NEED_MOUNTS, SCENARIOS
 from tests.faults.targets import TARGETS
@@ -45,7 +45,7 @@ def run_batch(worker: Worker, seed: int, count: int, found) -> None:
     @hypothesis.given(data=st.data())
     def batch(data):
         name = data.draw(st.sampled_from(names), label="file")
-        broken = data.draw(mutations.broken(worker.files[name]), label="content")
+        broken = data.draw(worker.target.broken(worker.files[name]), label="content")
         found(name, broken, worker.run(name, broken))
 
     batch()

@@ -18,6 +18,7 @@ import pycolmap
 import pytest
 import safetensors
 import safetensors.numpy
+from hypothesis.strategies import SearchStrategy
 from PIL import Image
 
 from configs import correlation, descriptor, pairs
@@ -47,6 +48,7 @@ from jaxreloc.training.inputs import matched_inputs, matched_pairs
 from jaxreloc.training.inputs.match_making import MatchMaking
 from jaxreloc.training.state import TrainState, to_state_dict
 from jaxreloc.usage import UsageError, check_choice
+from tests.faults import flipped_maps, mutations
 from tests.formats import scenes
 from tests.models.weights import test_torch_files as torch_pickles
 from tests.training import tiny
@@ -64,6 +66,9 @@ class Target:
       files: glob patterns of those that are broken.
       checked: a changed file must be refused, or read as before.
       finish: completes a broken folder, so that the fault is not found at the door.
+      same: whether two results are one; None compares all that was read.
+      broken: the strategy that breaks a file's content.
+      start_s: the time that it may take to get ready.
     """
 
     make: Callable[[pathlib.Path, np.random.Generator], object]
@@ -71,6 +76,14 @@ class Target:
     files: tuple[str, ...] = ("**/*",)
     checked: bool = False
     finish: Callable[[pathlib.Path], None] = lambda folder: None
+    same: Callable[[object, object], bool] | None = None
+    broken: Callable[[bytes], SearchStrategy[bytes | str]] = mutations.broken
+    start_s: float = 120.0  # imports, and valid files, on a busy machine
+
+    def is_same(self, found: object, expected: object) -> bool:
+        if self.same is None:
+            return plain(found) == plain(expected)
+        return self.same(found, expected)
 
 
 def plain(value: object) -> str:
@@ -559,6 +572,7 @@ def read_frame_cache(folder: pathlib.Path) -> object:
     return [cache.read(0, i) for i in range(len(frames))]
 
 
+FLIPPED_MAP = "map of pictures, a flipped bit"
 TARGETS = {
     "transforms.json": Target(_make("transforms.json"), read_frames, ("transforms.json",)),
     "COLMAP, text": Target(_make("COLMAP"), read_frames, ("sparse/**/*",)),
@@ -578,6 +592,14 @@ TARGETS = {
     "pictures": Target(make_pictures, read_pictures),
     "depth pictures": Target(make_depth, read_depths),
     "map": Target(make_map, read_map, checked=True),
+    FLIPPED_MAP: Target(
+        flipped_maps.make,
+        flipped_maps.read,
+        checked=True,
+        same=flipped_maps.same,
+        broken=flipped_maps.flipped,
+        start_s=1200.0,
+    ),
     "map without checksums": Target(make_map_1, read_map),
     "map, checksums renewed": Target(make_map, read_map, finish=sign_map),
     "saved network": Target(make_network, read_network),

@@ -4,13 +4,16 @@ import pytest
 
 from tests.conftest import SEED
 from tests.faults import campaign, processes, scenarios
-from tests.faults.targets import TARGETS
+from tests.faults.targets import FLIPPED_MAP, TARGETS
 from tests.faults.worker import FAULTS, Worker
 
 CASES = 300
 
 
-@pytest.mark.parametrize("target", TARGETS)
+SLOW = [pytest.param(FLIPPED_MAP, marks=pytest.mark.slow)]  # compiles for minutes
+
+
+@pytest.mark.parametrize("target", [*(name for name in TARGETS if name != FLIPPED_MAP), *SLOW])
 def test_broken_files_are_one_clear_line(target):
     seed = campaign.batch_seed(SEED, target, 0)
 

@@ -17,10 +17,9 @@ import warnings
 import numpy as np
 
 from jaxreloc.usage import UsageError
-from tests.faults.targets import TARGETS, plain
+from tests.faults.targets import TARGETS
 
 LIMIT_S = 5.0
-START_S = 120.0  # to import and to write the valid files, on a busy machine
 LIMIT_BYTES = 2 << 30
 
 CLEAN, SAME, OTHER = "clean error", "read as before", "read otherwise"
@@ -40,6 +39,7 @@ class Worker:
     """A process for one target; it is replaced when it hangs or dies."""
 
     def __init__(self, target: str, seed: int):
+        self.target = TARGETS[target]
         self._folder = tempfile.TemporaryDirectory()
         self._arguments = (target, seed, self._folder.name)
         self._process = None
@@ -74,7 +74,7 @@ class Worker:
         self._process = context().Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-        if not self._pipe.poll(START_S):
+        if not self._pipe.poll(self.target.start_s):
             raise TimeoutError("a worker does not start")
         self.files = self._pipe.recv()
 
@@ -114,7 +114,7 @@ def _serve(pipe, target_name: str, seed: int, parent: str) -> None:
         }
     )
     _put(valid, folder)
-    expected = plain(target.read(folder))
+    expected = target.read(folder)
     warnings.simplefilter("error", RuntimeWarning)
     warnings.simplefilter("error", UserWarning)
     _limit_memory()
@@ -138,9 +138,9 @@ def _put(valid: pathlib.Path, folder: pathlib.Path) -> None:
     shutil.copytree(valid, folder)
 
 
-def _outcome(target, folder: pathlib.Path, expected: str) -> Outcome:
+def _outcome(target, folder: pathlib.Path, expected: object) -> Outcome:
     try:
-        found = plain(target.read(folder))
+        is_same = target.is_same(target.read(folder), expected)
     except UsageError as error:
         message = str(error)
         if "/" not in message:
@@ -150,7 +150,7 @@ def _outcome(target, folder: pathlib.Path, expected: str) -> Outcome:
         return Outcome(MEMORY, _shortened(traceback.format_exc()))
     except BaseException:
         return Outcome(TRACEBACK, _shortened(traceback.format_exc()))
-    if found == expected:
+    if is_same:
         return Outcome(SAME)
     return Outcome(WRONG if target.checked else OTHER)
 
