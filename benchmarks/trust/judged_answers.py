@@ -64,8 +64,7 @@ def fit(judged: Judged) -> ConfidenceModel:
         gradient = columns.T @ (y - p) - ridge @ solution
         solution += np.linalg.solve(information, gradient)
     weights = solution[1:] / scale
-    no_gain = all_matches.FOCAL_WEIGHT * np.log(all_matches.SMALLEST_GAIN)
-    bias = float(solution[0] - weights @ mean - no_gain)
+    bias = float(solution[0] - weights @ mean)
     return ConfidenceModel(
         round(bias, 3),
         (*np.round(weights, 3).tolist(), all_matches.FOCAL_WEIGHT),

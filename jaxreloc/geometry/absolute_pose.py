@@ -30,6 +30,7 @@ from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose, Tracks
 
 INLIER = 3.0  # deviations of a match
 SMALLEST_UNIT = 1e-6
+FOCAL_SCALES = (6.0, 3.0, 2.0)  # of the costs that focal lengths are compared by
 # Poses that are nearer to each other than this, in both, are one.
 SAME_ROTATION = np.deg2rad(3.0)
 SAME_POSITION = 0.05  # of the distance between neighbours
@@ -77,8 +78,9 @@ class AbsolutePose:
       covariance: of (rotation vector in world axes, centre), from the normal equations.
       inverse_depth: of the query cells, 1 / z.
       focal_factor: of FOCAL_FACTORS the one that the query's focal length times which suits the
-        matches best, where depths are known; 1 elsewhere.
-      focal_gain: by how much better than the given focal length, 0 to 1.
+        matches best, if that is better than the given one; 1 if not, or where no depth is known.
+      focal_gain: by how much better than the given focal length the best other one does, -1 to 1;
+        -1 where no depth is known.
       success: enough matches agree, and they determine the pose.
     """
 
@@ -193,7 +195,8 @@ def estimate_absolute_pose(
     finalists, _ = pose_hypotheses.distinct(
         candidates, score, config.finalists, rotation=SAME_ROTATION, position=SAME_POSITION
     )
-    doubt = _focal_doubt(few, jnp.min(score), key, config)
+    best = QueryPose(finalists.rotation[0], finalists.centre[0])
+    doubt = _focal_doubt(few, best, key, config)
     return _report(tracks, finalists, origin, unit, doubt, config)
 
 
@@ -235,23 +238,55 @@ def _refined(
 
 
 def _focal_doubt(
-    tracks: Tracks, cost: Array, key: Array, config: AbsolutePoseConfig
+    tracks: Tracks, best: QueryPose, key: Array, config: AbsolutePoseConfig
 ) -> tuple[Array, Array]:
-    """The best other focal length, as a factor, and by how much better than `cost` it does.
+    """The best other focal length, as a factor, and by how much better than the given one it does.
 
-    Its best hypothesis is refined as the candidates were, so that the two can be compared.
+    Under each factor a solution of three matches and the best pose, moved so that what it looks at
+    keeps its place and size in the picture, are refined, and the pose itself, too: on a wall they
+    differ in little but the cost.
     """
     if tracks.depth is None:
-        return jnp.ones(()), jnp.zeros(())
+        return jnp.ones(()), -jnp.ones(())
     fewer = dataclasses.replace(
         config.hypotheses, triples=config.focal_triples, first_best=config.focal_triples // 4
     )
-    factor, hypothesis = pose_hypotheses.of_other_focal_lengths(tracks, key, fewer)
-    other = pose_hypotheses.with_focal_factor(tracks, factor)
-    _, other_cost = _refined(other, hypothesis, config.candidate_scales, config.candidate_steps)
-    gain = (cost - other_cost[0]) / (_total(tracks) - other_cost[0] + lanes.TINY)
-    known = jnp.isfinite(other_cost[0]) & jnp.isfinite(cost) & (gain > 0)
-    return jnp.where(known, factor, 1.0), jnp.where(known, jnp.minimum(gain, 1.0), 0.0)
+    found_factor, found = pose_hypotheses.of_other_focal_lengths(tracks, key, fewer)
+    others = jnp.array(pose_hypotheses.FOCAL_FACTORS)
+    moved = jax.vmap(lambda factor: _moved_along(tracks, best, factor))(others)
+    factors = jnp.concatenate([jnp.ones(1), found_factor[None], others])
+    rotation = jnp.concatenate(
+        [best.rotation[None], found.rotation, jnp.tile(best.rotation, (len(others), 1, 1))]
+    )
+    centre = jnp.concatenate([best.centre[None], found.centre, moved])
+
+    def one(factor, rotation, centre):
+        other = pose_hypotheses.with_focal_factor(tracks, factor)
+        pose = QueryPose(rotation, centre)
+        depth = tracks_lib.linear_inverse_depth(other, pose)
+        return tracks_lib.refine(other, pose, depth, FOCAL_SCALES, config.candidate_steps)[2]
+
+    cost = jax.vmap(one)(factors, rotation, centre)
+    usable = jnp.ones(len(cost), bool).at[1].set(found.usable[0] > 0) & jnp.isfinite(cost)
+    cost = jnp.where(usable, cost, jnp.inf)
+    winner = 1 + jnp.argmin(cost[1:])
+    gain = (cost[0] - cost[winner]) / (_total(tracks) - jnp.minimum(cost[0], cost[winner]))
+    gain = jnp.clip(jnp.nan_to_num(gain, nan=-1.0), -1.0, 1.0)
+    return jnp.where(gain > 0, factors[winner], 1.0), gain
+
+
+def _moved_along(tracks: Tracks, pose: QueryPose, factor: Array) -> Float[Array, "3"]:
+    """The centre from which, with `factor` times the focal length, the scene's middle looks alike.
+
+    That is `factor` times as far from it, along its ray under that focal length.
+    """
+    depth = tracks_lib.linear_inverse_depth(tracks, pose)
+    squared, ahead = tracks_lib.residuals(tracks, pose, depth)
+    seen = jnp.any(ahead & (squared < INLIER**2) & (tracks.weights > 0), axis=0)
+    far = jnp.nan_to_num(jnp.nanmedian(jnp.where(seen, 1 / depth, jnp.nan)))
+    ray = jnp.nan_to_num(jnp.nanmedian(jnp.where(seen[:, None], tracks.rays, jnp.nan), axis=0))
+    other = ray * jnp.stack([jnp.ones(()), jnp.ones(()), factor])
+    return pose.centre + far * pose.rotation @ (ray - other)
 
 
 def _total(tracks: Tracks) -> Array:

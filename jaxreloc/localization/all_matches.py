@@ -5,12 +5,14 @@ nor on its size:
 
   the logarithm of the summed weight of the matches that agree, plus one,
   the logarithm of the share of the matches' weight that agrees, plus 0.01,
-  the logarithm of how much better another focal length suits the matches
-  (`AbsolutePose.focal_gain`), plus 0.003.
+  log(1 + max(g - b, 0) / s) of the gain g by which another focal length suits the matches better
+  (`AbsolutePose.focal_gain`).
 
 The first two weights are fitted to queries of which one half is asked in its own room and one half
-in another (`python -m benchmarks.trust.confidence_fit --fit`). The third is set so that a gain of
-0.01, which no good answer of these has, refuses what the others would accept.
+in another (`python -m benchmarks.trust.confidence_fit --fit`). On a flat wall another focal length,
+from another distance, suits the matches about as well as the right one. So one that the map's own
+cameras have is believed unless another suits better (b, s = FAMILIAR); any other one has to suit
+better than all others (UNFAMILIAR).
 
 The covariance of the normal equations holds for independent matches without outliers. What is
 observed is larger, the more so the more matches disagree: it is divided by the square of the share
@@ -43,10 +45,11 @@ from jaxreloc.models.matching.rays import RayTracks
 
 FOCAL_WEIGHT = -4.0
 CONFIDENCE = ConfidenceModel(
-    bias=-30.656, weights=(2.144, 2.013, FOCAL_WEIGHT), threshold=0.5
+    bias=-7.420, weights=(2.144, 2.013, FOCAL_WEIGHT), threshold=0.5
 )
 SMALLEST = 1e-2
-SMALLEST_GAIN = 3e-3
+# The gain of another focal length up to which the given one is believed, and the scale beyond.
+FAMILIAR, UNFAMILIAR = (4e-3, 3e-3), (-1e-2, 1e-4)
 # Of the variances of rotation and centre.
 ROTATION_INFLATION, POSITION_INFLATION = 0.85, 1.15
 # The same after `refined_by_pictures`.
@@ -80,6 +83,7 @@ def pose_from_all_matches(
     depth: Float[Array, "N h w 2"] | None,
     given: SE3,
     given_usable: Bool[Array, "G"],
+    familiar: Bool[Array, ""] | bool = True,
     config: AbsolutePoseConfig = AbsolutePoseConfig(),
 ) -> MatchedPose:
     """Estimates the pose and judges it.
@@ -88,6 +92,7 @@ def pose_from_all_matches(
       world_from_db: of the N neighbours.
       depth: inverse depth and its deviation for the cells of each; None if nothing is known.
       given, given_usable: poses that are hypotheses too, and which of them are any.
+      familiar: the map's cameras have such a focal length.
     """
     found = estimate_absolute_pose(
         world_from_db,
@@ -103,11 +108,9 @@ def pose_from_all_matches(
     )
     agreeing = jnp.sum(jnp.where(found.inliers, matches.weights, 0.0), axis=1)
     share = jnp.sum(agreeing) / (jnp.sum(matches.weights) + SMALLEST)
-    evidence = jnp.log(
-        jnp.stack(
-            [jnp.sum(agreeing) + 1, share + SMALLEST, found.focal_gain + SMALLEST_GAIN]
-        )
-    )
+    bound, scale = jnp.where(familiar, jnp.array(FAMILIAR), jnp.array(UNFAMILIAR))
+    doubt = 1 + jnp.maximum(found.focal_gain - bound, 0.0) / scale
+    evidence = jnp.log(jnp.stack([jnp.sum(agreeing) + 1, share + SMALLEST, doubt]))
     covariance = _scaled(found.covariance, ROTATION_INFLATION, POSITION_INFLATION)
     covariance = covariance / jnp.maximum(share, SMALLEST) ** 2
     found = dataclasses.replace(found, covariance=covariance)

@@ -143,6 +143,41 @@ def test_deviations_hold_the_errors_of_planted_matches(rng):
     assert np.mean(within) >= 0.7
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.5, 1 / 1.5])
+def test_a_focal_length_that_the_map_does_not_have_must_suit(rng, factor):
+    """`factor` times the right one is given."""
+    scene_map, query = mapped(rng), looking_frames(rng, 1)
+    matches, *others = matched(scene_map, query)
+    matches = matches.replace(x_query=matches.x_query / factor)
+    found = pose_from_all_matches(others[0], matches, *others[1:], familiar=False)
+    local = np.asarray(found.pose.world_from_query.as_matrix())
+    position, _ = pose_error(scene_map.in_world(local), query.world_from_cam[0])
+    answered = bool(found.pose.success) and float(found.confidence) > 0.5
+    assert answered == (factor == 1.0) or position < 0.5
+
+
+def test_cameras_with_a_focal_length_as_the_maps_are_familiar(rng):
+    scene_map = mapped(rng)
+    method = Localizer(scene_map).method
+    sides = scene_map.image_sizes.max(axis=1)
+    focal = scene_map.intrinsics[:, 0, 0] / sides
+    for factor, expected in ((1.0, True), (1.05, True), (0.95, True), (1.5, False), (0.5, False)):
+        for end in (focal.min(), focal.max()):
+            given = np.diag([factor * end * 100, factor * end * 100, 1.0])
+            assert method.is_familiar(given, (60, 100)) == expected
+
+
+def matched(scene_map, query):
+    """What `pose_from_all_matches` is given for a query: its matches, and all else."""
+    locate = Localizer(scene_map)
+    asked = locate.retrieve(query.images[0], query.intrinsics[0])
+    matches = locate.method.relate(asked)
+    given, usable = locate.method.given_poses(asked)
+    poses = jaxlie.SE3(scene_map.local_from_db.wxyz_xyz[asked.neighbors])
+    depth = scene_map.neighbor_depth(asked.neighbors)
+    return matches, poses, depth, jaxlie.SE3(given), usable
+
+
 def test_what_is_no_match_gives_no_pose(rng):
     scene_map, query = mapped(rng), looking_frames(rng, 1)
     locate = Localizer(scene_map)

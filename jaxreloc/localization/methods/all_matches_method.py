@@ -1,6 +1,7 @@
 """The method `all_matches`: one pose of all matches of the most similar neighbours."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import cv2
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Bool, Float32, Int, PyTree
+from jaxtyping import Bool, Float, Float32, Int, PyTree
 
 from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig
 from jaxreloc.localization.all_matches import (
@@ -27,6 +28,7 @@ from jaxreloc.models.matching.rays import RayTracks
 GIVEN_POSES = 2  # hypotheses that a caller may add
 # By which another focal length has to suit the matches better, to be told of.
 MIN_FOCAL_GAIN = 0.05
+FOCAL_TOLERANCE = 1.1  # to be as the map's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,13 @@ class AllMatches:
         world_from_db = jaxlie.SE3(self.scene_map.local_from_db.wxyz_xyz[query.neighbors])
         depth = self.scene_map.neighbor_depth(query.neighbors)
         found = pose_from_all_matches(
-            world_from_db, matches, depth, jaxlie.SE3(given), usable, self.mode.pose
+            world_from_db,
+            matches,
+            depth,
+            jaxlie.SE3(given),
+            usable,
+            familiar=self.is_familiar(query.intrinsics, query.image.shape[:2]),
+            config=self.mode.pose,
         )
         if self.mode.precision and found.confidence > CONFIDENCE.threshold:
             pictures = self._pictures(query)
@@ -123,6 +131,19 @@ class AllMatches:
             return None
         db_intrinsics = self.scene_map.network_intrinsics[query.neighbors]
         return Pictures(grey, of_neighbors, query.network_intrinsics, db_intrinsics)
+
+    def is_familiar(self, intrinsics: Float[np.ndarray, "3 3"], sides: Iterable[int]) -> bool:
+        """Whether the map's cameras have such a focal length, for pictures of such a size."""
+        low, high = self._focals
+        focal = _relative_focal(intrinsics, sides)
+        return low / FOCAL_TOLERANCE <= focal <= high * FOCAL_TOLERANCE
+
+    @functools.cached_property
+    def _focals(self) -> tuple[float, float]:
+        """The shortest and the longest of the map's cameras."""
+        sizes = self.scene_map.image_sizes
+        of_map = [_relative_focal(k, size) for k, size in zip(self.scene_map.intrinsics, sizes)]
+        return min(of_map), max(of_map)
 
     def given_poses(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
         """The expected poses in local axes, padded to GIVEN_POSES."""
@@ -163,6 +184,11 @@ class AllMatches:
         )
 
 
+def _relative_focal(intrinsics: Float[np.ndarray, "3 3"], sides: Iterable[int]) -> float:
+    """In lengths of the longer side."""
+    return float(np.sqrt(intrinsics[0, 0] * intrinsics[1, 1]) / max(sides))
+
+
 def _replacing_last(
     ranking: Int[np.ndarray, "ranked"], candidates: Int[np.ndarray, "C"]
 ) -> Int[np.ndarray, "ranked"]:
@@ -178,4 +204,6 @@ def _reason(found: MatchedPose) -> str:
             "the matches contradict the focal length; "
             f"{float(found.pose.focal_factor):g} times it suits them better"
         )
+    if found.evidence[2] > 1 and found.agreeing.any():
+        return "the matches do not tell this focal length from others; check it"
     return TOO_FEW

@@ -5,7 +5,6 @@ import pytest
 
 from benchmarks.trust import judged_answers
 from benchmarks.trust.judged_answers import FOCAL, OWN, STRANGER, Judged
-from jaxreloc.localization import all_matches
 
 COUNT = 4000
 
@@ -14,8 +13,8 @@ def planted(rng, deviation=1.0) -> Judged:
     """Own queries with many matches are right, strangers have few; errors of known covariance."""
     kind = rng.choice([OWN, STRANGER, FOCAL], COUNT)
     matches = np.where(kind == STRANGER, rng.normal(2, 0.5, COUNT), rng.normal(6, 0.5, COUNT))
-    gain = np.where(kind == FOCAL, 0.2, 0.0) + all_matches.SMALLEST_GAIN
-    evidence = np.stack([matches, rng.normal(-1, 0.2, COUNT), np.log(gain)], axis=1)
+    doubt = np.where(kind == FOCAL, 4.0, 0.0)
+    evidence = np.stack([matches, rng.normal(-1, 0.2, COUNT), doubt], axis=1)
     errors = deviation * rng.normal(0, 0.01, (COUNT, 6))
     errors[kind != OWN] += 3.0
     return Judged(
