@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -200,3 +201,32 @@ def test_mistakes(folder, tmp_path):
     shutil.copy(images / "00.png", tmp_path / "a photo.png")
     assert_fails(query(folder, tmp_path / "a photo.png", tmp_path / "o"), "space", "jsonl")
     assert not (tmp_path / "o").exists()
+
+
+def test_nothing_outlives_a_build_that_is_killed(folder, tmp_path, rng):
+    """Neither a process nor, once the next build is done, a folder."""
+    out = tmp_path / "maps" / "map"
+    command = [sys.executable, "-m", "jaxreloc", *map_arguments(folder, out)]
+    parent = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(out.parent.glob(".map.*")):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(rng.uniform(0, 0.5))
+    parent.kill()
+    parent.wait()
+    while group_lives(parent.pid):
+        assert time.monotonic() < deadline, "a process outlives the command"
+        time.sleep(0.05)
+    shutil.rmtree(out, ignore_errors=True)  # it may have been done
+    result = call_command(*map_arguments(folder, out))
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in out.parent.iterdir()] == ["map"]
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
