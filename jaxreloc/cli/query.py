@@ -1,6 +1,8 @@
 """`jaxreloc query`: localizes images in a map."""
 
 import pathlib
+import sys
+import time
 from typing import Annotated, Literal
 
 from jaxreloc.cli.options import Retrieval, Views
@@ -32,6 +34,7 @@ def query(
 
     A line of the poses is printed for each image as it is done.
     """
+    clock = _Stopwatch()
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.evaluation.report.views import MapViews
     from jaxreloc.evaluation.report.views import Views as ReportViews
@@ -47,6 +50,7 @@ def query(
     )
     shown.check()
     use_compilation_cache()
+    clock.lap("libraries")
     localizer = querying.open_localizer(
         map,
         num_neighbors=retrieval.num_neighbors,
@@ -56,6 +60,7 @@ def query(
         index=index,
         quarter_turns=quarter_turns,
     )
+    clock.lap("map, network")
     settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
     with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:
         count = querying.localize_images(
@@ -69,4 +74,25 @@ def query(
         )
     if count.unread:
         raise UsageError(f"{path}: {count}; replace or remove these files")
+    clock.lap("programs, answers")
     print(f"{path}: {count}")
+    print(clock, file=sys.stderr)
+
+
+class _Stopwatch:
+    """Where the seconds go; its text is a line."""
+
+    def __init__(self):
+        self._laps: list[tuple[str, float]] = []
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Ends the stage of this name, which began at the end of the one before."""
+        now = time.perf_counter()
+        self._laps.append((name, now - self._last))
+        self._last = now
+
+    def __str__(self) -> str:
+        total = sum(seconds for _, seconds in self._laps)
+        parts = "; ".join(f"{name} {seconds:.1f} s" for name, seconds in self._laps)
+        return f"{total:.1f} s: {parts}"

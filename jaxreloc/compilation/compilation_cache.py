@@ -4,6 +4,8 @@ import pathlib
 
 import jax
 
+from jaxreloc.compilation.kept_programs import keep_programs
+
 DEFAULT_FOLDER = pathlib.Path("~/.cache/jaxreloc/compiled")
 
 
@@ -17,3 +19,4 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(DEFAULT_FOLDER.expanduser()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    keep_programs(pathlib.Path(jax.config.jax_compilation_cache_dir))

@@ -29,6 +29,7 @@ from flax import struct
 from jaxlie import SE3
 from jaxtyping import Array, Bool, Float
 
+from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry.absolute_pose import (
     AbsolutePose,
     AbsolutePoseConfig,
@@ -76,7 +77,7 @@ class MatchedPose:
     agreeing: Bool[Array, "N"]
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(Program, name="pose_from_all_matches", static=["config"])
 def pose_from_all_matches(
     world_from_db: SE3,
     matches: RayTracks,
@@ -118,7 +119,7 @@ def pose_from_all_matches(
     return MatchedPose(found, evidence, confidence, agreeing >= AGREEING_WEIGHT)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@functools.partial(Program, name="refined_by_pictures", static=["config"])
 def refined_by_pictures(
     world_from_db: SE3,
     matches: RayTracks,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxreloc.compilation.kept_programs import kept_json
 from jaxreloc.models import layers
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
@@ -20,6 +21,7 @@ from jaxreloc.models.matching.learned_description import (
     LearnedDescription,
 )
 from jaxreloc.models.siamese import SiameseNetwork
+from jaxreloc.models.weights.variables import flatten
 from jaxreloc.usage import check_choice
 
 BACKBONES = {
@@ -112,3 +114,14 @@ def init_variables(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
     images = jnp.zeros((1, INIT_IMAGE_SIZE, INIT_IMAGE_SIZE, 3))
     intrinsics = jnp.eye(3).reshape(1, 3, 3)
     return network.init(key, images, images, intrinsics, intrinsics, train=False)
+
+
+def variable_shapes(network: SiameseNetwork) -> dict[str, jax.ShapeDtypeStruct]:
+    """Of `init_variables`, by name; see `variables.flatten`."""
+
+    def make() -> dict[str, tuple[tuple[int, ...], str]]:
+        shapes = jax.eval_shape(lambda: init_variables(network, jax.random.key(0)))
+        return {name: (x.shape, str(x.dtype)) for name, x in flatten(shapes).items()}
+
+    kept = kept_json("variables", network, make)
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in kept.items()}

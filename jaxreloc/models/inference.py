@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxreloc.compilation import compiler_options
+from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.models import build, layers
 from jaxreloc.models.kernels import convolution
 from jaxreloc.models.siamese import SiameseNetwork
@@ -40,7 +41,7 @@ def fold(network: SiameseNetwork, network_variables: Mapping[str, Any]) -> dict[
     """
     images = jnp.zeros((1, build.INIT_IMAGE_SIZE, build.INIT_IMAGE_SIZE, 3))
     make = functools.partial(network.apply, method="encode", mutable=[layers.FOLDED])
-    folded = jax.jit(lambda given: make(given, images)[1])(network_variables)
+    folded = Program(lambda given: make(given, images)[1], "fold", of=network)(network_variables)
     replaced = [
         name.removesuffix("kernel").removeprefix(layers.FOLDED)
         for name in variables.flatten(folded)

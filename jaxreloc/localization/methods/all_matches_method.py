@@ -105,7 +105,8 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         given, usable = self.given_poses(query)
-        world_from_db = jaxlie.SE3(self.scene_map.local_from_db.wxyz_xyz[query.neighbors])
+        poses = np.asarray(self.scene_map.local_from_db.wxyz_xyz)
+        world_from_db = jaxlie.SE3(poses[query.neighbors])
         depth = self.scene_map.neighbor_depth(query.neighbors)
         found = pose_from_all_matches(
             world_from_db,
@@ -113,14 +114,14 @@ class AllMatches:
             depth,
             jaxlie.SE3(given),
             usable,
-            familiar=self.is_familiar(query.intrinsics, query.image.shape[:2]),
+            familiar=np.bool_(self.is_familiar(query.intrinsics, query.image.shape[:2])),
             config=self.mode.pose,
         )
         if self.mode.precision and found.confidence > CONFIDENCE.threshold:
             pictures = self._pictures(query)
             if pictures is not None:
                 found = refined_by_pictures(
-                    world_from_db, matches, depth, found, pictures, self.mode.precision
+                    world_from_db, matches, depth, found, pictures, config=self.mode.precision
                 )
         return self._localization(query, jax.device_get(found))
 

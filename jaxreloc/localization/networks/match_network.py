@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.compilation import compiler_options
+from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.data import transforms
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig, Reliability
@@ -103,10 +104,13 @@ class MatchNetwork:
         self.canvas = tuple(loaded.config["data"]["image_size"])
         variables = jax.device_put(inference.fold(loaded.network, loaded.variables))
         apply = functools.partial(loaded.network.apply, variables)
-        encode = jax.jit(
-            functools.partial(_encode, apply), compiler_options=compiler_options.convolutions()
+        encode = Program(
+            functools.partial(_encode, loaded.network),
+            "encode",
+            of=loaded.network,
+            compiler_options=compiler_options.convolutions(),
         )
-        self._encode = convolution.image_by_image(encode)
+        self._encode = convolution.image_by_image(functools.partial(encode, variables))
         match = functools.partial(_match_one_to_many, apply)
         self._match = jax.jit(match, compiler_options=compiler_options.wide_vectors())
         relate = functools.partial(
@@ -119,19 +123,24 @@ class MatchNetwork:
             compiler_options=compiler_options.wide_vectors(),
         )
         settings = loaded.network.head.settings
-        self._similarity = jax.jit(
+        self._similarity = Program(
             lambda db, query: cell_tracks.similarity(
                 query.cells, db.cells, settings, stride=SIMILARITY_STRIDE
             ),
+            "similarity",
+            of=settings,
             compiler_options=compiler_options.wide_vectors(),
         )
-        self._match_tracks = jax.jit(
+        self._match_tracks = Program(
             functools.partial(_match_tracks, settings=settings),
-            static_argnames="every_cell",
+            "match_tracks",
+            of=settings,
+            static=["every_cell"],
             compiler_options=compiler_options.wide_vectors(),
         )
-        probe = jax.ShapeDtypeStruct((1, *self.canvas, 3), np.uint8)
-        self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))
+        is_joined = loaded.network.head.description.is_joined
+        cells = CellDescriptors(0, 0, 0, is_joined=is_joined)
+        self.feature_structure = jax.tree.structure(MatchFeatures(0, cells))
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
@@ -305,7 +314,10 @@ def _as_se3(pose: RelativePose) -> jaxlie.SE3:
     return jaxlie.SE3(jnp.concatenate([q_wxyz, pose.t], axis=-1))
 
 
-def _encode(apply, images: UInt8[Array, "B H W 3"]) -> MatchFeatures:
+def _encode(
+    network: SiameseNetwork, variables: PyTree, images: UInt8[Array, "B H W 3"]
+) -> MatchFeatures:
+    apply = functools.partial(network.apply, variables)
     features = apply(images, method="encode")
     cells = apply(features, method="describe")
     return MatchFeatures(

@@ -35,6 +35,7 @@ class CellDescription(nn.Module):
 
     taps: tuple[str, str, str]
     grids = GRIDS
+    is_joined = False
 
     @nn.compact
     def __call__(self, features: Features) -> CellDescriptors:

@@ -39,6 +39,7 @@ class LearnedDescription(nn.Module):
 
     taps: tuple[str, str, str, str]
     grids = LEARNED_GRIDS
+    is_joined = True
 
     @nn.compact
     def __call__(self, features: Features) -> CellDescriptors:
@@ -57,7 +58,7 @@ class LearnedDescription(nn.Module):
             detail=layers.l2_normalise(detail),
             fine=layers.l2_normalise(fine + upsample(around)),
             coarse=layers.l2_normalise(coarse),
-            is_joined=True,
+            is_joined=self.is_joined,
         )
 
 

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxreloc import files
-from jaxreloc.models.build import NetworkConfig, build_network, init_variables
+from jaxreloc.models.build import NetworkConfig, build_network, init_variables, variable_shapes
 from jaxreloc.models.matching.description import imagenet_statistics
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.models.weights import saved_network, variables
@@ -87,8 +87,9 @@ def shipped_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
     head, config = _read_shipped_head()
     model = MATCHER | {"description": config["description"]}
     network = build_network(model)
-    shapes = jax.eval_shape(lambda: init_variables(network, jax.random.key(0)))
-    expected = _within(_HEAD, variables.flatten(shapes))
+    named_shapes = variable_shapes(network)
+    shapes = variables.unflatten(named_shapes)
+    expected = _within(_HEAD, named_shapes)
     variables.check_match(expected, head, str(SHIPPED_HEAD), "check the repository out again")
     backbone = {collection: tree["backbone"] for collection, tree in shapes.items()}
     loaded = load_backbone(model["backbone"], model["pretrained"], backbone)

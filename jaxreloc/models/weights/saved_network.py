@@ -12,7 +12,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -82,8 +81,7 @@ def load_network(
     path = _find(pathlib.Path(path))
     config, named = read_file(path)
     network = build.build_network(config["model"] if model is None else model)
-    shapes = jax.eval_shape(lambda: build.init_variables(network, jax.random.key(0)))
-    expected = variables.flatten(shapes)
+    expected = build.variable_shapes(network)
     variables.check_match(expected, named, str(path), "choose the config that it was trained with")
     if wrong := sorted(name for name, array in named.items() if not _is_finite(array)):
         raise UsageError(f"{path}: {wrong[0]} has NaN or infinite values; train or copy it again")
