@@ -255,7 +255,7 @@ def test_changed_code_is_noted(tmp_path, tiny_run, monkeypatch, capsys):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, tiny_run, monkeypatch):
-    labels = loop.inputs.shard
+    labels = loop.shard
     batches = []
 
     def poisoned(batch):
@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, tiny_run, monkeypatch)
             batch["db_from_query"][3, 4] = np.nan
         return labels(batch)
 
-    monkeypatch.setattr(loop.inputs, "shard", poisoned)
+    monkeypatch.setattr(loop, "shard", poisoned)
     with pytest.raises(UsageError) as raised:
         train_and_evaluate(config(num_steps=12, validate_every=12), tmp_path)
     message = str(raised.value)
