@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
-from jaxreloc.models.kernels import convolution
 
 PIXEL_MEAN = (127.0, 127.0, 127.0)
 PIXEL_STD = (128.0, 128.0, 128.0)
@@ -46,16 +45,9 @@ class InvertedResidual(nn.Module):
             "depthwise", hidden, self.kernel_size, strides=self.strides, depthwise=True
         )
         project = self._conv("project", self.features, 1)
-        if self.expansion == 1:
-            x = project(nn.relu6(depthwise(x, train)), train)
-        else:
-            expand = self._conv("expand", hidden, 1)
-            folded = [layer.folded() for layer in (expand, depthwise, project)]
-            if all(folded) and not train:
-                x = convolution.inverted_residual(x, *folded, strides=self.strides)
-            else:
-                x = nn.relu6(expand(x, train))
-                x = project(nn.relu6(depthwise(x, train)), train)
+        if self.expansion > 1:
+            x = nn.relu6(self._conv("expand", hidden, 1)(x, train))
+        x = project(nn.relu6(depthwise(x, train)), train)
         return shortcut + x if x.shape == shortcut.shape else x
 
     def _conv(self, name: str, features: int, kernel_size: int, **options) -> layers.ConvNorm:

@@ -3,8 +3,8 @@
 On GPUs and TPUs, XLA's own kernels are fast. On CPUs they are not always: there, a depthwise
 convolution is written as shifted multiply-adds, a strided one of few channels as an unstrided one
 of more channels, for inference a 3x3 one by Winograd's method, and a maximum over windows by
-comparisons; and a block that expands a large image is computed in strips. All of them equal XLA's
-up to rounding and can be differentiated.
+comparisons. All of them equal XLA's up to rounding and can be differentiated.
+`python -m benchmarks.networks.cpu_kernels` shows what each saves.
 """
 
 import concurrent.futures
@@ -19,15 +19,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from jaxreloc.models.kernels import depthwise as shifted
-from jaxreloc.models.kernels import pooling, strips, winograd
-from jaxreloc.models.kernels.strips import KernelAndBias
+from jaxreloc.models.kernels import pooling, winograd
 
 # With fewer channels, a convolution of stride 2 gains from moving 2x2 pixels into the channels.
 FEW_CHANNELS = 8
 # With more weights, reading the transformed kernel takes longer than Winograd's method saves.
 MOST_WINOGRAD_WEIGHTS = 512 * 256
-# With more expanded activations, which no cache holds, a strided block gains from strips.
-MOST_EXPANDED = 1 << 21
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -84,27 +81,6 @@ def conv2d_prepared(
             raise ValueError(f"padding {padding!r}; a 3x3 kernel of stride 1 takes 'SAME' or 1")
         return winograd.conv3x3(x, prepared)
     return conv2d(x, prepared, strides=strides, padding=padding, depthwise=depthwise)
-
-
-def inverted_residual(
-    x: Float[Array, "B H W C"],
-    expand: KernelAndBias,
-    filters: KernelAndBias,
-    project: KernelAndBias,
-    *,
-    strides: int,
-) -> Float[Array, "B h w D"]:
-    """`project(relu6(filters(relu6(expand(x)))))`; the filters are depthwise with the padding
-    "SAME", the others 1x1."""
-    expanded = x.shape[1] * x.shape[2] * expand[1].size
-    if _on_cpu() and strides == 2 and expanded > MOST_EXPANDED:
-        pads = _pads(x.shape, filters[0].shape[0], strides, "SAME")
-        return strips.inverted_residual(x, expand, filters, project, strides, pads)
-    add = lambda x, bias: x + bias.reshape(1, 1, 1, -1)  # noqa: E731
-    convolve = functools.partial(conv2d, padding="SAME")
-    x = nn.relu6(add(convolve(x, expand[0], strides=1), expand[1]))
-    x = nn.relu6(add(convolve(x, filters[0], strides=strides, depthwise=True), filters[1]))
-    return add(convolve(x, project[0], strides=1), project[1])
 
 
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
