@@ -32,7 +32,6 @@ from jaxreloc.formats.common.text import parse_json, read_text
 from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.readers import pose_list
-from jaxreloc.formats.readers.colmap import write_colmap
 from jaxreloc.images import decode_depth, read_depth, read_image
 from jaxreloc.localization.jobs import query_images
 from jaxreloc.localization.jobs.answer_file import AnswerFile
@@ -50,6 +49,7 @@ from jaxreloc.training.state import TrainState, to_state_dict
 from jaxreloc.usage import UsageError, check_choice
 from tests.faults import flipped_maps, mutations
 from tests.formats import scenes
+from tests.formats.colmap_writer import write_colmap
 from tests.models.weights import test_torch_files as torch_pickles
 from tests.training import tiny
 

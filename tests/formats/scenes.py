@@ -8,9 +8,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.readers.colmap import write_colmap
 from jaxreloc.formats.readers.tum import Trajectory
 from jaxreloc.formats.rigid_arrays import quaternion_wxyz
+from tests.formats.colmap_writer import write_colmap
 
 WIDTH, HEIGHT = 32, 24
 TUM_SIZE = (640, 480)

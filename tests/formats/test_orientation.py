@@ -8,9 +8,9 @@ from PIL import Image
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
-from jaxreloc.formats.readers.colmap import write_colmap
 from jaxreloc.formats.rigid_arrays import CV_FROM_GL, quaternion_wxyz
 from jaxreloc.usage import UsageError
+from tests.formats.colmap_writer import write_colmap
 from tests.formats.scenes import CSV_HEADER, random_poses
 
 STORED = (64, 48)

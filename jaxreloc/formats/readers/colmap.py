@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxreloc.files import write_text
 from jaxreloc.formats.common.camera_models import Camera, from_corner_convention
 from jaxreloc.formats.common.collector import (
     BadFrames,
@@ -22,8 +21,8 @@ from jaxreloc.formats.common.collector import (
     unlisted_images,
 )
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.formats.readers.colmap_model import ModelCamera, ModelImage, read_model, write_binary
-from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz, rigid_from_quaternion
+from jaxreloc.formats.readers.colmap_model import ModelCamera, ModelImage, read_model
+from jaxreloc.formats.rigid_arrays import inverse, rigid_from_quaternion
 from jaxreloc.usage import UsageError
 
 MODEL_FILES = ("images.bin", "images.txt")
@@ -87,40 +86,6 @@ def named_poses(model: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]:
     for image in registered:
         with bad.guard():
             yield _named_pose(cameras, image, model)
-
-
-def write_colmap(path: str | pathlib.Path, frames: PosedFrames, *, binary: bool = False) -> None:
-    """Writes `frames` as a COLMAP model of pinhole cameras without points into the folder `path`.
-
-    Images of equal size and intrinsics share a camera. The image names are those of `frames`.
-    """
-    path = pathlib.Path(path)
-    ids: dict[ModelCamera, int] = {}
-    images = []
-    for i, (name, cam_from_world) in enumerate(zip(frames.names, inverse(frames.world_from_cam))):
-        if any(character.isspace() for character in name):
-            raise UsageError(f"{name!r}: COLMAP's text format allows no space in an image's name")
-        (fx, _, cx), (_, fy, cy), _ = frames.intrinsics[i].tolist()
-        width, height = frames.image_sizes[i].tolist()
-        camera = ModelCamera("PINHOLE", width, height, (fx, fy, cx + 0.5, cy + 0.5))
-        key = ids.setdefault(camera, len(ids) + 1)
-        q_wxyz = tuple(quaternion_wxyz(cam_from_world).tolist())
-        images.append(ModelImage(name, key, q_wxyz, tuple(cam_from_world[:3, 3].tolist())))
-    if binary:
-        write_binary(path, {key: camera for camera, key in ids.items()}, images)
-        return
-    image_lines = ["# image_id qw qx qy qz tx ty tz camera_id name; then a line of its 2D points"]
-    for number, image in enumerate(images, start=1):
-        pose = " ".join(map(repr, (*image.q_wxyz, *image.translation)))
-        image_lines += [f"{number} {pose} {image.camera_id} {image.name}", ""]
-    camera_lines = [
-        f"{key} {camera.model} {camera.width} {camera.height} "
-        + " ".join(map(repr, camera.parameters))
-        for camera, key in ids.items()
-    ]
-    write_text(path / "cameras.txt", "\n".join(camera_lines) + "\n")
-    write_text(path / "images.txt", "\n".join(image_lines) + "\n")
-    write_text(path / "points3D.txt", "")
 
 
 def find_model(project: pathlib.Path) -> pathlib.Path:

@@ -10,7 +10,7 @@ import mmap
 import os
 import pathlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from jaxreloc import files
 from jaxreloc.formats.common.text import numbers
@@ -79,25 +79,6 @@ def read_model(folder: pathlib.Path) -> tuple[dict[int, ModelCamera], list[Model
             return cameras, list(_binary_images(content))
     cameras = dict(_text_cameras(folder / "cameras.txt"))
     return cameras, list(_text_images(folder / "images.txt"))
-
-
-def write_binary(
-    folder: pathlib.Path, cameras: dict[int, ModelCamera], images: Sequence[ModelImage]
-) -> None:
-    """Writes cameras.bin, images.bin and an empty points3D.bin."""
-    numbers_by_name = {name: number for number, (name, _) in CAMERA_MODELS.items()}
-    content = [_COUNT.pack(len(cameras))]
-    for key, camera in cameras.items():
-        number = numbers_by_name[camera.model]
-        content.append(_CAMERA.pack(key, number, camera.width, camera.height))
-        content.append(struct.pack(f"<{len(camera.parameters)}d", *camera.parameters))
-    files.write_bytes(folder / "cameras.bin", b"".join(content))
-    content = [_COUNT.pack(len(images))]
-    for key, image in enumerate(images, start=1):
-        content.append(_IMAGE.pack(key, *image.q_wxyz, *image.translation, image.camera_id))
-        content.append(os.fsencode(image.name) + b"\0" + _COUNT.pack(0))
-    files.write_bytes(folder / "images.bin", b"".join(content))
-    files.write_bytes(folder / "points3D.bin", _COUNT.pack(0))
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.formats.readers.colmap import read_colmap, write_colmap
+from jaxreloc.formats.readers.colmap import read_colmap
 from jaxreloc.formats.readers.colmap_model import CAMERA_MODELS
 from jaxreloc.usage import UsageError
+from tests.formats.colmap_writer import write_colmap
 from tests.formats.scenes import HEIGHT, WIDTH, frames_with_pictures, truncate, write_picture
 
 
