@@ -135,7 +135,7 @@ def read_header(picture: str | pathlib.Path | bytes, source: str = "") -> Pictur
     if width * height > _max_pixels:
         raise UsageError(
             f"{source}: {width} x {height} pixels are more than the {_max_pixels / 1e6:g} million "
-            "that are read; scale the picture down"
+            "that are read; scale the picture down, or give --max_megapixels"
         )
     return header
 

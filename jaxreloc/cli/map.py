@@ -3,7 +3,7 @@
 import pathlib
 from typing import Annotated
 
-from jaxreloc.cli.options import Network
+from jaxreloc.cli.options import MaxMegapixels, Network, limit_pictures
 from jaxreloc.cli.parsing import Listed, flag
 
 Images = Annotated[str, flag("Folder of the photographs.", "DIR")]
@@ -17,6 +17,7 @@ def build(
     out: Annotated[str, flag("Folder of the new map.", "DIR")],
     poses: Poses = None,
     skip_bad_frames: SkipBadFrames = False,
+    max_megapixels: MaxMegapixels = 200.0,
     network: Network = Network(),
 ) -> None:
     """Makes a map of photographs with known poses."""
@@ -25,6 +26,7 @@ def build(
     from jaxreloc.localization.networks.loading import LONG_SIDE
 
     use_compilation_cache()
+    limit_pictures(max_megapixels)
     line = building.build_map(
         images,
         out,
@@ -37,13 +39,18 @@ def build(
 
 
 def add(
-    map: Map, images: Images, poses: Poses = None, skip_bad_frames: SkipBadFrames = False
+    map: Map,
+    images: Images,
+    poses: Poses = None,
+    skip_bad_frames: SkipBadFrames = False,
+    max_megapixels: MaxMegapixels = 200.0,
 ) -> None:
     """Adds photographs to a map."""
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs import building
 
     use_compilation_cache()
+    limit_pictures(max_megapixels)
     print(building.add_to_map(map, images, poses=poses, skip_bad_frames=skip_bad_frames))
 
 

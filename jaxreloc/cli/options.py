@@ -9,6 +9,23 @@ from jaxreloc.usage import UsageError
 
 MIN_LONG_SIDE = 64  # pixels
 
+MaxMegapixels = Annotated[
+    float, flag("Larger pictures are not read (200), million pixels.", "N")
+]
+
+
+def limit_pictures(max_megapixels: float) -> None:
+    """Sets how large a picture may be.
+
+    Raises:
+      UsageError: no picture is as small.
+    """
+    from jaxreloc.images import set_max_pixels
+
+    if not max_megapixels > 0:
+        raise UsageError(f"--max_megapixels={max_megapixels:g}: give more than 0")
+    set_max_pixels(round(1e6 * max_megapixels))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Annotated, Literal
 
-from jaxreloc.cli.options import Retrieval, Views
+from jaxreloc.cli.options import MaxMegapixels, Retrieval, Views, limit_pictures
 from jaxreloc.cli.parsing import flag
 from jaxreloc.usage import check_choice
 
@@ -26,6 +26,7 @@ def query(
     index: Annotated[
         Literal["exact", "faiss"], flag("Search for similar images: exact or faiss.", "NAME")
     ] = "exact",
+    max_megapixels: MaxMegapixels = 200.0,
     resume: Annotated[bool, flag("Go on from what a run that was cut off has left.")] = False,
     retrieval: Retrieval = Retrieval(),
     views: Views = Views(),
@@ -43,6 +44,7 @@ def query(
     from jaxreloc.usage import UsageError
 
     check_choice("format", format, LINE_FORMATS)
+    limit_pictures(max_megapixels)
     path = pathlib.Path(out).expanduser()
     shown = ReportViews(
         report=path.with_name(f"{path.stem}_report.html") if views.viz else None,
