@@ -189,9 +189,10 @@ def estimate_absolute_pose(
         hypotheses, score, config.candidates, rotation=SAME_ROTATION, position=SAME_BASIN
     )
     few = tracks_lib.of_cells(tracks, slice(None, None, config.candidate_stride))
-    candidates, score = _refined(
+    pose, _, score = _refined(
         few, candidates, config.candidate_scales, config.candidate_steps
     )
+    candidates = Hypotheses(pose.rotation, pose.centre, candidates.usable)
     finalists, _ = pose_hypotheses.distinct(
         candidates, score, config.finalists, rotation=SAME_ROTATION, position=SAME_POSITION
     )
@@ -223,18 +224,17 @@ def _hypotheses(tracks, origin, unit, key, given, given_usable, config) -> Hypot
 
 def _refined(
     tracks: Tracks, hypotheses: Hypotheses, scales: tuple[float, ...], steps: int
-) -> tuple[Hypotheses, Array]:
-    """Each refined, and its cost at the last scale."""
+) -> tuple[QueryPose, Array, Array]:
+    """Each refined: its pose, the inverse depths, and its cost at the last scale."""
 
     def one(rotation, centre):
         pose = QueryPose(rotation, centre)
         depth = tracks_lib.linear_inverse_depth(tracks, pose)
-        pose, _, cost = tracks_lib.refine(tracks, pose, depth, scales, steps)
-        return pose, cost
+        return tracks_lib.refine(tracks, pose, depth, scales, steps)
 
-    pose, cost = jax.vmap(one)(hypotheses.rotation, hypotheses.centre)
+    pose, depth, cost = jax.vmap(one)(hypotheses.rotation, hypotheses.centre)
     cost = jnp.where(hypotheses.usable & jnp.isfinite(cost), cost, jnp.inf)
-    return Hypotheses(pose.rotation, pose.centre, hypotheses.usable), cost
+    return pose, depth, cost
 
 
 def _focal_doubt(
@@ -300,13 +300,7 @@ def _total(tracks: Tracks) -> Array:
 def _report(
     tracks: Tracks, finalists: Hypotheses, origin, unit, doubt, config: AbsolutePoseConfig
 ) -> AbsolutePose:
-    def one(rotation, centre):
-        pose = QueryPose(rotation, centre)
-        depth = tracks_lib.linear_inverse_depth(tracks, pose)
-        return tracks_lib.refine(tracks, pose, depth, config.scales, config.steps)
-
-    pose, depth, cost = jax.vmap(one)(finalists.rotation, finalists.centre)
-    cost = jnp.where(finalists.usable & jnp.isfinite(cost), cost, jnp.inf)
+    pose, depth, cost = _refined(tracks, finalists, config.scales, config.steps)
     winner = jnp.argmin(cost)
     pose, depth = jax.tree.map(lambda x: x[winner], (pose, depth))
     total = _total(tracks)
