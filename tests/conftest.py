@@ -6,8 +6,17 @@ import secrets
 import zlib
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
+
+# What these modules say of shapes and types is checked in every call. It is read as they are first
+# imported, which is after this. A dataclass that is a pytree holds other things than arrays within
+# JAX's transformations, which keeps the modules that have some out of the list.
+CHECKED = ["_kernels", "errors", "poses", "two_view"]
+jaxtyping.install_import_hook(
+    [f"jaxreloc.geometry.{name}" for name in CHECKED], "beartype.beartype"
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

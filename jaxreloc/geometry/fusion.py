@@ -117,7 +117,7 @@ def fuse(
     *,
     valid: Bool[jax.Array, "*batch N"] | None = None,
     reliability: Reliability | None = None,
-    method: Method = "robust",
+    method: str = "robust",
     config: FusionConfig = FusionConfig(),
     key: PRNGKeyArray | None = None,
 ) -> FusedPose:

@@ -11,6 +11,7 @@ batched code uses `inverse`, `compose` and `rotate` in place of the operators.
 from typing import TypeVar
 
 import jax
+import numpy as np
 from jaxlie import SE3, SO3
 from jaxtyping import Float
 
@@ -30,7 +31,7 @@ def compose(a_from_b: Transform, b_from_c: Transform) -> Transform:
 
 
 def rotate(
-    a_from_b: SO3, vector_b: Float[jax.Array, "*batch 3"]
+    a_from_b: SO3, vector_b: Float[jax.Array | np.ndarray, "*batch 3"]
 ) -> Float[jax.Array, "*batch 3"]:
     """`vector_a`: the vector in the axes of a, over any leading batch axes, which broadcast."""
     with jax.numpy_rank_promotion("allow"):
@@ -46,7 +47,7 @@ def relative_pose(world_from_db: SE3, world_from_query: SE3) -> SE3:
 
 
 def to_camera_axes(
-    world_from_db: SE3, t_world: Float[jax.Array, "*batch 3"]
+    world_from_db: SE3, t_world: Float[jax.Array | np.ndarray, "*batch 3"]
 ) -> Float[jax.Array, "*batch 3"]:
     """`R_world_from_db^T t_world`: an offset in world axes, written in the database camera's.
 

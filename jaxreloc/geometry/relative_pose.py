@@ -76,11 +76,11 @@ class RelativePoseEstimate:
 
 
 def estimate_relative_pose(
-    x_query: Float[jax.Array, "*batch K d"],
-    x_db: Float[jax.Array, "*batch K d"],
-    weights: Float[jax.Array, "*batch K"],
+    x_query: Float[jax.Array | np.ndarray, "*batch K d"],
+    x_db: Float[jax.Array | np.ndarray, "*batch K d"],
+    weights: Float[jax.Array | np.ndarray, "*batch K"],
     *,
-    threshold: Float[jax.Array, "*batch"] | float,
+    threshold: Float[jax.Array | np.ndarray, "*batch"] | float,
     key: jax.Array,
     initial: SE3 | None = None,
     config: RelativePoseConfig = RelativePoseConfig(),
@@ -118,11 +118,11 @@ def estimate_relative_pose(
 
 def refine_relative_pose(
     db_from_query: SE3,
-    x_query: Float[jax.Array, "*batch K d"],
-    x_db: Float[jax.Array, "*batch K d"],
-    weights: Float[jax.Array, "*batch K"],
+    x_query: Float[jax.Array | np.ndarray, "*batch K d"],
+    x_db: Float[jax.Array | np.ndarray, "*batch K d"],
+    weights: Float[jax.Array | np.ndarray, "*batch K"],
     *,
-    threshold: Float[jax.Array, "*batch"] | float,
+    threshold: Float[jax.Array | np.ndarray, "*batch"] | float,
     steps: int = 12,
 ) -> SE3:
     """The local optimization alone: the pose near `db_from_query` of least robust Sampson error.

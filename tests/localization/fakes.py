@@ -40,6 +40,9 @@ class OracleNetwork:
         db_from_query = jax.vmap(lambda a, b: a.inverse() @ b)(db, query)
         return PairRelations(db_from_query, np.ones(len(db_intrinsics), bool))
 
+    def save(self, folder):
+        raise NotImplementedError
+
 
 class UprightOracle(OracleNetwork):
     """Relates by what `sign_picture` wrote along the upper edge, and refuses all else."""

@@ -85,11 +85,11 @@ def take(xs: Vector, index: jax.Array) -> Vector:
     return tuple(jnp.take_along_axis(x, index[None], axis=0)[0] for x in xs)
 
 
-def times(x: Lane, factor: Lane | None) -> Lane:
+def times(x: Lane | float, factor: Lane | None) -> Lane | float:
     """`x * factor`; no factor is 1, and costs nothing."""
     return x if factor is None else x * factor
 
 
-def over(x: Lane, divisor: Lane | None) -> Lane:
+def over(x: Lane | float, divisor: Lane | None) -> Lane | float:
     """`x / divisor`; no divisor is 1, and costs nothing."""
     return x if divisor is None else x / divisor

@@ -6,15 +6,17 @@ problems, which XLA vectorizes. Divisions mark what XLA keeps instead of recompu
 results that are used often (rotation entries, unit vectors, pivots) end in one.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxlie import SE3
 
-Lane = jax.Array
+Lane = jax.Array | np.ndarray
 Vector = tuple[Lane, ...]
-Matrix = tuple[Vector, ...]  # rows
+Matrix = Sequence[Sequence[Lane]]  # rows
 
 TINY = 1e-12
 

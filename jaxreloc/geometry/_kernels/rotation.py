@@ -48,7 +48,7 @@ class RotationEstimate(NamedTuple):
 
 
 def paper_rotation(
-    q_wxyz: lanes.Vector, valid: jax.Array, mean_kind: PaperMean = "chordal"
+    q_wxyz: lanes.Vector, valid: jax.Array, mean_kind: str = "chordal"
 ) -> RotationEstimate:
     """The paper's: most inliers within 20 deg; the mean of the hypotheses that tie.
 

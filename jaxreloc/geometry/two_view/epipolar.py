@@ -54,8 +54,8 @@ class Residuals(NamedTuple):
 
 def in_front(
     db_from_query: SE3,
-    x_query: Float[jax.Array, "*batch K 2"],
-    x_db: Float[jax.Array, "*batch K 2"],
+    x_query: Float[jax.Array | np.ndarray, "*batch K 2"],
+    x_db: Float[jax.Array | np.ndarray, "*batch K 2"],
     tolerance: float = 0.0,
 ) -> Bool[jax.Array, "*batch K"]:
     """Whether each match triangulates before both cameras.
@@ -207,7 +207,7 @@ def _quadratic_model(
     pose: LanePose,
     matches: Matches,
     products: _Products,
-    scale: Float[jax.Array, "lanes"],
+    scale: Float[jax.Array, "#lanes"],
     threshold: Lane,
 ) -> tuple[Float[jax.Array, "lanes 5"], Float[jax.Array, "lanes 5 5"]]:
     """Half the gradient of the cost at fixed robust weights, and Gauss-Newton's matrix."""

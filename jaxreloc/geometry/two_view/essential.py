@@ -84,7 +84,7 @@ def _newton_step(pose: LanePose, rays_query, rays_db) -> LanePose:
         _residual_row(rotation, pose.t, basis, ray_query, ray_db)
         for ray_query, ray_db in zip(rays_query, rays_db, strict=True)
     ]
-    residuals = [row[5] for row in rows]
+    residuals = tuple(row[5] for row in rows)
     damping = DAMPING * dot(residuals, residuals) + RIDGE
     normal = [
         [sum(row[i] * row[j] for row in rows) for j in range(i + 1)] for i in range(5)

@@ -26,7 +26,7 @@ class CellDepth:
     Both are in units of 1 / `unit`, which suits half precision.
     """
 
-    values: Sequence[Float16[np.ndarray, "h w 2"]]  # M of them
+    values: Sequence[np.ndarray] | Float16[np.ndarray, "M h w 2"]  # M of [h, w, 2]
     unit: Float32[np.ndarray, "M"]
     measured: bool = False  # by a depth camera
 
@@ -46,7 +46,7 @@ class EncodedImages:
     image_sizes: Int64[np.ndarray, "M 2"]  # width, height
     network_intrinsics: Float32[np.ndarray, "M 3 3"]  # of the network's input
     descriptors: Float32[np.ndarray, "M dim"]  # L2-normalised
-    features: tuple[Sequence[np.ndarray], ...]  # leaves of what the pair head takes, M rows each
+    features: tuple[Sequence[np.ndarray] | np.ndarray, ...]  # leaves for the head, M rows each
     pictures: Sequence[bytes]  # JPEG: what the network saw, if it matches; else a small one
     depth: "CellDepth | None" = None
 

@@ -1,7 +1,7 @@
 """What the localizer asks of a method, which makes a pose of a query and its neighbours."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
@@ -17,6 +17,7 @@ class Neighbors(NamedTuple):
     similarity: Float[np.ndarray, "N"] | None  # where they are matched
 
 
+@runtime_checkable
 class Method(Protocol):
     """Chooses neighbours, relates the query to them, and solves for its pose."""
 

@@ -6,7 +6,7 @@ nearly the same place, as a video's frames are, triangulate nothing.
 """
 
 import functools
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ EXTENT_SHARE = 0.1
 MAX_SPACINGS = 10.0
 
 
+@runtime_checkable
 class Index(Protocol):
     """A search for the most similar of `len(index)` database descriptors."""
 
@@ -38,7 +39,7 @@ class Index(Protocol):
 class ExactIndex:
     """Compares a query with every database descriptor, in JAX."""
 
-    def __init__(self, descriptors: Float[Array, "database dim"]):
+    def __init__(self, descriptors: Float[Array | np.ndarray, "database dim"]):
         self._descriptors = jnp.asarray(descriptors)
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """`PoseNetwork`: all that maps and the localizer know of a network."""
 
 import pathlib
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.localization.networks.relations import PairRelations
 
 
+@runtime_checkable
 class PoseNetwork(Protocol):
     """Describes images once, and relates a query to many database images by their features.
 

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ml_collections
 import numpy as np
@@ -14,6 +14,7 @@ Batch = Mapping[str, Array]
 Params = dict[str, Any]  # {"network": the network's, "loss": the loss's, often none}
 
 
+@runtime_checkable
 class Loader(Protocol):
     """Batches of host arrays `[examples of this process, ...]`, `mask` and `pair_index` in each."""
 
@@ -21,6 +22,7 @@ class Loader(Protocol):
         """In training without end, from a step on; in validation each example once."""
 
 
+@runtime_checkable
 class Examples(Protocol):
     """What a run trains on, or is validated on."""
 
@@ -35,6 +37,7 @@ class Examples(Protocol):
         """The two images of a pair."""
 
 
+@runtime_checkable
 class Result(Protocol):
     """What a validation has found; `str` says it in a line."""
 
@@ -45,6 +48,7 @@ class Result(Protocol):
         """The numbers alone, `selected_by` among them."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """Its input pipeline, its network, its loss and its metrics.
 

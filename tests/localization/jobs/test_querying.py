@@ -13,11 +13,12 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.localized_poses import LINE_FORMATS
 from jaxreloc.localization.jobs import querying
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
 
 
-class StandIn:
+class StandIn(Localizer):
     """Answers with the picture's mean as the camera's place, and keeps what it was given."""
 
     num_neighbors = 1
