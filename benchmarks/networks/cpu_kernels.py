@@ -65,7 +65,6 @@ def _xla_max_pool(x):
 # What is put in the place of each kernel: a module, a name in it, and a value.
 WITHOUT = {
     "Winograd": [(convolution, "MOST_WINOGRAD_WEIGHTS", -1)],
-    "space to depth": [(convolution, "FEW_CHANNELS", 0)],
     "depthwise": [(depthwise, "depthwise", _xla_depthwise)],
     "channel sums": [
         *[(module, "channel_sum", _xla_sum) for module in (layers, depthwise)],

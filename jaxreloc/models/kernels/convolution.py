@@ -1,10 +1,9 @@
 """Convolutions and pooling, the fast kernel for the backend in use chosen in this one place.
 
 On GPUs and TPUs, XLA's own kernels are fast. On CPUs they are not always: there, a depthwise
-convolution is written as shifted multiply-adds, a strided one of few channels as an unstrided one
-of more channels, for inference a 3x3 one by Winograd's method, and a maximum over windows by
-comparisons. All of them equal XLA's up to rounding and can be differentiated.
-`python -m benchmarks.networks.cpu_kernels` shows what each saves.
+convolution is written as shifted multiply-adds, for inference a 3x3 one by Winograd's method, and a
+maximum over windows by comparisons. All of them equal XLA's up to rounding and can be
+differentiated. `python -m benchmarks.networks.cpu_kernels` shows what each saves.
 """
 
 import concurrent.futures
@@ -13,7 +12,6 @@ import os
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
@@ -21,8 +19,6 @@ from jaxtyping import Array, Float, PyTree
 from jaxreloc.models.kernels import depthwise as shifted
 from jaxreloc.models.kernels import pooling, winograd
 
-# With fewer channels, a convolution of stride 2 gains from moving 2x2 pixels into the channels.
-FEW_CHANNELS = 8
 # With more weights, reading the transformed kernel takes longer than Winograd's method saves.
 MOST_WINOGRAD_WEIGHTS = 512 * 256
 
@@ -47,8 +43,6 @@ def conv2d(
     pads = _pads(x.shape, kernel.shape[0], strides, padding)
     if _on_cpu() and depthwise:
         return shifted.depthwise(_unfused(x), kernel, strides, pads)
-    if _on_cpu() and strides == 2 and kernel.shape[0] > 2 and x.shape[-1] < FEW_CHANNELS:
-        return _space_to_depth(x, kernel, pads)
     if _on_cpu():
         return _dense_on_cpu(x, kernel, strides, pads)
     return _plain(x, kernel, strides, pads, depthwise)
@@ -156,32 +150,6 @@ def _unfused(x: Array) -> Array:
     gone before fusion, and a division by a constant becomes a product.
     """
     return x / (1 + 0 * x)
-
-
-def _space_to_depth(x: Array, kernel: Array, pads: Pads) -> Float[Array, "B h w D"]:
-    """A convolution of stride 2 as one of stride 1 with 2x2 pixels in the channels."""
-    size, _, channels, features = kernel.shape
-    half = -(-size // 2)
-    # Pixels beyond the last output's are cropped by a negative padding.
-    (rows, row_pads), (columns, column_pads) = (
-        _paired_extent(extent, size, pad) for extent, pad in zip(x.shape[1:3], pads)
-    )
-    zero = jnp.zeros((), x.dtype)
-    x = jax.lax.pad(x, zero, [(0, 0, 0), (*row_pads, 0), (*column_pads, 0), (0, 0, 0)])
-    x = x.reshape(-1, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(-1, rows, columns, 4 * channels)
-    odd = 2 * half - size
-    kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
-    kernel = kernel.reshape(half, 2, half, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
-    kernel = kernel.reshape(half, half, 4 * channels, features)
-    return _dense_on_cpu(x, kernel, 1, ((0, 0), (0, 0)))
-
-
-def _paired_extent(extent: int, size: int, pads: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """The pairs of pixels that a convolution of stride 2 reads, and the padding that makes them."""
-    outputs = (extent + sum(pads) - size) // 2 + 1
-    pairs = outputs - 1 + -(-size // 2)
-    return pairs, (pads[0], 2 * pairs - extent - pads[0])
 
 
 def _pads(shape: tuple[int, ...], size: int, strides: int, padding: str | int) -> Pads:
