@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 HEAD = """
 import pathlib, sys, time
 from jaxreloc import files, interrupts
-from jaxreloc.localization.map.new_folder import new_folder
+from jaxreloc.new_folder import new_folder
 from jaxreloc.usage import run_script
 OUT = pathlib.Path({out!r})
 def ready():

@@ -9,7 +9,8 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-BASE = ["compilation", "config_flag", "extras", "files", "images", "interrupts", "usage"]
+BASE = ["compilation", "config_flag", "extras", "files", "images"]
+BASE += ["interrupts", "new_folder", "usage"]
 LAYERS = [
     *[f"jaxreloc.{name}" for name in ("geometry", "formats")],
     "tfds_builders",

@@ -38,8 +38,8 @@ from jaxreloc.localization.map.map_segments import (
     write_depth,
     write_segment,
 )
-from jaxreloc.localization.map.new_folder import new_folder
 from jaxreloc.models.weights.saved_network import FILE_NAME as NETWORK_FILE
+from jaxreloc.new_folder import new_folder
 from jaxreloc.usage import UsageError
 
 SEGMENTS = "segments"

@@ -29,7 +29,7 @@ from jaxreloc.localization.map.file_digests import (
     write_digests,
 )
 from jaxreloc.localization.map.map_manifest import UNREADABLE, Segment
-from jaxreloc.localization.map.new_folder import new_folder
+from jaxreloc.new_folder import new_folder
 from jaxreloc.usage import UsageError
 
 FRAMES = "frames.json"

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from jaxreloc.localization.map.new_folder import new_folder
+from jaxreloc.new_folder import new_folder
 from jaxreloc.usage import UsageError
 
 WRITER = """
 import pathlib, sys, time
-from jaxreloc.localization.map.new_folder import new_folder
+from jaxreloc.new_folder import new_folder
 with new_folder(pathlib.Path(sys.argv[1])) as folder:
     (folder / "large").write_bytes(b"0" * 1_000_000)
     print("writing", flush=True)
