@@ -109,9 +109,13 @@ class _Run:
         state = create_state(variables, task.loss, transformation)
         self._checkpoints = Checkpoints(workdir / "checkpoints", self._progress.say)
         self.best: dict[str, float] = {}
-        state = self._resumed(state)
-        if self._is_first:
-            record.write_config(workdir, config)
+        try:
+            state = self._resumed(state)
+            if self._is_first:
+                record.write_config(workdir, config)
+        except BaseException:
+            self._checkpoints.close()  # it keeps others out
+            raise
         self.number = int(state.step)  # of the last step done
         self._state = jax_utils.replicate(state, axis_name=step.AXIS)
 

@@ -13,7 +13,7 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.methods.all_matches_method import AllMatches
+from jaxreloc.localization.methods.all_matches_method import MODES, AllMatches
 from jaxreloc.localization.query_state import TOO_FEW
 from jaxreloc.usage import UsageError
 from tests.geometry.planted_tracks import pose_error
@@ -101,7 +101,9 @@ def test_candidates_are_among_the_images_that_are_compared(rng):
             seen.append(np.asarray(db_features["pose"]))
             return super().similarity(db_features, query_features)
 
-    locate.method = AllMatches(dataclasses.replace(scene_map, network=Spy(rng)), 4)
+    locate.method = AllMatches(
+        dataclasses.replace(scene_map, network=Spy(rng)), MODES["default"].of_neighbors(4)
+    )
     locate.retrieve(query.images[0], query.intrinsics[0], candidates=others[:3])
     compared = {tuple(row) for row in seen[0]}
     features, _ = scene_map.neighbor_features(others[:3])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.linalg import hadamard
 
-from jaxreloc.models.matching import packing
-from jaxreloc.models.matching.packing import BlockBits
+from jaxreloc.models.kernels import packing
+from jaxreloc.models.kernels.packing import BlockBits
 
 pack, unpack = jax.jit(packing.pack, static_argnums=1), jax.jit(packing.unpack)
 
