@@ -110,6 +110,20 @@ def decode_grey(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w"]:
     return image
 
 
+def shrunk(image: UInt8[np.ndarray, "h w 3"], long_side: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The picture with at most `long_side` pixels along its longer side."""
+    height, width = image.shape[:2]
+    scale = min(1.0, long_side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
+    """An RGB image as a JPEG file."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def image_size(picture: str | pathlib.Path | bytes, source: str = "") -> tuple[int, int]:
     """Width and height of the upright picture; see `read_header`."""
     return read_header(picture, source).size

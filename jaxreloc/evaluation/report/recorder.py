@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -18,7 +17,7 @@ from jaxreloc.evaluation.report.content import (
     SceneContent,
 )
 from jaxreloc.evaluation.report.matchers import Matcher
-from jaxreloc.images import decode_image, image_size
+from jaxreloc.images import decode_image, encode_jpeg, image_size, shrunk
 from jaxreloc.localization.query_state import Localization
 
 MAX_PICTURED_QUERIES = 64
@@ -157,9 +156,4 @@ def _jpeg(image: UInt8[np.ndarray, "h w 3"] | bytes | pathlib.Path) -> bytes:
         if max(image_size(image, "picture")) <= THUMBNAIL_SIDE:
             return image
         image = decode_image(image, "picture")
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return encode_jpeg(shrunk(image, THUMBNAIL_SIDE), JPEG_QUALITY)

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
-import cv2
 import jax
 import numpy as np
-from jaxtyping import Float16, Float32, Float64, Int, Int64, PyTree, UInt8
+from jaxtyping import Float16, Float32, Float64, Int, Int64, PyTree
 
 from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.images import encode_jpeg, shrunk
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 
@@ -76,7 +76,8 @@ def encode_frames(
         network_image, network_intrinsics = network.prepare(image, frames.intrinsics[i])
         encoder.add(network_image)
         intrinsics.append(network_intrinsics)
-        pictures.append(_jpeg(network_image if matches else _small(image)))
+        picture = network_image if matches else shrunk(image, THUMBNAIL_SIDE)
+        pictures.append(encode_jpeg(picture, JPEG_QUALITY))
     features, descriptors = encoder.finish()
     network_intrinsics = np.stack(intrinsics).astype(np.float32)
     has_depth = matches and frames.depths is not None
@@ -144,15 +145,3 @@ class _BatchEncoder:
         encoded = (features, self._network.descriptor(features))
         self._encoded.append(jax.tree.map(lambda x: np.asarray(x[:n]), encoded))
         self._waiting.clear()
-
-
-def _small(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
