@@ -87,6 +87,7 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
     digests = _digests(folder, segment)
     names, world_from_cam, intrinsics, image_sizes = _read_frames(folder, segment, digests)
     kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
+    kind = next((x for x in PICTURES if (folder / x).is_dir()), PICTURES[0])
 
     def read(path: pathlib.Path) -> np.ndarray:
         return _read_checked(path, segment.num_images, digests)
@@ -103,7 +104,7 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
         network_intrinsics=read(folder / NETWORK_INTRINSICS)[kept],
         descriptors=read(folder / DESCRIPTORS)[kept],
         features=tuple(Selection(mapped(path), kept) for path in _feature_files(folder, digests)),
-        pictures=Selection(_PictureFiles(folder, segment.num_images, digests), kept),
+        pictures=Selection(_PictureFiles(folder, kind, segment.num_images, digests), kept),
         depth=_read_depth(folder, segment, kept),
     )
 
@@ -113,6 +114,7 @@ class _PictureFiles(Sequence):
     """JPEG files, read and checked when asked for."""
 
     folder: pathlib.Path
+    kind: str  # of PICTURES
     num_images: int
     digests: FileDigests | None
 
@@ -120,8 +122,7 @@ class _PictureFiles(Sequence):
         return self.num_images
 
     def __getitem__(self, row: int) -> bytes:
-        kind = next((x for x in PICTURES if (self.folder / x).is_dir()), PICTURES[0])
-        name = f"{kind}/{row:06d}.jpg"
+        name = f"{self.kind}/{row:06d}.jpg"
         if self.digests is None:
             return files.read_bytes(self.folder / name, limit=MAX_BYTES)
         return self.digests.read(name)
