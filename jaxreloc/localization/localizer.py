@@ -28,11 +28,6 @@ from jaxreloc.usage import check_choice
 
 BATCH_SIZE = 16
 METHODS = ("all_matches", "robust", "paper")
-NUM_NEIGHBORS = {
-    "all_matches": all_matches_method.MODES["default"].num_neighbors,
-    "robust": pair_fusion.NUM_NEIGHBORS,
-    "paper": pair_fusion.NUM_NEIGHBORS,
-}
 
 
 class Localizer:
@@ -48,7 +43,7 @@ class Localizer:
 
     Args:
       scene_map: the database, with the network that made its features.
-      num_neighbors: N, the images that a query is related to; None takes NUM_NEIGHBORS.
+      num_neighbors: N, the images that a query is related to; None takes the method's and mode's.
       method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
         networks that match; "robust" and "paper" fuse the relative poses of pairs.
       mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
@@ -91,7 +86,7 @@ class Localizer:
             else PairFusion(
                 scene_map,
                 name,
-                num_neighbors=num_neighbors or NUM_NEIGHBORS[name],
+                num_neighbors=num_neighbors or pair_fusion.NUM_NEIGHBORS,
                 min_baseline=min_baseline,
             )
         )
