@@ -105,8 +105,7 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         given, usable = self.given_poses(query)
-        poses = np.asarray(self.scene_map.local_from_db.wxyz_xyz)
-        world_from_db = jaxlie.SE3(poses[query.neighbors])
+        world_from_db = jaxlie.SE3(self._wxyz_xyz[query.neighbors])
         depth = self.scene_map.neighbor_depth(query.neighbors)
         found = pose_from_all_matches(
             world_from_db,
@@ -138,6 +137,11 @@ class AllMatches:
         low, high = self._focals
         focal = _relative_focal(intrinsics, sides)
         return low / FOCAL_TOLERANCE <= focal <= high * FOCAL_TOLERANCE
+
+    @functools.cached_property
+    def _wxyz_xyz(self) -> Float32[np.ndarray, "M 7"]:
+        """The map's poses on the host, from where each query takes its neighbours'."""
+        return np.asarray(self.scene_map.local_from_db.wxyz_xyz)
 
     @functools.cached_property
     def _focals(self) -> tuple[float, float]:
