@@ -171,23 +171,23 @@ def precise_pose(
         )
 
     def round_(_, state):
-        pose, rho, now, _ = state
-        now = aligned(pose, rho, now.sigma[0] * focal_px[0])
+        pose, rho, deviation_px, *_ = state
+        now = aligned(pose, rho, deviation_px)
         pose, rho, _ = tracks_lib.refine(now, pose, rho, (config.scale,), config.pose_steps)
         squared, ahead = tracks_lib.residuals(now, pose, rho)
         used = ahead & (now.weights > 0)
-        error = jnp.sqrt(squared)
-        median = jnp.nan_to_num(jnp.nanmedian(jnp.where(used, error, jnp.nan)), nan=1e3)
-        least = LEAST_DEVIATION_PX / (now.sigma[0] * focal_px[0])
-        factor = jnp.maximum(DEVIATIONS_PER_MEDIAN * median, least)
-        agreeing = jnp.sum(used & (error < config.scale * factor))
-        return pose, rho, now._replace(sigma=now.sigma * factor), agreeing
+        error_px = jnp.sqrt(squared) * deviation_px
+        median = jnp.nan_to_num(jnp.nanmedian(jnp.where(used, error_px, jnp.nan)), nan=1e3)
+        deviation_px = jnp.maximum(DEVIATIONS_PER_MEDIAN * median, LEAST_DEVIATION_PX)
+        agreeing = jnp.sum(used & (error_px < config.scale * deviation_px))
+        return pose, rho, deviation_px, now, agreeing
 
     centre = (found.world_from_query.translation() - origin) / unit
     pose = QueryPose(found.world_from_query.rotation().as_matrix(), centre)
-    now = tracks._replace(sigma=FIRST_DEVIATION_PX / focal_px)
-    state = pose, found.inverse_depth[cells] * unit, now, jnp.zeros((), jnp.int32)
-    pose, rho, now, agreeing = jax.lax.fori_loop(0, config.rounds, round_, state)
+    rho = found.inverse_depth[cells] * unit
+    state = pose, rho, jnp.float32(FIRST_DEVIATION_PX), tracks, jnp.zeros((), jnp.int32)
+    pose, rho, deviation_px, now, agreeing = jax.lax.fori_loop(0, config.rounds, round_, state)
+    now = now._replace(sigma=deviation_px / focal_px)
     covariance, determined = covariance_of(now, pose, rho, unit)
     fewest = jnp.maximum(config.fewest, LEAST_SHARE * jnp.sum(likely > 0))
     finite = jnp.all(jnp.isfinite(pose.rotation)) & jnp.all(jnp.isfinite(pose.centre))
@@ -198,7 +198,7 @@ def precise_pose(
             rotation, jnp.where(success, origin + unit * pose.centre, origin)
         ),
         covariance=covariance,
-        deviation_px=now.sigma[0] * focal_px[0],
+        deviation_px=deviation_px,
         success=success,
     )
 
