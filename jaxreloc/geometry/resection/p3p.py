@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jaxreloc.compilation.unfused import unfused
 from jaxreloc.geometry._kernels import lanes
 from jaxreloc.geometry._kernels.lanes import Lane, Matrix, Vector, cross, dot
 
@@ -109,6 +110,7 @@ def _lengths(sides: Vector, cosines: Vector) -> tuple[Vector, Lane]:
     lengths = (s_1, u * s_1, v * s_1)
     for _ in range(POLISH_LENGTHS):
         lengths = _newton(lengths, (a2, b2, c2), cosines)
+    lengths = tuple(unfused(x) for x in lengths)  # each is compared with all others
     errors = _equations(lengths, (a2, b2, c2), cosines)
     solved = sum(jnp.abs(x) for x in errors) < 1e-3 * (a2 + b2 + c2)
     for length in lengths:

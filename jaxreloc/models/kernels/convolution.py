@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
+from jaxreloc.compilation.unfused import unfused
 from jaxreloc.models.kernels import depthwise as shifted
 from jaxreloc.models.kernels import pooling, winograd
 
@@ -42,7 +43,7 @@ def conv2d(
     """
     pads = _pads(x.shape, kernel.shape[0], strides, padding)
     if _on_cpu() and depthwise:
-        return shifted.depthwise(_unfused(x), kernel, strides, pads)
+        return shifted.depthwise(unfused(x), kernel, strides, pads)
     if _on_cpu():
         return _dense_on_cpu(x, kernel, strides, pads)
     return _plain(x, kernel, strides, pads, depthwise)
@@ -127,7 +128,7 @@ def _dense_on_cpu(x: Array, kernel: Array, strides: int, pads: Pads) -> Float[Ar
 def _dense_forward(
     x: Array, kernel: Array, strides: int, pads: Pads
 ) -> tuple[Array, tuple[Array, Array]]:
-    x = _unfused(x)
+    x = unfused(x)
     return _plain(x, kernel, strides, pads), (x, kernel)
 
 
@@ -135,21 +136,11 @@ def _dense_backward(
     strides: int, pads: Pads, residuals: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     convolve = functools.partial(_plain, strides=strides, pads=pads)
-    return jax.vjp(convolve, *residuals)[1](_unfused(gradient))
+    # Its transposed operands are read strided.
+    return jax.vjp(convolve, *residuals)[1](unfused(gradient))
 
 
 _dense_on_cpu.defvjp(_dense_forward, _dense_backward)
-
-
-def _unfused(x: Array) -> Array:
-    """`x`, which XLA's CPU compiler will not compute again at each use.
-
-    The gradient of a kernel needs transposed operands. The compiler fuses into their strided reads
-    whatever elementwise operations made them (a block's normalisation, sum and ReLU), unless it
-    counts the last one as expensive, as it does a division by an array. `optimization_barrier` is
-    gone before fusion, and a division by a constant becomes a product.
-    """
-    return x / (1 + 0 * x)
 
 
 def _pads(shape: tuple[int, ...], size: int, strides: int, padding: str | int) -> Pads:
