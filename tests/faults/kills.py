@@ -206,7 +206,9 @@ def full_small_disk(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:
     """The same on a file system that has no room left."""
     work = (change_map, create_maps, answer, write_texts)[rng.integers(4)]
     disk = folder / "disk"
-    with small_disk(disk, int(rng.integers(30, 120)) * 4096):
+    # All of the answers are more than 40 pages, two texts (one takes the other's place) 10 to 25.
+    pages = {write_texts: (6, 20), answer: (30, 40)}.get(work, (30, 120))
+    with small_disk(disk, int(rng.integers(*pages)) * 4096):
         place = disk
         if work is change_map:
             place = disk / "map"
