@@ -113,8 +113,10 @@ def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
             config = json.loads(metadata["config"])
             build.NetworkConfig.parse(config["model"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-            # Those of earlier versions have no checksum.
-            if metadata.get("sha256", "") not in ("", _digest(metadata["config"], arrays)):
+            # Files of earlier versions say nothing but the config; any other key may have been the
+            # checksum's.
+            is_signed = len(metadata) > 1
+            if is_signed and metadata.get("sha256") != _digest(metadata["config"], arrays):
                 raise ValueError("its checksum is not the one that was written")
             return config, arrays
     except UsageError as error:

@@ -2,6 +2,7 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxreloc.models import build_network, init_variables
 from jaxreloc.models.weights import saved_network
@@ -70,7 +71,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path, config, variables, rng):
         except UsageError as error:
             assert str(path) in str(error)
             continue
-        # It hit the name of the checksum, or what no reader takes.
+        # It hit what no reader takes.
         assert changed_config == {"model": dict(config.model), "data": {"size": [48, 64]}}
         expected = flatten(variables)
         assert arrays.keys() == expected.keys()
@@ -78,6 +79,24 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path, config, variables, rng):
             np.testing.assert_array_equal(arrays[name], expected[name])
     path.write_bytes(whole)
     saved_network.read_file(path)
+
+
+def test_a_damaged_name_of_the_checksum_is_no_missing_checksum(tmp_path, config, variables):
+    path = saved_network.save_network(tmp_path, config, variables)
+    whole = path.read_bytes()
+    assert whole.count(b'"sha256"') == 1
+    path.write_bytes(whole.replace(b'"sha256"', b'"sha257"'))
+    with pytest.raises(UsageError, match="its checksum is not the one that was written"):
+        saved_network.read_file(path)
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum(tmp_path, config, variables):
+    path = saved_network.save_network(tmp_path, config, variables)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = {"config": file.metadata()["config"]}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+    safetensors.numpy.save_file(arrays, path, metadata)
+    assert saved_network.read_file(path)[1].keys() == arrays.keys()
 
 
 def test_parameters_that_are_no_numbers_are_named(tmp_path, config, variables):
