@@ -66,7 +66,7 @@ def made_up_images(rng: np.random.Generator, network: MatchNetwork, count: int):
     """Encoded images in parts, as a build gives them: noise of the network's shapes."""
     frames = made_up_frames(rng, count)
     (one,) = (encode_frames(frames.select([0]), network),)
-    depth = (*network.cell_pixels().shape[:2], 2)
+    grid = network.cell_pixels().shape[:2]
     for start in range(0, count, SEGMENT_SIZE):
         part = frames.select(range(start, min(start + SEGMENT_SIZE, count)))
         n = len(part)
@@ -79,8 +79,8 @@ def made_up_images(rng: np.random.Generator, network: MatchNetwork, count: int):
             network_intrinsics=np.repeat(one.network_intrinsics, n, axis=0),
             descriptors=descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True),
             features=tuple(_noise(rng, n, np.asarray(leaf)[0]) for leaf in one.features),
-            thumbnails=list(one.thumbnails) * n,
-            depth=CellDepth(rng.uniform(0.1, 1, (n, *depth)).astype(np.float16), np.ones(n, "f4")),
+            pictures=list(one.pictures) * n,
+            depth=CellDepth(rng.integers(0, 1 << 16, (n, *grid), np.uint16), np.ones(n, "f4")),
         )
 
 

@@ -77,7 +77,10 @@ def info(map: Map) -> None:
     """Says how many images a map holds, and how large it is."""
     from jaxreloc.localization.jobs import building
 
-    print(building.describe_map(pathlib.Path(map).expanduser()))
+    folder = pathlib.Path(map).expanduser()
+    print(building.describe_map(folder))
+    for part, size in building.bytes_by_part(folder).items():
+        print(f"{size / 1e3:8.1f} kB an image: {part}")
 
 
 def check(map: Map) -> None:

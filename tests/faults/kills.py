@@ -72,8 +72,8 @@ def add_to_map(folder: pathlib.Path) -> None:
 def change_depth(folder: pathlib.Path) -> None:
     for i in range(1, 10_000):
         for segment in read_manifest(folder).segments:
-            values = np.full((segment.num_images, 2, 2, 2), i % 1000, np.float16)
-            depth = CellDepth(values, np.full(segment.num_images, i, np.float32))
+            codes = np.full((segment.num_images, 2, 2), i % 1000, np.uint16)
+            depth = CellDepth(codes, np.full(segment.num_images, i, np.float32))
             map_files.add_depth(folder, segment, depth)
 
 
@@ -128,7 +128,7 @@ def kill_while_adding_depth(folder: pathlib.Path, rng: np.random.Generator) -> O
 def _depths(folder: pathlib.Path) -> list:
     """Values and units of each segment, None where it has no depth."""
     parts = map_files.read_parts(folder, read_manifest(folder))
-    return [x.depth and (np.stack(list(x.depth.values)), x.depth.unit) for x in parts]
+    return [x.depth and (np.stack(list(x.depth.codes)), x.depth.unit) for x in parts]
 
 
 def kill_while_resuming(folder: pathlib.Path, rng: np.random.Generator) -> Outcome:

@@ -249,7 +249,7 @@ def encoded_images(rng: np.random.Generator, names: Sequence[str]) -> EncodedIma
         descriptors=rng.normal(size=(n, 5)).astype(np.float32),
         features=(rng.normal(size=(n, 3, 2)).astype(np.float32),),
         pictures=[b"a picture"] * n,
-        depth=CellDepth(rng.uniform(size=(n, 2, 2, 2)).astype(np.float16), np.ones(n, np.float32)),
+        depth=CellDepth(rng.integers(0, 1 << 16, (n, 2, 2), np.uint16), np.ones(n, np.float32)),
     )
 
 
@@ -313,7 +313,7 @@ def read_map(folder: pathlib.Path) -> object:
             *(part.names, part.world_from_cam, part.intrinsics, part.image_sizes),
             *(part.network_intrinsics, part.descriptors),
             *(np.stack(list(leaf)) for leaf in part.features),
-            *(() if part.depth is None else (np.stack(list(part.depth.values)), part.depth.unit)),
+            *(() if part.depth is None else (np.stack(list(part.depth.codes)), part.depth.unit)),
         )
         for part in parts
     ]

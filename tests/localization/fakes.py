@@ -19,7 +19,7 @@ class OracleNetwork:
     L2-normalised.
     """
 
-    feature_structure = jax.tree.structure({"pose": 0})
+    feature_formats = (jax.tree.structure({"pose": 0}),)
     fusion_config = FusionConfig()
 
     def prepare(self, image, intrinsics):
@@ -27,6 +27,9 @@ class OracleNetwork:
 
     def encode(self, images):
         return {"pose": pose_in_picture(images)}
+
+    def kept(self, features):
+        return features
 
     def descriptor(self, features):
         x = jnp.concatenate(
@@ -47,7 +50,7 @@ class OracleNetwork:
 class UprightOracle(OracleNetwork):
     """Relates by what `sign_picture` wrote along the upper edge, and refuses all else."""
 
-    feature_structure = jax.tree.structure({"pose": 0, "support": 0})
+    feature_formats = (jax.tree.structure({"pose": 0, "support": 0}),)
     confidence_model = ConfidenceModel(bias=0.0, weights=(0.0, 0.0), threshold=0.5)
 
     def prepare(self, image, intrinsics):

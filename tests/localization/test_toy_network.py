@@ -17,7 +17,7 @@ COUNT = 9
 class BrightnessNetwork:
     """Knows a corridor: how bright a picture is says how far along x it was taken (metres)."""
 
-    feature_structure = jax.tree.structure(0.0)
+    feature_formats = (jax.tree.structure(0.0),)
     fusion_config = FusionConfig()
 
     def prepare(self, image, intrinsics):
@@ -25,6 +25,9 @@ class BrightnessNetwork:
 
     def encode(self, images):
         return images[:, 0, 0, :1].astype(np.float32) / 10
+
+    def kept(self, features):
+        return features
 
     def descriptor(self, features):
         angle = np.asarray(features) / 30

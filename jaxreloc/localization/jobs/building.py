@@ -1,11 +1,13 @@
 """Building and changing maps: `jaxreloc map`."""
 
+import collections
 import functools
 import pathlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
 
+import jax
 import numpy as np
 import tqdm
 
@@ -21,6 +23,12 @@ from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
 
+PARTS = (
+    ("feature_*.npy", "descriptors of cells"),
+    ("descriptors.npy", "descriptors of whole images"),
+    ("*.jpg", "pictures"),
+    ("depth*.npy", "depths of cells"),
+)
 SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
 
 
@@ -69,11 +77,11 @@ def add_to_map(
 ) -> str:
     """Encodes more posed images with the map's own network and adds them."""
     folder = pathlib.Path(map_path).expanduser()
-    network = load_network(map_files.network_file(folder, read_manifest(folder)))
+    scene_map = SceneMap.open(folder)
     frames = _read(images, poses, skip_bad_frames)
     map_files.check_new_names(folder, frames.names)
     start = time.perf_counter()
-    map_files.add(folder, _encode(frames, network))
+    map_files.add(folder, _encode(frames, scene_map.network, scene_map.feature_format))
     triangulate_map(folder)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(folder)}; added {len(frames)}, {rate:.1f} images/s"
@@ -102,10 +110,10 @@ def triangulate_map(map_path: str | pathlib.Path) -> int:
             if segment.depth:
                 continue
             depth = triangulate(scene_map, rows, progress=functools.partial(_ticking, bar=bar))
-            values = np.zeros((segment.num_images, *depth.values[0].shape), np.float16)
+            codes = np.zeros((segment.num_images, *depth.codes[0].shape), np.uint16)
             unit = np.ones(segment.num_images, np.float32)
-            values[kept], unit[kept] = depth.values, depth.unit
-            map_files.add_depth(folder, segment, CellDepth(values, unit))
+            codes[kept], unit[kept] = depth.codes, depth.unit
+            map_files.add_depth(folder, segment, CellDepth(codes, unit))
     return missing
 
 
@@ -131,6 +139,17 @@ def describe_map(folder: pathlib.Path) -> str:
     )
 
 
+def bytes_by_part(folder: pathlib.Path) -> dict[str, float]:
+    """What the files of each kind take, bytes an image, the largest first."""
+    stored = sum(segment.num_images for segment in read_manifest(folder).segments)
+    sizes = collections.Counter()
+    for path in (folder / map_files.SEGMENTS).rglob("*"):
+        if path.is_file():
+            kinds = (kind for pattern, kind in PARTS if path.match(pattern))
+            sizes[next(kinds, "poses, cameras and checksums")] += path.stat().st_size
+    return {part: size / stored for part, size in sizes.most_common()}
+
+
 def _read(
     images: str | pathlib.Path, poses: str | pathlib.Path | None, skip_bad_frames: bool
 ) -> PosedFrames:
@@ -140,14 +159,18 @@ def _read(
 
 
 def _encode(
-    frames: PosedFrames, network: PoseNetwork
+    frames: PosedFrames,
+    network: PoseNetwork,
+    feature_format: jax.tree_util.PyTreeDef | None = None,
 ) -> Iterator[EncodedImages]:
     """The frames in parts that fit into memory, under one progress bar."""
     with _bar(len(frames), "encoding") as bar:
         ticking = functools.partial(_ticking, bar=bar)
         for start in range(0, len(frames), SEGMENT_SIZE):
             rows = range(start, min(start + SEGMENT_SIZE, len(frames)))
-            yield encode_frames(frames.select(rows), network, progress=ticking)
+            yield encode_frames(
+                frames.select(rows), network, feature_format=feature_format, progress=ticking
+            )
 
 
 def _bar(total: int, what: str) -> tqdm.tqdm:

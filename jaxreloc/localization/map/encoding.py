@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float16, Float32, Float64, Int, Int64, PyTree
+from jaxtyping import Float, Float32, Float64, Int, Int64, PyTree, UInt16
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import encode_jpeg, shrunk
@@ -16,24 +16,61 @@ BATCH_SIZE = 16
 # Of pictures: all that a network that does not match needs of one is to be shown.
 THUMBNAIL_SIDE = 160
 JPEG_QUALITY = 75
+# Of cells: the bounds of what is told apart, in logarithmic steps.
+INVERSE_DEPTHS, DEPTH_LEVELS = (1e-6, 1e4), 4096
+RELATIVE_DEVIATIONS, DEVIATION_LEVELS = (0.01, 0.5), 16
 MEASURED_DEVIATION = 0.02  # of a depth camera's depth, relative; a cell is no point
 
 
 @dataclasses.dataclass(frozen=True)
 class CellDepth:
-    """Inverse depth 1 / z of the cells of M images, and its deviation; 0 where unknown.
+    """Inverse depth 1 / z of the cells of M images, and its deviation, in units of 1 / `unit`.
 
-    Both are in units of 1 / `unit`, which suits half precision.
+    A cell takes two bytes. The upper twelve bits are the logarithm of the inverse depth, right to
+    0.3%; the lower four are the logarithm of its relative deviation, right to 13%. 0 is unknown.
     """
 
-    values: Sequence[np.ndarray] | Float16[np.ndarray, "M h w 2"]  # M of [h, w, 2]
+    codes: Sequence[np.ndarray] | UInt16[np.ndarray, "M h w"]
     unit: Float32[np.ndarray, "M"]
     measured: bool = False  # by a depth camera
 
     def take(self, rows: Int[np.ndarray, "N"]) -> Float32[np.ndarray, "N h w 2"]:
         """Of some images, in the unit of the poses; no others are read."""
-        values = np.stack([self.values[row] for row in rows]).astype(np.float32)
+        values = np.stack([decode_depth(self.codes[row]) for row in rows])
         return values / self.unit[rows][:, None, None, None]
+
+
+def encode_depth(
+    inverse: Float[np.ndarray, "*cells"], deviation: Float[np.ndarray, "*cells"]
+) -> UInt16[np.ndarray, "*cells"]:
+    """The codes of `CellDepth`; an inverse depth that is not positive is unknown."""
+    is_known = inverse > 0
+    inverse = np.where(is_known, inverse, 1.0)
+    level = _level(inverse, INVERSE_DEPTHS, DEPTH_LEVELS - 1) + 1
+    spread = _level(deviation / inverse, RELATIVE_DEVIATIONS, DEVIATION_LEVELS)
+    return np.where(is_known, level * DEVIATION_LEVELS + spread, 0).astype(np.uint16)
+
+
+def decode_depth(codes: np.ndarray) -> Float32[np.ndarray, "h w 2"]:
+    """Inverse depth and deviation of one image; [h, w, 2] of earlier versions are these already."""
+    if codes.ndim == 3:
+        return codes.astype(np.float32)
+    level, spread = np.divmod(codes.astype(np.int32), DEVIATION_LEVELS)
+    inverse = np.where(codes > 0, _at_level(level - 1, INVERSE_DEPTHS, DEPTH_LEVELS - 1), 0.0)
+    relative = _at_level(spread, RELATIVE_DEVIATIONS, DEVIATION_LEVELS)
+    return np.stack([inverse, relative * inverse], axis=-1).astype(np.float32)
+
+
+def _level(values: np.ndarray, bounds: tuple[float, float], count: int) -> np.ndarray:
+    """The nearest of `count` numbers between the bounds whose logarithms lie equally apart."""
+    low, high = np.log(bounds)
+    x = np.log(np.clip(values, *bounds))
+    return np.round((x - low) * (count - 1) / (high - low)).astype(np.int32)
+
+
+def _at_level(level: np.ndarray, bounds: tuple[float, float], count: int) -> np.ndarray:
+    low, high = np.log(bounds)
+    return np.exp(low + level * (high - low) / (count - 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +82,7 @@ class EncodedImages:
     intrinsics: Float64[np.ndarray, "M 3 3"]  # of the stored image
     image_sizes: Int64[np.ndarray, "M 2"]  # width, height
     network_intrinsics: Float32[np.ndarray, "M 3 3"]  # of the network's input
-    descriptors: Float32[np.ndarray, "M dim"]  # L2-normalised
+    descriptors: Float[np.ndarray, "M dim"]  # L2-normalised; half precision suffices
     features: tuple[Sequence[np.ndarray] | np.ndarray, ...]  # leaves for the head, M rows each
     pictures: Sequence[bytes]  # JPEG: what the network saw, if it matches; else a small one
     depth: "CellDepth | None" = None
@@ -58,18 +95,21 @@ def encode_frames(
     frames: PosedFrames,
     network: PoseNetwork,
     *,
+    feature_format: jax.tree_util.PyTreeDef | None = None,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
 ) -> EncodedImages:
     """Encodes every image once, in batches of one fixed shape.
 
     Args:
+      feature_format: of the map that they are added to; None: as `PoseNetwork.kept` makes them.
       progress: wraps the iteration over the images, as tqdm does.
 
     Raises:
       UsageError: a picture cannot be read.
     """
-    encoder = _BatchEncoder(network, batch_size)
+    is_kept = feature_format is None or feature_format == network.feature_formats[0]
+    encoder = _BatchEncoder(network, is_kept, batch_size)
     intrinsics, pictures, matches = [], [], isinstance(network, Matcher)
     for i in progress(range(len(frames))):
         image = frames.images[i]
@@ -87,7 +127,7 @@ def encode_frames(
         intrinsics=frames.intrinsics,
         image_sizes=frames.image_sizes,
         network_intrinsics=network_intrinsics,
-        descriptors=descriptors,
+        descriptors=descriptors.astype(np.float16),
         features=tuple(jax.tree.leaves(features)),
         pictures=pictures,
         depth=_measured_depth(frames, network, network_intrinsics) if has_depth else None,
@@ -112,16 +152,17 @@ def _measured_depth(
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         metres = np.where(inside, depth[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], 0.0)
         inverse = np.where(metres > 0, 1 / np.maximum(metres, 1e-6), 0.0)
-        found.append(np.stack([inverse, MEASURED_DEVIATION * inverse], axis=-1))
+        found.append(encode_depth(inverse, MEASURED_DEVIATION * inverse))
     unit = np.ones(len(frames), np.float32)
-    return CellDepth(np.stack(found).astype(np.float16), unit, measured=True)
+    return CellDepth(np.stack(found), unit, measured=True)
 
 
 class _BatchEncoder:
     """Gathers images into batches of one size, so that the network compiles once."""
 
-    def __init__(self, network: PoseNetwork, batch_size: int):
+    def __init__(self, network: PoseNetwork, is_kept: bool, batch_size: int):
         self._network = network
+        self._is_kept = is_kept
         self._batch_size = batch_size
         self._waiting: list[np.ndarray] = []
         self._encoded: list[PyTree] = []
@@ -142,6 +183,7 @@ class _BatchEncoder:
         images = np.stack(self._waiting)
         padding = [(0, self._batch_size - n)] + [(0, 0)] * (images.ndim - 1)
         features = self._network.encode(np.pad(images, padding))
-        encoded = (features, self._network.descriptor(features))
+        kept = self._network.kept(features) if self._is_kept else features
+        encoded = (kept, self._network.descriptor(features))
         self._encoded.append(jax.tree.map(lambda x: np.asarray(x[:n]), encoded))
         self._waiting.clear()

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxlie import SE3
-from jaxtyping import Array, Float, Float16
+from jaxtyping import Array, Float, UInt16
 
 from jaxreloc.geometry.resection import tracks as tracks_lib
 from jaxreloc.geometry.resection.tracks import QueryPose, Tracks
-from jaxreloc.localization.map.encoding import CellDepth
+from jaxreloc.localization.map.encoding import CellDepth, encode_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
 from jaxreloc.localization.neighbors.retrieval import ExactIndex
@@ -64,13 +64,13 @@ def triangulate(
     index = ExactIndex(scene_map.descriptors)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         found = threads.map(lambda row: _triangulate_image(scene_map, index, row), rows)
-        values, units = zip(*progress(found), strict=True)
-    return CellDepth(np.stack(values), np.array(units, np.float32))
+        codes, units = zip(*progress(found), strict=True)
+    return CellDepth(np.stack(codes), np.array(units, np.float32))
 
 
 def _triangulate_image(
     scene_map: SceneMap, index: ExactIndex, row: int
-) -> tuple[Float16[np.ndarray, "h w 2"], float]:
+) -> tuple[UInt16[np.ndarray, "h w"], float]:
     network: Matcher = scene_map.network
     features, intrinsics = scene_map.neighbor_features(np.array([row]))
     ranked, _ = index.search(scene_map.descriptors[row][None], RERANKED + 1)
@@ -84,10 +84,10 @@ def _triangulate_image(
     inverse_depth, deviation, unit = jax.device_get(
         _depths(poses[neighbors], poses[row], matches)
     )
-    values = np.zeros((*network.cell_pixels().shape[:2], 2), np.float16)
+    codes = np.zeros(network.cell_pixels().shape[:2], np.uint16)
     column, line = np.asarray(matches.query_cells, int).T
-    values[line, column] = np.stack([inverse_depth, deviation], axis=-1)
-    return values, float(unit)
+    codes[line, column] = encode_depth(inverse_depth, deviation)
+    return codes, float(unit)
 
 
 @jax.jit

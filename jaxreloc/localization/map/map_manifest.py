@@ -14,8 +14,8 @@ from jaxreloc.usage import UsageError
 
 FILE_NAME = "manifest.json"
 FORMAT = "jaxreloc scene map"
-VERSION = 2
-READABLE = (1, 2)  # the first has no digests
+VERSION = 3
+READABLE = (1, 2, 3)  # the first has no digests, the second has features in whole bytes
 DEPTHS = ("triangulated", "measured")
 CONVENTIONS = {
     "world_from_cam": "4x4, x_world = world_from_cam @ x_cam, in the unit of the given poses",

@@ -61,7 +61,7 @@ def write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> S
 
 def write_depth(folder: pathlib.Path, depth: CellDepth) -> str:
     """Writes the depth of a segment's images, in the order of its rows; returns its digest."""
-    arrays = {DEPTH: np.asarray(depth.values), DEPTH_UNIT: np.asarray(depth.unit)}
+    arrays = {DEPTH: np.asarray(depth.codes), DEPTH_UNIT: np.asarray(depth.unit)}
     for name, array in arrays.items():
         with files.replacing(folder / name) as temporary, open(temporary, "wb") as file:
             np.save(file, array)
@@ -134,13 +134,14 @@ def _read_depth(
     if not segment.depth:
         return None
     digests = _depth_digests(folder, segment)
-    values = _read_array(folder / DEPTH, segment.num_images)
+    codes = _read_array(folder / DEPTH, segment.num_images)
     unit = _read_checked(folder / DEPTH_UNIT, segment.num_images, digests)[kept]
-    if values.ndim != 4 or unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
+    is_depth = codes.ndim == 3 and codes.dtype == np.uint16 or codes.ndim == 4
+    if not is_depth or unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
         raise UsageError(f"{folder / DEPTH}: damaged; build the map again")
     if digests is not None:
-        values = CheckedRows(values, digests.rows.get(DEPTH, ()), folder / DEPTH)
-    return CellDepth(Selection(values, kept), unit, measured=segment.depth == "measured")
+        codes = CheckedRows(codes, digests.rows.get(DEPTH, ()), folder / DEPTH)
+    return CellDepth(Selection(codes, kept), unit, measured=segment.depth == "measured")
 
 
 def read_names(parent: pathlib.Path, segment: Segment) -> dict[str, int]:

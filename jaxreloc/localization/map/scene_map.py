@@ -61,7 +61,7 @@ class SceneMap:
             intrinsics=np.concatenate([part.intrinsics for part in parts]),
             image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
-            descriptors=jnp.asarray(np.concatenate([part.descriptors for part in parts])),
+            descriptors=_in_single_precision([part.descriptors for part in parts]),
             features=[
                 Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
             ],
@@ -109,31 +109,49 @@ class SceneMap:
         """Inverse depths and deviations of the cells of `neighbors`; None if the map has none."""
         return None if self.depth is None else self.depth.take(neighbors)
 
+    @property
+    def feature_format(self) -> jax.tree_util.PyTreeDef:
+        """Of `PoseNetwork.feature_formats`."""
+        return _format_of(self.network, len(self.features))
+
     def neighbor_features(
         self, neighbors: Int[np.ndarray, "N"]
     ) -> tuple[PyTree, Float[np.ndarray, "N 3 3"]]:
         """Features and intrinsics of the database images `neighbors`, leading axis N."""
         leaves = [rows.take(neighbors) for rows in self.features]
-        features = jax.tree.unflatten(self.network.feature_structure, leaves)
+        features = jax.tree.unflatten(self.feature_format, leaves)
         return features, self.network_intrinsics[neighbors]
+
+
+def _in_single_precision(parts: Sequence[np.ndarray]) -> Float32[Array, "M dim"]:
+    return jnp.asarray(np.concatenate(parts), jnp.float32)
+
+
+def _format_of(network: PoseNetwork, num_leaves: int) -> jax.tree_util.PyTreeDef | None:
+    formats = network.feature_formats
+    return next((each for each in formats if each.num_leaves == num_leaves), None)
 
 
 def _joined_depth(parts: Sequence[EncodedImages]) -> CellDepth | None:
     """Of all images; those of a part without depth are unknown."""
-    shapes = {part.depth.values[0].shape for part in parts if part.depth is not None}
+    shapes = _depth_shapes(parts)
     if len(shapes) != 1:
         return None
-    unknown = np.zeros((1, *shapes.pop()), np.float16)
+    unknown = np.zeros((1, *shapes.pop()), np.uint16)
     depths = [
         part.depth
         or CellDepth(np.repeat(unknown, len(part), axis=0), np.ones(len(part), np.float32))
         for part in parts
     ]
     return CellDepth(
-        Chain(tuple(depth.values for depth in depths)),
+        Chain(tuple(depth.codes for depth in depths)),
         np.concatenate([depth.unit for depth in depths]),
         measured=all(depth.measured for depth in depths),
     )
+
+
+def _depth_shapes(parts: Sequence[EncodedImages]) -> set[tuple[int, int]]:
+    return {part.depth.codes[0].shape[:2] for part in parts if part.depth is not None}
 
 
 def _check_arrays(network: PoseNetwork, parts: Sequence[EncodedImages], source: str) -> None:
@@ -142,11 +160,10 @@ def _check_arrays(network: PoseNetwork, parts: Sequence[EncodedImages], source: 
         [x[0].shape for x in (part.descriptors, part.network_intrinsics, *part.features)]
         for part in parts
     ]
-    num_features = network.feature_structure.num_leaves
-    depth_shapes = {part.depth.values[0].shape for part in parts if part.depth is not None}
-    if len(depth_shapes) > 1:
+    is_known = _format_of(network, len(parts[0].features)) is not None
+    if len(_depth_shapes(parts)) > 1:
         raise UsageError(f"{source}: depths differ in shape; build the map again")
-    if row_shapes != [row_shapes[0]] * len(parts) or len(parts[0].features) != num_features:
+    if row_shapes != [row_shapes[0]] * len(parts) or not is_known:
         raise UsageError(f"{source}: arrays are missing or differ in shape; build the map again")
     for part in parts:
         if not (np.isfinite(part.descriptors).all() and np.isfinite(part.network_intrinsics).all()):

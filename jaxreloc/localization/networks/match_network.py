@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,7 @@ MIN_OVERLAP_PROBABILITY = 0.5
 # Tracks: query cells that are kept, and deviation of a match, pixels of the canvas.
 TRACK_CELLS = 1000
 MATCH_DEVIATION_PX = 1.0
+EVERY = sys.maxsize
 # Coarse query cells along each axis of which one is compared to rank images.
 SIMILARITY_STRIDE = 2
 # The logit of a match being right, of log confidence and log similarity of its image, fitted to
@@ -75,10 +77,10 @@ CONFIDENCE = {
 
 @struct.dataclass
 class MatchFeatures:
-    """What is kept of B images: for retrieval, and for the pair head."""
+    """What is known of B images: for retrieval, and for the pair head."""
 
-    descriptor: Float[Array, "B D"]
-    cells: CellDescriptors  # quantised
+    descriptor: Float[Array, "B D"] | None  # a map keeps it apart
+    cells: CellDescriptors  # quantised, or packed
 
 
 class MatchNetwork:
@@ -139,8 +141,10 @@ class MatchNetwork:
             compiler_options=compiler_options.wide_vectors(),
         )
         is_joined = loaded.network.head.description.is_joined
-        cells = CellDescriptors(0, 0, 0, is_joined=is_joined)
-        self.feature_structure = jax.tree.structure(MatchFeatures(0, cells))
+        packed = MatchFeatures(None, descriptors.packed_outline(self.canvas[0], is_joined))
+        quantised = MatchFeatures(0, CellDescriptors(0, 0, 0, is_joined=is_joined))
+        self.feature_formats = jax.tree.structure(packed), jax.tree.structure(quantised)
+        self._kept = Program(_kept, "kept")
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
@@ -149,8 +153,12 @@ class MatchNetwork:
         return transforms.resize_to_fit(image, intrinsics, *self.canvas)
 
     def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> MatchFeatures:
-        """Features with leading axis B, as they are kept."""
+        """Features with leading axis B."""
         return self._encode(images)
+
+    def kept(self, features: MatchFeatures) -> MatchFeatures:
+        """Features in a quarter of their bytes, as a map keeps them."""
+        return self._kept(features)
 
     def descriptor(self, features: MatchFeatures) -> Float[Array, "B dim"]:
         """L2-normalised retrieval descriptors."""
@@ -326,6 +334,10 @@ def _encode(
     )
 
 
+def _kept(features: MatchFeatures) -> MatchFeatures:
+    return MatchFeatures(None, descriptors.packed(features.cells))
+
+
 def _match_one_to_many(
     apply,
     db_features: MatchFeatures,
@@ -352,9 +364,8 @@ def _match_tracks(
     every_cell: bool,
     settings: MatchSettings,
 ) -> RayTracks:
-    coarse = query_features.cells.coarse.shape[1] * query_features.cells.coarse.shape[2]
     if every_cell:
-        settings = dataclasses.replace(settings, candidates=coarse, max_matches=4 * coarse)
+        settings = dataclasses.replace(settings, candidates=EVERY, max_matches=EVERY)
     else:
         settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
     tracks = cell_tracks.match_tracks(

@@ -19,7 +19,9 @@ class PoseNetwork(Protocol):
     gets its poses from all matches.
     """
 
-    feature_structure: jax.tree_util.PyTreeDef  # of the features, whose leaves a map stores
+    # Of what `kept` makes, whose leaves a map stores; then of what maps of earlier versions hold,
+    # which differ in the number of leaves.
+    feature_formats: tuple[jax.tree_util.PyTreeDef, ...]
     fusion_config: FusionConfig  # suits the relative poses that `relate` gives
 
     def prepare(
@@ -29,6 +31,9 @@ class PoseNetwork(Protocol):
 
     def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> PyTree:
         """Features, each with leading axis B."""
+
+    def kept(self, features: PyTree) -> PyTree:
+        """The features as a map keeps them; the methods below take either as the database's."""
 
     def descriptor(self, features: PyTree) -> Float[Array, "B dim"]:
         """L2-normalised descriptors, whose inner product ranks the database's images."""

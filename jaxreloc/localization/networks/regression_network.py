@@ -37,7 +37,7 @@ class RegressionNetwork:
         self._functions = inference_functions(loaded)
         probe = jax.ShapeDtypeStruct((1, self._crop, self._crop, 3), np.uint8)
         encode = functools.partial(loaded.network.apply, loaded.variables, method="encode")
-        self.feature_structure = jax.tree.structure(jax.eval_shape(encode, probe))
+        self.feature_formats = (jax.tree.structure(jax.eval_shape(encode, probe)),)
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
@@ -49,6 +49,10 @@ class RegressionNetwork:
     def encode(self, images: UInt8[np.ndarray, "B crop crop 3"]) -> PyTree:
         """Features with leading axis B, as the pair head takes them."""
         return self._functions.encode(images)
+
+    def kept(self, features: PyTree) -> PyTree:
+        """The features themselves."""
+        return features
 
     def descriptor(self, features: PyTree) -> Float[Array, "B dim"]:
         """L2-normalised retrieval descriptors."""

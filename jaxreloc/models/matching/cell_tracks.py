@@ -67,7 +67,7 @@ def match_tracks(
     """The `max_matches` query cells that are matched most confidently in all images together.
 
     Args:
-      query: descriptors of one image, leading axis 1, quantised or not.
+      query: descriptors of one image, leading axis 1, kept or not.
       db: of N images.
       is_neighbor: [N]; where it is False there is only padding, which has no confidence.
     """

@@ -74,7 +74,7 @@ def match(
     """The `max_matches` most confident matches of B pairs, fewer where the grids have no more.
 
     Args:
-      query, db: descriptors of B images, quantised or not; one query's (leading axis 1) may be
+      query, db: descriptors of B images, kept or not; one query's (leading axis 1) may be
         given for all.
     """
     return over_pairs(
@@ -83,7 +83,7 @@ def match(
 
 
 def coarse_grid_of(descriptors: CellDescriptors) -> Float[Array, "B h w C"]:
-    """Unit vectors of the coarse cells, as they are compared, quantised or not."""
+    """Unit vectors of the coarse cells, as they are compared, kept or not."""
     return descriptors_lib.coarse_grid(descriptors_lib.restore(descriptors))
 
 

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 
 from jaxreloc.models import layers
+from jaxreloc.models.kernels.packing import BlockBits, PackedGrid, pack, unpack
 
 DETAIL_STRIDE = 4
 FINE_STRIDE = 8
@@ -15,6 +16,12 @@ FINE_WEIGHT = 0.6
 
 
 QUANTISATION = 127  # the entries of a unit vector are at most 1
+# How a map keeps the grids; chosen on validation rooms (docs/experiments/map_size.md).
+KEPT_BITS = {
+    "detail": BlockBits(4, 2, 2, 0),
+    "fine": BlockBits(2, 1, 1, 0),
+    "coarse": BlockBits(4, 2, 2, 0),
+}
 
 
 @struct.dataclass
@@ -24,13 +31,14 @@ class CellDescriptors:
     The cell (r, c) of one grid covers the cells (2r, 2c) to (2r + 1, 2c + 1) of the grid before.
 
     Attributes:
+      detail, fine, coarse: unit vectors, or what `quantise` or `packed` makes of them.
       is_joined: the fine and the coarse descriptors have seen each other and are compared as they
         are; otherwise each is joined with the other's first.
     """
 
-    detail: Float[Array, "B 4*h 4*w E"]
-    fine: Float[Array, "B 2*h 2*w C"]
-    coarse: Float[Array, "B h w D"]
+    detail: Shaped[Array, "B 4*h 4*w E"] | PackedGrid
+    fine: Shaped[Array, "B 2*h 2*w C"] | PackedGrid
+    coarse: Shaped[Array, "B h w D"] | PackedGrid
     is_joined: bool = struct.field(pytree_node=False, default=False)
 
 
@@ -39,16 +47,42 @@ def quantise(descriptors: CellDescriptors) -> CellDescriptors:
     return jax.tree.map(lambda x: jnp.round(QUANTISATION * x).astype(jnp.int8), descriptors)
 
 
-def restore(quantised: CellDescriptors) -> CellDescriptors:
-    """Unit vectors again from what `quantise` gave; others stay as they are."""
-    return jax.tree.map(unit_vectors, quantised)
+def packed(descriptors: CellDescriptors) -> CellDescriptors:
+    """The descriptors in one or two bits an entry, as a map keeps them.
+
+    Unit vectors or what `quantise` gave; each grid becomes a `PackedGrid`.
+    """
+    return descriptors.replace(
+        **{name: pack(getattr(descriptors, name), bits) for name, bits in KEPT_BITS.items()}
+    )
 
 
-def unit_vectors(cells: Array) -> Float[Array, "*cells C"]:
+def packed_outline(canvas_height: int, is_joined: bool) -> CellDescriptors:
+    """What `packed` makes, of images of this height (pixels), with 0 for each array."""
+    strides = {"detail": DETAIL_STRIDE, "fine": FINE_STRIDE, "coarse": COARSE_STRIDE}
+    grids = {
+        name: PackedGrid(0, 0, 0, bits=bits, height=canvas_height // strides[name])
+        for name, bits in KEPT_BITS.items()
+    }
+    return CellDescriptors(**grids, is_joined=is_joined)
+
+
+def restore(kept: CellDescriptors) -> CellDescriptors:
+    """Unit vectors again from what `quantise` or `packed` gave; others stay as they are."""
+    return jax.tree.map(unit_vectors, kept, is_leaf=_is_packed)
+
+
+def unit_vectors(grid: Array | PackedGrid) -> Float[Array, "B H W C"]:
     """One grid of `restore`; cells of zeros stay zero."""
-    if not jnp.issubdtype(cells.dtype, jnp.integer):
-        return cells
-    return layers.l2_normalise(cells.astype(jnp.float32))
+    if _is_packed(grid):
+        return layers.l2_normalise(unpack(grid))
+    if not jnp.issubdtype(grid.dtype, jnp.integer):
+        return grid
+    return layers.l2_normalise(grid.astype(jnp.float32))
+
+
+def _is_packed(grid: Array | PackedGrid) -> bool:
+    return isinstance(grid, PackedGrid)
 
 
 def without_canvas(

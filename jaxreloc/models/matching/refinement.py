@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxreloc.models.matching.coarse_to_fine import CellMatches
 from jaxreloc.models.matching.descriptors import unit_vectors
@@ -33,12 +33,12 @@ def refine(
     Cells outside the grids are no evidence for anything: their cosine is 0.
 
     Args:
-      query, db: unit vectors of the cells of the detail grids, quantised or not; one query's may be
-        given for all.
+      query, db: unit vectors of the cells of the detail grids, or as they are kept; one query's may
+        be given for all.
       patch: side of the patches, cells; even.
     """
     refined = over_pairs(
-        lambda query, pair: _refine_pair(pair[0], query, unit_vectors(pair[1]), patch),
+        lambda query, pair: _refine_pair(pair[0], query, _unit_vectors_of_one(pair[1]), patch),
         unit_vectors(query),
         (matches, db),
     )
@@ -63,6 +63,11 @@ def displacement_scores(
     db_patches = _patches(db, start, margin + RADIUS, patch + 2 * RADIUS)
     cosines = jnp.einsum("kae,kbe->kab", query_patches, db_patches)
     return cosines.reshape(len(start), -1) @ _mean_by_displacement(patch)
+
+
+def _unit_vectors_of_one(grid: PyTree) -> Float[Array, "H W E"]:
+    """`unit_vectors` of one image, without the axis of images."""
+    return unit_vectors(jax.tree.map(lambda x: x[None], grid))[0]
 
 
 def _refine_pair(

@@ -15,7 +15,8 @@ def test_every_image_is_encoded_once_whatever_the_batch_size(rng, batch_size):
     truth = pose_in_picture(np.stack(frames.images))
     assert encoded.names == frames.names
     np.testing.assert_array_equal(encoded.features[0], truth)
-    np.testing.assert_allclose(np.linalg.norm(encoded.descriptors, axis=1), 1, atol=1e-5)
+    lengths = np.linalg.norm(encoded.descriptors.astype(np.float32), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-3)
     assert len(encoded.pictures) == 21
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxreloc.localization import all_matches
 from jaxreloc.localization.map import map_depth
-from jaxreloc.localization.map.encoding import CellDepth
+from jaxreloc.localization.map.encoding import CellDepth, decode_depth, encode_depth
 from jaxreloc.models.matching.rays import RayTracks
 from tests.geometry.planted_tracks import FOCAL, planted
 
@@ -65,15 +65,33 @@ def test_neighbours_in_the_same_place_give_no_depth(rng):
     np.testing.assert_array_equal(np.asarray(deviation), 0)
 
 
-def test_depth_is_kept_in_units_that_suit_half_precision(rng):
+def test_depth_is_kept_to_three_thousandths_in_any_unit(rng):
+    inverse = np.exp(rng.uniform(np.log(1e-5), np.log(1e3), (4, 7, 9)))
+    deviation = inverse * np.exp(rng.uniform(np.log(0.01), np.log(0.5), inverse.shape))
+    unknown = rng.random(inverse.shape) < 0.2
+    inverse[unknown] = deviation[unknown] = 0
     for scale in (1e-4, 1.0, 1e5):
-        depth = CellDepth(
-            rng.uniform(0.1, 3, (4, 2, 3, 2)).astype(np.float16), np.full(4, scale, np.float32)
-        )
+        depth = CellDepth(encode_depth(inverse, deviation), np.full(4, scale, np.float32))
         rows = np.array([2, 0])
-        np.testing.assert_allclose(
-            depth.take(rows), depth.values[rows].astype(np.float32) / scale, rtol=1e-6
-        )
+        found = depth.take(rows) * scale
+        np.testing.assert_allclose(found[..., 0], inverse[rows], rtol=0.003)
+        np.testing.assert_allclose(found[..., 1], deviation[rows], rtol=0.145)
+        np.testing.assert_array_equal(found[unknown[rows]], 0)
+
+
+def test_what_lies_beyond_the_bounds_of_depth_is_brought_to_them():
+    codes = encode_depth(np.array([1e-9, 1e9, -1.0, 1.0, 1.0]), np.array([1.0, 1, 1, 1e-5, 9.0]))
+    inverse, deviation = np.moveaxis(decode_depth(codes[None]), -1, 0)
+    np.testing.assert_allclose(inverse[0], [1e-6, 1e4, 0, 1, 1], rtol=0.003)
+    np.testing.assert_allclose(deviation[0], [5e-7, 100, 0, 0.01, 0.5], rtol=0.003)
+
+
+def test_depth_of_an_earlier_version_is_taken_beside_new_one(rng):
+    earlier = rng.uniform(0.1, 3, (2, 3, 2)).astype(np.float16)
+    now = encode_depth(np.float32(earlier[..., 0]), 0.1 * np.float32(earlier[..., 0]))
+    found = CellDepth([earlier, now], np.float32([2.0, 2.0])).take(np.array([0, 1]))
+    np.testing.assert_allclose(found[0], np.float32(earlier) / 2, rtol=1e-6)
+    np.testing.assert_allclose(found[1, ..., 0], found[0, ..., 0], rtol=0.003)
 
 
 def test_the_prior_of_a_match_is_that_of_its_cell(rng):

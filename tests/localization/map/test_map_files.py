@@ -24,7 +24,7 @@ from tests.localization.fakes import OracleNetwork, oracle_frames
 def encoded_images(rng, n, prefix=""):
     images = encode_frames(oracle_frames(rng, n), OracleNetwork())
     depth = CellDepth(
-        rng.uniform(size=(n, 2, 3, 2)).astype(np.float16), rng.uniform(1, 2, n).astype(np.float32)
+        rng.integers(0, 1 << 16, (n, 2, 3), np.uint16), rng.uniform(1, 2, n).astype(np.float32)
     )
     names = tuple(prefix + name for name in images.names)
     return dataclasses.replace(images, names=names, depth=depth)
@@ -132,7 +132,7 @@ def edit_manifest(folder, **changes):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"version": 99}, "version 99, this program reads 2"),
+        ({"version": 99}, "version 99, this program reads 3"),
         ({"format": "other"}, "not a map's manifest"),
         ({"segments": [{"name": "../../etc", "num_images": 6, "removed": []}]}, "damaged"),
         ({"segments": [{"name": "000000", "num_images": 7, "removed": []}]}, "6 images, not 7"),
@@ -248,7 +248,7 @@ def use_all(folder):
     for part in read_all(folder):
         for feature in part.features:
             list(feature)
-        list(part.depth.values)
+        list(part.depth.codes)
     map_files.network_file(folder, read_manifest(folder))
 
 
@@ -295,20 +295,20 @@ def test_another_maps_file_is_named(scene_map, tmp_path, rng):
 
 
 def test_depth_that_comes_later_is_checked_too(scene_map, images, rng):
-    values = rng.uniform(size=(6, 2, 3, 2)).astype(np.float16)
-    later = CellDepth(values, np.ones(6, np.float32), measured=True)
+    codes = rng.integers(0, 1 << 16, (6, 2, 3), np.uint16)
+    later = CellDepth(codes, np.ones(6, np.float32), measured=True)
     map_files.add_depth(scene_map, read_manifest(scene_map).segments[0], later)
     (part,) = read_all(scene_map)
-    np.testing.assert_array_equal(np.stack(list(part.depth.values)), values)
+    np.testing.assert_array_equal(np.stack(list(part.depth.codes)), codes)
     assert part.depth.measured and map_files.check_files(scene_map) == []
     path = scene_map / "segments" / "000000" / "depth.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     (line,) = map_files.check_files(scene_map)
     assert "depth.npy" in line
     (part,) = read_all(scene_map)
-    np.testing.assert_array_equal(part.depth.values[0], values[0])
+    np.testing.assert_array_equal(part.depth.codes[0], codes[0])
     with pytest.raises(UsageError, match="depth.npy: damaged, or of another map"):
-        part.depth.values[5]
+        part.depth.codes[5]
 
 
 def test_depth_of_a_segment_that_was_replaced_is_refused(scene_map, images, rng):

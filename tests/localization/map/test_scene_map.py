@@ -55,7 +55,7 @@ def test_opening_meets_a_writer(rng, tmp_path, monkeypatch):
 def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
     save_small_network(tmp_path / "workdir")
     network = load_network(tmp_path / "workdir")
-    n_leaves = network.feature_structure.num_leaves
+    n_leaves = network.feature_formats[0].num_leaves
 
     def images(n, dim, prefix):
         frames = oracle_frames(rng, n)

@@ -65,12 +65,23 @@ def test_kept_features_are_small_and_black_cells_empty(network, rng):
     np.testing.assert_allclose(np.linalg.norm(network.descriptor(features)), 1, rtol=1e-5)
 
 
-def test_matches_follow_a_shifted_picture(network, rng):
+def test_a_map_keeps_a_quarter_of_the_bytes_in_the_first_format(network, rng):
+    features, _ = encode(network, photograph(rng, 240, 320))
+    kept = network.kept(features)
+    formats = [jax.tree.structure(x) for x in (kept, features)]
+    assert formats == list(network.feature_formats)
+    sizes = [sum(x.nbytes for x in jax.tree.leaves(each.cells)) for each in (kept, features)]
+    assert sizes[0] < 0.27 * sizes[1]  # the rest are means and deviations
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_matches_follow_a_shifted_picture(network, rng, is_kept):
     """A cell and its match see the same piece of the picture."""
     large = photograph(rng, 240, 384)
     query, query_intrinsics = encode(network, large[:, :320])
     db, db_intrinsics = encode(network, large[:, 64:])  # 32 pixels of the canvas to the left
     both = jax.tree.map(lambda *x: np.concatenate(x), db, query)
+    both = network.kept(both) if is_kept else both
     intrinsics = np.concatenate([db_intrinsics, query_intrinsics])
     matches = network.match(both, intrinsics, query, query_intrinsics)
     assert matches.x_query.shape[0] == 2
