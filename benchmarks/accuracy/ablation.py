@@ -41,7 +41,8 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.query_split import split_frames
 from jaxreloc.localization.networks import loading
-from jaxreloc.localization.networks.match_network import ESTIMATORS, MatchNetwork
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.match_relations import ESTIMATORS
 from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.network_weights import imagenet_matcher, shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork

@@ -19,7 +19,7 @@ from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
 from jaxreloc.localization.methods import pair_fusion
-from jaxreloc.localization.networks import match_network
+from jaxreloc.localization.networks import match_relations
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.matching.rays import RayMatches
@@ -222,7 +222,7 @@ def match_queries(
 
 def relate_all(loaded: LoadedNetwork, estimator: str, queries: Queries) -> PairRelations:
     """Relations of every query to its neighbours, as NumPy arrays with leading axis Q."""
-    relate = functools.partial(match_network.relate_matches, loaded.network, estimator=estimator)
+    relate = functools.partial(match_relations.relate_matches, loaded.network, estimator=estimator)
     relate = jax.jit(relate)
     variables = jax.device_put(loaded.variables)
     rows = [

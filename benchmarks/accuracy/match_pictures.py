@@ -25,7 +25,7 @@ from benchmarks.accuracy import held_out
 from jaxreloc import files
 from jaxreloc.evaluation.report.matchers import to_pixels
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.localization.networks.match_network import pose_of_matches
+from jaxreloc.localization.networks.match_relations import pose_of_matches
 from jaxreloc.training.inputs.match_making import encode_scene
 
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")

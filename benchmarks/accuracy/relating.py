@@ -21,7 +21,7 @@ from jaxreloc.data import transforms
 from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.localization.networks import match_network
+from jaxreloc.localization.networks import match_relations
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.inference import inference_functions
@@ -56,7 +56,7 @@ class Matching:
     """Matches of a network's features; an estimator each makes poses of them.
 
     Args:
-      rows: the name of a row for each of `match_network.ESTIMATORS` that is wanted.
+      rows: the name of a row for each of `match_relations.ESTIMATORS` that is wanted.
     """
 
     def __init__(self, loaded: LoadedNetwork, rows: dict[str, str]):
@@ -178,7 +178,7 @@ def timed(function: Callable, *arguments) -> tuple[Any, float]:
 
 @functools.cache
 def _relate_function(network: SiameseNetwork, estimator: str) -> Callable:
-    relate = functools.partial(match_network.relate_matches, network, estimator=estimator)
+    relate = functools.partial(match_relations.relate_matches, network, estimator=estimator)
     return jax.jit(relate, compiler_options=compiler_options.wide_vectors())
 
 

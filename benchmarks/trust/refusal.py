@@ -12,7 +12,7 @@ from wrong answers (area under the curve: the probability that a good answer has
 
 With --images, a folder of posed photographs, the same of these: every fifth is a query, the others
 are its map, and a rendered room is the other one. --fit prints the confidence model for
-`match_network.CONFIDENCE` that these queries give at three sizes; give it rooms that are not tested
+`confidence.CONFIDENCE` that these queries give at three sizes; give it rooms that are not tested
 on.
 """
 
@@ -38,8 +38,9 @@ from jaxreloc.localization.methods.pair_fusion import (
     fuse_relations,
     query_confidence,
 )
-from jaxreloc.localization.networks.confidence import ConfidenceModel
-from jaxreloc.localization.networks.match_network import CONFIDENCE, ESTIMATORS, MatchNetwork
+from jaxreloc.localization.networks.confidence import CONFIDENCE, ConfidenceModel
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.match_relations import ESTIMATORS
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.weights.network_weights import shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int, UInt8
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.evaluation.report.content import PairMatches
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.networks.match_network import MatchNetwork, pose_of_matches
+from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.match_relations import pose_of_matches
 
 
 class Matcher(Protocol):

@@ -1,10 +1,16 @@
-"""How likely a pose is right: a logistic function of what speaks for it."""
+"""How likely a pose is right, or a match: logistic functions of what speaks for it."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+# The logit of a match being right, of log confidence and log similarity of its image, fitted to
+# the true poses of seven validation rooms; what is less likely than the last one is left out.
+MATCH_BIAS, CONFIDENCE_WEIGHT, SIMILARITY_WEIGHT = 3.48, 0.589, 0.736
+MIN_MATCH_PROBABILITY = 0.15
+SMALLEST_CONFIDENCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,3 +23,27 @@ class ConfidenceModel:
 
     def __call__(self, evidence: Float[Array, "*batch E"]) -> Float[Array, "*batch"]:
         return jax.nn.sigmoid(self.bias + evidence @ jnp.asarray(self.weights))
+
+
+# Fitted on seven validation rooms:
+# python -m benchmarks.trust.refusal --split=validation --rooms=7 --fit
+CONFIDENCE = {
+    "network": ConfidenceModel(bias=-9.505, weights=(2.249, -3.004), threshold=0.258),
+    "matches": ConfidenceModel(bias=-10.769, weights=(1.178, -3.994), threshold=0.5),
+    "refined": ConfidenceModel(bias=-7.486, weights=(1.752, -3.424), threshold=0.5),
+}
+
+
+def match_probability(
+    confidence: Float[Array, "N K"], similarity: Float[Array, "N"]
+) -> Float[Array, "N K"]:
+    """How likely each match is right, by its confidence and its image's similarity; or 0."""
+    of_image = SIMILARITY_WEIGHT * jnp.log(similarity + SMALLEST_CONFIDENCE)
+    logit = (
+        MATCH_BIAS
+        + CONFIDENCE_WEIGHT * jnp.log(confidence + SMALLEST_CONFIDENCE)
+        + of_image[:, None]
+    )
+    probability = jax.nn.sigmoid(logit)
+    likely = (probability > MIN_MATCH_PROBABILITY) & (similarity > 0)[:, None]
+    return jnp.where(likely, probability, 0.0)

@@ -61,7 +61,7 @@ def pretrained_network(
 
     Args:
       long_side: of the canvas (pixels): 512, or 256 for the fast mode.
-      estimator: one of `match_network.ESTIMATORS`; None takes the network's own.
+      estimator: one of `match_relations.ESTIMATORS`; None takes the network's own.
     """
     return MatchNetwork(shipped_matcher(canvas(image_sizes, long_side)), estimator)
 
