@@ -4,17 +4,22 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.evaluation.report.content import PairMatches
+from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.localization.networks.match_relations import pose_of_matches
+from jaxreloc.localization.networks.matcher import Matcher
+
+# Of a match's deviation: the largest Sampson error of one that is drawn as an inlier.
+INLIER_DEVIATIONS = 2.4
+SAMPLING_SEED = 0
 
 
-class Matcher(Protocol):
+class PairMatcher(Protocol):
     """Finds the matches of a query with database images; `name` says by what."""
 
     name: str
@@ -28,7 +33,11 @@ class Matcher(Protocol):
 
 
 class NetworkMatcher:
-    """The matches of a map's own `MatchNetwork`, the most confident first."""
+    """The matches of a map's own network, the most likely first.
+
+    Args:
+      scene_map: its network is a `Matcher`.
+    """
 
     name = "the network"
 
@@ -43,20 +52,32 @@ class NetworkMatcher:
     ) -> tuple[PairMatches, ...]:
         network = self._scene_map.network
         network_image, network_intrinsics = network.prepare(image, intrinsics)
-        db_features, db_intrinsics = self._scene_map.neighbor_features(neighbors)
-        query_features = network.encode(network_image[None])
-        query_intrinsics = network_intrinsics[None].astype(np.float32)
-        matches = network.match(db_features, db_intrinsics, query_features, query_intrinsics)
-        estimate = pose_of_matches(matches, db_intrinsics, query_intrinsics)
-        matches, estimate = jax.device_get((matches, estimate))
-        return tuple(
-            PairMatches(
-                query_px=to_pixels(matches.x_query[i], intrinsics),
-                db_px=to_pixels(matches.x_db[i], self._scene_map.intrinsics[neighbor]),
-                inliers=estimate.inliers[i] & estimate.success[i],
-            )
-            for i, neighbor in enumerate(neighbors)
+        db = self._scene_map.neighbor_features(neighbors)
+        query = network.encode(network_image[None]), network_intrinsics[None].astype(np.float32)
+        tracks = network.match_tracks(*db, *query, network.similarity(db[0], query[0]))
+        x_query = jnp.broadcast_to(tracks.x_query, tracks.x_db.shape)
+        estimate = estimate_relative_pose(
+            x_query,
+            tracks.x_db,
+            tracks.weights,
+            threshold=INLIER_DEVIATIONS * tracks.sigma,
+            key=jax.random.key(SAMPLING_SEED),
         )
+        inliers = estimate.inliers & estimate.success[:, None]
+        x_query, x_db, weights, inliers = jax.device_get(
+            (x_query, tracks.x_db, tracks.weights, inliers)
+        )
+        found = []
+        for i, neighbor in enumerate(neighbors):
+            likely = np.argsort(-weights[i], kind="stable")[: np.count_nonzero(weights[i])]
+            found.append(
+                PairMatches(
+                    query_px=to_pixels(x_query[i, likely], intrinsics),
+                    db_px=to_pixels(x_db[i, likely], self._scene_map.intrinsics[neighbor]),
+                    inliers=inliers[i, likely],
+                )
+            )
+        return tuple(found)
 
 
 class SiftMatcher:
@@ -96,7 +117,7 @@ class SiftMatcher:
 
 def network_matcher(scene_map: SceneMap) -> NetworkMatcher | None:
     """Of the map's network, if it is one that matches."""
-    return NetworkMatcher(scene_map) if isinstance(scene_map.network, MatchNetwork) else None
+    return NetworkMatcher(scene_map) if isinstance(scene_map.network, Matcher) else None
 
 
 def to_pixels(

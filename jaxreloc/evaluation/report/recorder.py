@@ -16,7 +16,7 @@ from jaxreloc.evaluation.report.content import (
     QueryPictures,
     SceneContent,
 )
-from jaxreloc.evaluation.report.matchers import Matcher
+from jaxreloc.evaluation.report.matchers import PairMatcher
 from jaxreloc.images import decode_image, encode_jpeg, image_size, shrunk
 from jaxreloc.localization.query_state import Localization
 
@@ -45,7 +45,7 @@ class SceneRecorder:
         db_images: Sequence[UInt8[np.ndarray, "h w 3"] | bytes | pathlib.Path],
         *,
         methods: Mapping[str, str],
-        matcher: Matcher | None,
+        matcher: PairMatcher | None,
         max_pictured: int = MAX_PICTURED_QUERIES,
     ):
         self._name = name

@@ -228,8 +228,6 @@ def _match_tracks(
         settings = dataclasses.replace(settings, candidates=EVERY, max_matches=EVERY)
     else:
         settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
-    tracks = cell_tracks.match_tracks(
-        query_features.cells, db_features.cells, similarity > 0, settings
-    )
+    tracks = cell_tracks.match_tracks(query_features.cells, db_features.cells, settings)
     weights = match_probability(tracks.confidence, similarity)
     return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)

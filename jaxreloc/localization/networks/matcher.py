@@ -12,7 +12,7 @@ from jaxreloc.models.matching.rays import RayTracks
 class Matcher(Protocol):
     """Matches one query with many database images; features are those of the network.
 
-    A network that is one gets its poses from all matches (`all_matches`).
+    A network that is one gets its poses from all matches (`all_matches`), and its matches drawn.
     """
 
     def cell_pixels(self) -> Float[np.ndarray, "h w 2"]:
@@ -34,6 +34,6 @@ class Matcher(Protocol):
         """The matches of the query with all of them, on one choice of query cells.
 
         Args:
-          similarity: of each database image; 0 is padding.
+          similarity: of each database image; the matches of one that has 0 weigh nothing.
           every_cell: all cells instead of the most confident ones, as a map's depth needs.
         """

@@ -61,7 +61,6 @@ def similarity(
 def match_tracks(
     query: CellDescriptors,
     db: CellDescriptors,
-    is_neighbor: Array | None = None,
     settings: MatchSettings = MatchSettings(),
 ) -> CellTracks:
     """The `max_matches` query cells that are matched most confidently in all images together.
@@ -69,7 +68,6 @@ def match_tracks(
     Args:
       query: descriptors of one image, leading axis 1, kept or not.
       db: of N images.
-      is_neighbor: [N]; where it is False there is only padding, which has no confidence.
     """
     query_coarse, query_fine = coarse_to_fine.grids(query)
     db_cells, confidence = over_pairs(
@@ -79,8 +77,6 @@ def match_tracks(
         query_coarse,
         db,
     )
-    if is_neighbor is not None:
-        confidence = jnp.where(is_neighbor[:, None], confidence, 0.0)
     chosen = _most_confident(confidence, settings.candidates)
     candidates = Candidates(
         query_cells=jnp.broadcast_to(

@@ -13,7 +13,7 @@ from tests.models.matching.planted import described_texture, random_descriptors,
 SETTINGS = MatchSettings(
     coarse_temperature=7.0, fine_temperature=5.0, candidates=9, window=6, max_matches=36
 )
-match_tracks = jax.jit(cell_tracks.match_tracks, static_argnums=3)
+match_tracks = jax.jit(cell_tracks.match_tracks, static_argnums=2)
 
 
 def select(descriptors, rows):
@@ -22,7 +22,7 @@ def select(descriptors, rows):
 
 def test_of_one_image_they_are_the_matches_of_the_pair(rng):
     query, db = (random_descriptors(rng, 1, 6, 5) for _ in range(2))
-    tracks = match_tracks(query, db, None, SETTINGS)
+    tracks = match_tracks(query, db, SETTINGS)
     pair = refinement.refine(
         coarse_to_fine.match(query, db, SETTINGS), query.detail, db.detail, SETTINGS.detail_patch
     )
@@ -34,22 +34,13 @@ def test_of_one_image_they_are_the_matches_of_the_pair(rng):
 def test_the_cells_are_those_of_most_confidence_in_all_images(rng):
     query, db = random_descriptors(rng, 1, 6, 5), random_descriptors(rng, 4, 6, 5)
     every = dataclasses.replace(SETTINGS, candidates=30, max_matches=120)
-    all_cells = match_tracks(query, db, None, every)
+    all_cells = match_tracks(query, db, every)
     total = np.asarray(all_cells.confidence).sum(axis=0)
-    kept = match_tracks(query, db, None, dataclasses.replace(every, max_matches=10))
+    kept = match_tracks(query, db, dataclasses.replace(every, max_matches=10))
     np.testing.assert_allclose(
         np.asarray(kept.confidence).sum(axis=0), np.sort(total)[::-1][:10], rtol=1e-4
     )
     assert len({tuple(cell) for cell in np.asarray(kept.query_cells)}) == 10
-
-
-def test_padding_changes_no_choice_of_coarse_cells(rng):
-    query, db = random_descriptors(rng, 1, 6, 5), random_descriptors(rng, 3, 6, 5)
-    padded = match_tracks(query, db, np.array([True, True, False]), SETTINGS)
-    plain = match_tracks(query, select(db, slice(0, 2)), None, SETTINGS)
-    cells = {tuple(cell) for cell in np.asarray(padded.query_cells)}
-    assert cells == {tuple(cell) for cell in np.asarray(plain.query_cells)}
-    np.testing.assert_array_equal(padded.confidence[2], 0)
 
 
 def test_one_place_is_found_in_every_image_that_shows_it(rng):
@@ -58,7 +49,7 @@ def test_one_place_is_found_in_every_image_that_shows_it(rng):
     images = [described_texture(texture[r : r + 96, c : c + 96]) for r, c in shifts]
     db = jax.tree.map(lambda *x: np.concatenate(x), *images)
     settings = MatchSettings(candidates=36, max_matches=60)
-    tracks = match_tracks(images[0], db, None, settings)
+    tracks = match_tracks(images[0], db, settings)
     for image, (rows, columns) in enumerate(shifts):
         expected = np.asarray(tracks.query_cells) - np.array([columns, rows]) / 8
         inside = ((expected >= 1) & (expected <= 10)).all(axis=1)
