@@ -17,10 +17,10 @@ import jaxlie
 import numpy as np
 
 from jaxreloc.compilation import compiler_options
-from jaxreloc.data import transforms
 from jaxreloc.evaluation.baselines.sift import SiftRelator
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.images import resize, resize_to_fit
 from jaxreloc.localization.networks import match_relations
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
@@ -115,7 +115,7 @@ class Concatenation:
         return {self._name: _stack(rows, self.fusion_config)}
 
     def _encode(self, image, intrinsics):
-        image, _ = transforms.resize_to_fit(image, intrinsics, *self._canvas)
+        image, _ = resize_to_fit(image, intrinsics, *self._canvas)
         return self._functions.encode(image[None])
 
     def _relate(self, image, intrinsics, db_features) -> PairRelations:
@@ -160,7 +160,7 @@ class Sift:
             height, width = frames.image_sizes[i][::-1]
             scale = self._long_side / max(height, width)
             size = round(height * scale), round(width * scale)
-            image, matrix = transforms.resize(frames.images[i], frames.intrinsics[i], *size)
+            image, matrix = resize(frames.images[i], frames.intrinsics[i], *size)
             images.append(image)
             intrinsics.append(matrix)
         sizes = np.array([image.shape[1::-1] for image in images], np.int64)

@@ -16,11 +16,10 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, UInt8
 
-from jaxreloc.data.transforms import resize_frame
 from jaxreloc.files import read_bytes, replacing
 from jaxreloc.formats.common.camera_models import UndistortedImages
 from jaxreloc.formats.frames import Chain, PosedFrames, Selection
-from jaxreloc.images import ImageFiles
+from jaxreloc.images import ImageFiles, resize_frame
 from jaxreloc.usage import UsageError
 
 MEMORY_BYTES = 1 << 30
@@ -35,7 +34,7 @@ class FrameCache:
 
     Args:
       scenes: the frames.
-      size: their size, as for `transforms.resize_frame`.
+      size: their size, as for `resize_frame`.
       directory: where entries are kept; None for memory only.
       memory_bytes: how many bytes of frames each process keeps in memory.
 

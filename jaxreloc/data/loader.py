@@ -16,12 +16,13 @@ from absl import flags, logging
 from jaxtyping import Float32
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data import transforms
+from jaxreloc.data.color_jitter import color_jitter
 from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
 from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
+from jaxreloc.images import center_crop, random_crop, sample_depth
 from jaxreloc.usage import UsageError, check_choice
 
 with extra("train"):
@@ -43,7 +44,7 @@ class PairLoader:
         evaluation unreadable pairs that are skipped.
       pair_index: int64 [B], into the pairs; -1 on padding.
     With `depth_stride` also
-      db_depth, query_depth: float32 [B, h / stride, w / stride], `transforms.sample_depth`.
+      db_depth, query_depth: float32 [B, h / stride, w / stride], `sample_depth`.
       draw: uint32 [B], random numbers that seed what the loss draws.
 
     In training the epochs follow each other without end, each in its own random order; each pair is
@@ -247,17 +248,17 @@ class _Examples:
     def _depth(self, scene: int, frame: int, intrinsics: np.ndarray) -> np.ndarray:
         frames = self.scenes[scene]
         matrices = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
-        return transforms.sample_depth(
+        return sample_depth(
             frames.depths[frame], matrices[frame], intrinsics, self.shape, self.depth_stride
         )
 
     def _augmented(self, image: np.ndarray, intrinsics: np.ndarray, rng: np.random.Generator):
         if self.crop and self.train:
-            image, intrinsics = transforms.random_crop(image, intrinsics, self.crop, rng)
+            image, intrinsics = random_crop(image, intrinsics, self.crop, rng)
         elif self.crop:
-            image, intrinsics = transforms.center_crop(image, intrinsics, self.crop)
+            image, intrinsics = center_crop(image, intrinsics, self.crop)
         if self.jitter:
-            image, intrinsics = transforms.color_jitter(image, intrinsics, self.jitter, rng)
+            image, intrinsics = color_jitter(image, intrinsics, self.jitter, rng)
         return image, intrinsics
 
     def _blank(self, index: int, bad: list[int]) -> dict:

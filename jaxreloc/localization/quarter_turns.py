@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxreloc.data import transforms
+from jaxreloc.images import turn
 
 QUARTER_TURNS = (1, 2, 3)  # that are looked at besides the picture as given
 # Turned pictures are rarer than others, and pictures of another place have three more chances. Of
@@ -48,5 +48,5 @@ class View:
 def turned_views(given: View) -> Iterator[View]:
     """The picture turned by each of QUARTER_TURNS."""
     for turns in QUARTER_TURNS:
-        image, intrinsics, rotation = transforms.turn(given.image, given.intrinsics, turns)
+        image, intrinsics, rotation = turn(given.image, given.intrinsics, turns)
         yield View(image, intrinsics, 90 * turns, rotation)

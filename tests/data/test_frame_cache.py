@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxreloc.data import datasets, frame_cache, transforms
+from jaxreloc.data import datasets, frame_cache
 from jaxreloc.data.frame_cache import FrameCache
 from jaxreloc.data.tfds_frames import RecordImages
 from jaxreloc.formats.common.camera_models import Camera, UndistortedImages
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.images import ImageFiles
+from jaxreloc.images import ImageFiles, resize_frame
 from jaxreloc.usage import UsageError
 
 COUNT, WIDTH, HEIGHT, SIZE = 4, 48, 36, 18
@@ -45,7 +45,7 @@ def write_noise(rng, path):
 def check_all(cache, frames, size=SIZE):
     for k in range(len(frames)):
         image, intrinsics = cache.read(0, k)
-        expected = transforms.resize_frame(frames.images[k], frames.intrinsics[k], size)
+        expected = resize_frame(frames.images[k], frames.intrinsics[k], size)
         np.testing.assert_array_equal(image, expected[0])
         np.testing.assert_allclose(intrinsics, expected[1], rtol=1e-12, atol=1e-12)
 
@@ -100,7 +100,7 @@ def test_entries_are_of_a_picture_whatever_its_scene(frames, tmp_path, decoded):
     cache = FrameCache([frames.select([0]), other], SIZE, directory=tmp_path / "cache")
     _, intrinsics = cache.read(1, 1)
     assert decoded == [2]
-    expected = transforms.resize_frame(frames.images[2], frames.intrinsics[2], SIZE)[1]
+    expected = resize_frame(frames.images[2], frames.intrinsics[2], SIZE)[1]
     np.testing.assert_allclose(intrinsics, expected)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxreloc import files
-from jaxreloc.data import transforms
 from jaxreloc.evaluation.report.content import (
     Cameras,
     Estimates,
@@ -17,7 +16,7 @@ from jaxreloc.evaluation.report.content import (
     SceneContent,
 )
 from jaxreloc.evaluation.report.matchers import PairMatcher
-from jaxreloc.images import decode_image, encode_jpeg, image_size, shrunk
+from jaxreloc.images import decode_image, encode_jpeg, image_size, shrunk, turn
 from jaxreloc.localization.query_state import Localization
 
 MAX_PICTURED_QUERIES = 64
@@ -126,7 +125,7 @@ class SceneRecorder:
         self, image: np.ndarray, intrinsics: np.ndarray, shown: Localization
     ) -> tuple[PairMatches, ...]:
         """Of the image as it was localized, in pixels of the image as given."""
-        turned, turned_intrinsics, turned_from_given = transforms.turn(
+        turned, turned_intrinsics, turned_from_given = turn(
             image, intrinsics, shown.turn_deg // 90
         )
         pixels = intrinsics @ turned_from_given.T @ np.linalg.inv(turned_intrinsics)

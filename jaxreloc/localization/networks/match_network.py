@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.compilation import compiler_options
 from jaxreloc.compilation.kept_programs import Program
-from jaxreloc.data import transforms
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.images import resize_to_fit
 from jaxreloc.localization.networks.confidence import match_probability
 from jaxreloc.localization.networks.match_relations import ESTIMATORS, relate_matches
 from jaxreloc.localization.networks.relations import PairRelations
@@ -112,7 +112,7 @@ class MatchNetwork:
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
     ) -> tuple[UInt8[np.ndarray, "height width 3"], Float[np.ndarray, "3 3"]]:
         """The whole image on a black canvas, and its intrinsics there."""
-        return transforms.resize_to_fit(image, intrinsics, *self.canvas)
+        return resize_to_fit(image, intrinsics, *self.canvas)
 
     def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> MatchFeatures:
         """Features with leading axis B."""

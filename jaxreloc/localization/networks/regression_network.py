@@ -9,8 +9,8 @@ import jaxlie
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from jaxreloc.data import transforms
 from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.images import center_crop, resize_short_side
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.inference import inference_functions
@@ -43,8 +43,8 @@ class RegressionNetwork:
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
     ) -> tuple[UInt8[np.ndarray, "crop crop 3"], Float[np.ndarray, "3 3"]]:
         """The network's input image and its intrinsics, from an image of any size."""
-        resized = transforms.resize_short_side(image, intrinsics, self._short_side)
-        return transforms.center_crop(*resized, self._crop)
+        resized = resize_short_side(image, intrinsics, self._short_side)
+        return center_crop(*resized, self._crop)
 
     def encode(self, images: UInt8[np.ndarray, "B crop crop 3"]) -> PyTree:
         """Features with leading axis B, as the pair head takes them."""

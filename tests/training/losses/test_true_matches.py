@@ -6,8 +6,8 @@ import jaxlie
 import numpy as np
 import pytest
 
-from jaxreloc.data import transforms
 from jaxreloc.geometry.poses import relative_pose
+from jaxreloc.images import sample_depth
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE, FINE_STRIDE
 from jaxreloc.training.losses.true_matches import coarser, true_matches
 from tests.data import box_room
@@ -19,7 +19,7 @@ SHAPE = (box_room.HEIGHT, box_room.WIDTH)
 
 def grid_depth(depth):
     K = box_room.INTRINSICS
-    return transforms.sample_depth(depth, K, K, SHAPE, DETAIL_STRIDE)
+    return sample_depth(depth, K, K, SHAPE, DETAIL_STRIDE)
 
 
 def matches_of(room, query, db):

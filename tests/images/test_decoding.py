@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from jaxreloc import images
 from jaxreloc.images import (
-    DepthFiles,
     ImageFiles,
     check_shape,
-    decode_depth,
     decode_image,
+    headers,
     image_size,
+    read_depth,
     read_header,
     read_image,
 )
@@ -66,22 +65,6 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
             read(tmp_path / "b.png")
 
 
-def test_depth_is_metres_with_zero_for_none(tmp_path):
-    raw = np.array([[0, 1, 1000], [2500, 65534, 65535]], np.uint16)
-    encoded = encode(".png", raw)
-    expected = np.array([[0, 0.001, 1], [2.5, 65.534, 0]], np.float32)
-    np.testing.assert_allclose(decode_depth(encoded, "a"), expected, rtol=1e-6)
-    (tmp_path / "a.png").write_bytes(encoded)
-    fifths = DepthFiles((tmp_path / "a.png",), per_metre=5000.0)[0]
-    np.testing.assert_allclose(fifths, expected / 5, rtol=1e-6)
-    assert fifths.dtype == np.float32
-
-
-def test_a_colour_picture_is_no_depth(picture):
-    with pytest.raises(UsageError, match="^a.png: not a 16-bit depth"):
-        decode_depth(encode(".png", picture), "a.png")
-
-
 def oriented(pixels, orientation, form):
     exif = Image.Exif()
     exif[274] = orientation
@@ -122,15 +105,15 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(png_that_claims(40_000, 40_000))
     assert path.stat().st_size < 80
-    for read in (read_image, image_size, images.read_depth):
+    for read in (read_image, image_size, read_depth):
         with pytest.raises(UsageError, match="a.png: 40000 x 40000 pixels are more than the 200"):
             read(path)
     path.write_bytes(png_that_claims(20_000, 10_000))
     assert image_size(path) == (20_000, 10_000)
     with pytest.raises(UsageError, match="not a readable picture"):
         read_image(path)
-    monkeypatch.setattr(images, "_max_pixels", images.MAX_PIXELS)
-    images.set_max_pixels(1_000_000)
+    monkeypatch.setattr(headers, "_max_pixels", headers.MAX_PIXELS)
+    headers.set_max_pixels(1_000_000)
     with pytest.raises(UsageError, match="more than the 1 million"):
         image_size(path)
 

@@ -1,0 +1,172 @@
+"""What a picture file says of itself before its pixels, and which pictures are read at all.
+
+A picture is always the upright one, turned as its EXIF orientation says. The number of pixels is
+checked in the header, before anything is decoded.
+"""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from absl import logging
+from PIL import Image
+
+from jaxreloc import files
+from jaxreloc.usage import UsageError
+
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+# Pictures that are not read: skipping them is said.
+UNREAD_SUFFIXES = {".heic", ".heif", ".gif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw"}
+MAX_PIXELS = 200_000_000
+# Of pictures to localize in or by; beyond, nothing is left of the shorter side in a network.
+MIN_SIDE = 16
+MAX_ASPECT = 20
+
+# By EXIF orientation: whether the stored picture is mirrored left to right, and by how many quarter
+# turns it is then turned counterclockwise, to be upright.
+_TO_UPRIGHT = {
+    1: (False, 0),
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
+}
+_ORIENTATION_TAG = 274
+_HEADER_BYTES = 1 << 26  # that a file may have besides its pixels
+_PIXEL_BYTES = 8  # four channels of 16 bits
+
+_pillow_limit = threading.Lock()
+_max_pixels = MAX_PIXELS
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureHeader:
+    """What a picture file says of itself before its pixels."""
+
+    stored_size: tuple[int, int]  # width, height
+    orientation: int = 1  # of EXIF
+    decodes_upright: bool = False  # OpenCV turns a TIFF whatever it is told
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.stored_size[::-1] if self.quarter_turns % 2 else self.stored_size
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether the stored picture shows left and right exchanged."""
+        return _TO_UPRIGHT[self.orientation][0]
+
+    @property
+    def quarter_turns(self) -> int:
+        """Counterclockwise, from the stored picture (mirrored back first) to the upright one."""
+        return _TO_UPRIGHT[self.orientation][1]
+
+
+def set_max_pixels(count: int) -> None:
+    """Sets, for this process, how many pixels a picture may have; it is MAX_PIXELS until then."""
+    global _max_pixels
+    _max_pixels = count
+
+
+def image_size(picture: str | pathlib.Path | bytes, source: str = "") -> tuple[int, int]:
+    """Width and height of the upright picture; see `read_header`."""
+    return read_header(picture, source).size
+
+
+def read_header(picture: str | pathlib.Path | bytes, source: str = "") -> PictureHeader:
+    """The size and orientation of a picture; nothing is decoded.
+
+    Args:
+      picture: a file, or the bytes of one.
+      source: what the bytes are, for the message.
+
+    Raises:
+      UsageError: it is absent, no regular file, no picture, or has too many pixels.
+    """
+    source = source or str(picture)
+    if isinstance(picture, bytes):
+        header = _parse_header(io.BytesIO(picture), source)
+    else:
+        with files.open_regular(picture) as file:
+            header = _parse_header(file, source)
+    width, height = header.size
+    if width * height > _max_pixels:
+        raise UsageError(
+            f"{source}: {width} x {height} pixels are more than the {_max_pixels / 1e6:g} million "
+            "that are read; scale the picture down, or give --max_megapixels"
+        )
+    return header
+
+
+def check_shape(size: tuple[int, int], source: str) -> None:
+    """Raises UsageError for a width and height that nothing can be localized by."""
+    short, long = sorted(size)
+    if short < MIN_SIDE or long > MAX_ASPECT * short:
+        raise UsageError(
+            f"{source}: {size[0]} x {size[1]} pixels are no photograph, which has {MIN_SIDE} "
+            f"pixels or more a side, and at most {MAX_ASPECT} times as many along one as along the "
+            "other; remove the picture"
+        )
+
+
+def note_unread_formats(source: str | pathlib.Path, paths: Iterable[pathlib.Path]) -> None:
+    """One warning that counts the pictures of formats that are not read, if there are any."""
+    if unread := sorted(path for path in paths if path.suffix.lower() in UNREAD_SUFFIXES):
+        logging.warning(
+            "%s: %d picture(s) in %s are skipped, the first is %s; convert them to JPEG",
+            source,
+            len(unread),
+            ", ".join(sorted({path.suffix.lower() for path in unread})),
+            unread[0].name,
+        )
+
+
+def read_bytes(path: str | pathlib.Path) -> bytes:
+    """The bytes of a picture file, unless they are more than any picture's that is read."""
+    return files.read_bytes(path, limit=_HEADER_BYTES + _PIXEL_BYTES * _max_pixels)
+
+
+def not_readable(source: str) -> UsageError:
+    """What is raised of bytes that are no picture."""
+    return UsageError(f"{source}: not a readable picture; replace the file or remove the frame")
+
+
+def _parse_header(file: BinaryIO, source: str) -> PictureHeader:
+    # Whatever Pillow raises of damaged bytes, which is most of Python's exceptions.
+    try:
+        with _without_pillow_limit(), Image.open(file) as opened:
+            is_tiff = opened.format == "TIFF"
+            # Some versions of Pillow give the size of a TIFF as it is upright.
+            size = (opened.tag_v2[256], opened.tag_v2[257]) if is_tiff else opened.size
+            return PictureHeader(size, _orientation(opened), is_tiff)
+    except Exception as error:
+        raise not_readable(source) from error
+
+
+def _orientation(opened: Image.Image) -> int:
+    """1 where EXIF is absent or damaged."""
+    try:
+        # The method of the base class: a PNG's own decodes the picture in search of more.
+        orientation = Image.Image.getexif(opened).get(_ORIENTATION_TAG)
+        return orientation if orientation in _TO_UPRIGHT else 1
+    except Exception:
+        return 1
+
+
+@contextlib.contextmanager
+def _without_pillow_limit() -> Iterator[None]:
+    """Without Pillow's own limit of pixels, of which it warns."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
