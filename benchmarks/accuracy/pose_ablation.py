@@ -5,10 +5,11 @@
   taskset -c 0 python -m benchmarks.accuracy.pose_ablation --images=PHOTOS [--query_every=5]
 
 Rows: the fusion of five pairs, whose neighbours lie apart; one pose from all matches of ten
-neighbours that a coarse match has chosen, without depth in the map and with it; then with depth the
-number of neighbours, and other sizes of the pictures. Queries that are refused count as infinitely
-far off in medians and recalls; "wrong" are answers that are off by a metre or 20 deg. Milliseconds
-are medians of the queries that are answered, on as many cores as the process has.
+neighbours that a coarse match has chosen, without depth in the map, with it, and with the pictures
+aligned; the other modes; then the number of neighbours, and other sizes of the pictures. Queries
+that are refused count as infinitely far off in medians and recalls; "wrong" are answers that are
+off by a metre or 20 deg. Milliseconds are medians of the queries that are answered, on as many
+cores as the process has.
 """
 
 import os
@@ -61,8 +62,11 @@ class Row:
 
 ROWS = (
     Row("fusion of 5 pairs", {"method": "robust"}, depth=False),
-    Row("all matches of 10, no depth", {"num_neighbors": 10}, depth=False),
+    Row("all matches of 10, no depth, not aligned", {"num_neighbors": 10, "mode": "fast"}, False),
+    Row("all matches of 10, not aligned", {"num_neighbors": 10, "mode": "fast"}),
     Row("all matches of 10", {"num_neighbors": 10}),
+    Row("mode fast", {"mode": "fast"}),
+    Row("mode precise", {"mode": "precise"}),
     *(Row(f"all matches of {n}", {"num_neighbors": n}) for n in (1, 2, 5, 20)),
     Row("all matches of 10, 256 px", {"num_neighbors": 10}, long_side=256),
     Row("all matches of 10, 1024 px", {"num_neighbors": 10}, long_side=1024),
