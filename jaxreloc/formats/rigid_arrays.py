@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
-from scipy.spatial.transform import Rotation
 
 from jaxreloc.usage import UsageError
 
@@ -33,6 +32,8 @@ def rigid_from_quaternions(
       UsageError: the norm of a quaternion is off 1 by more than MAX_NORM_DEFECT, or a translation
         is beyond MAX_COORDINATE.
     """
+    from scipy.spatial.transform import Rotation  # takes 0.3 s, and a query reads no poses
+
     with np.errstate(over="ignore"):  # infinite, and refused
         norms = np.linalg.norm(q_wxyz, axis=-1)
     off = np.flatnonzero(np.abs(norms - 1.0) > MAX_NORM_DEFECT)
@@ -61,9 +62,18 @@ def rigid_from_quaternion(
 
 
 def quaternion_wxyz(matrix: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4"]:
-    """The unit quaternion of a rigid transform's rotation, w >= 0."""
-    rotation = Rotation.from_matrix(matrix[:3, :3])
-    return rotation.as_quat(scalar_first=True, canonical=True)
+    """The unit quaternion of a rigid transform's rotation, w >= 0.
+
+    It is the eigenvector of the largest eigenvalue of a symmetric matrix: Bar-Itzhack, "New method
+    for extracting the quaternion from a rotation matrix", 2000.
+    """
+    r = matrix[:3, :3]
+    axis = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    symmetric = np.empty((4, 4))
+    symmetric[0, 0], symmetric[0, 1:], symmetric[1:, 0] = np.trace(r), axis, axis
+    symmetric[1:, 1:] = r + r.T - np.trace(r) * np.eye(3)
+    q_wxyz = np.linalg.eigh(symmetric)[1][:, -1]
+    return -q_wxyz if q_wxyz[0] < 0 else q_wxyz
 
 
 def inverse(matrix: Float64[np.ndarray, "*b 4 4"]) -> Float64[np.ndarray, "*b 4 4"]:

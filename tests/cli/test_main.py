@@ -144,6 +144,20 @@ def test_wrong_commands_name_the_nearest():
     assert_fails(call_command("zzz"), "known: map build", "train")
 
 
+def test_a_query_does_not_wait_for_scipy():
+    code = (
+        "import sys\n"
+        "from jaxreloc.evaluation.report.views import MapViews\n"
+        "from jaxreloc.formats.localized_poses import LINE_FORMATS\n"
+        "from jaxreloc.localization.jobs import querying\n"
+        "print('jax' in sys.modules, 'scipy.spatial' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "True False\n"
+
+
 def test_help_and_mistakes_do_not_wait_for_jax():
     code = (
         "import sys; from jaxreloc.cli import main\n"

@@ -26,6 +26,16 @@ def test_quaternion_and_matrix_are_each_others_inverse(rng):
         )
 
 
+@pytest.mark.parametrize("turn", [0.0, 1e-9, 1.0, np.pi - 1e-9])
+def test_quaternion_is_scipys(rng, turn):
+    axis = rng.normal(size=3)
+    pose = np.eye(4)
+    rotation = Rotation.from_rotvec(turn * axis / np.linalg.norm(axis))
+    pose[:3, :3] = rotation.as_matrix()
+    expected = rotation.as_quat(scalar_first=True, canonical=True)
+    np.testing.assert_allclose(quaternion_wxyz(pose), expected, atol=1e-14)
+
+
 def test_many_quaternions_are_read_as_one_by_one(rng):
     poses = random_poses(rng, 5)
     q_wxyz = np.stack([quaternion_wxyz(pose) for pose in poses])

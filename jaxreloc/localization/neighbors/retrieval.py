@@ -11,7 +11,6 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.spatial
 from jaxtyping import Array, Float, Int
 
 # Neighbours are chosen from this many times as many most similar images.
@@ -104,6 +103,8 @@ def default_baseline(centres: Float[np.ndarray, "database 3"]) -> float:
     of a camera to the nearest other one, since in a large map the extent says little of what two
     cameras can see together. 0 if all cameras are in one place.
     """
+    import scipy.spatial  # takes 0.3 s, which queries by all matches need not wait for
+
     extent = np.median(np.linalg.norm(centres - np.median(centres, axis=0), axis=1))
     to_nearest = scipy.spatial.cKDTree(centres).query(centres, k=2)[0][:, 1]
     apart = to_nearest[np.isfinite(to_nearest) & (to_nearest > 0)]
