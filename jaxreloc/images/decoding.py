@@ -45,7 +45,8 @@ def decode_grey(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w"]:
 def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> bytes:
     """An RGB image as a JPEG file."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    return cv2.imencode(".jpg", bgr, options)[1].tobytes()
 
 
 @dataclasses.dataclass(frozen=True)
