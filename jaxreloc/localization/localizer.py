@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from jaxreloc.images import decode_image
 from jaxreloc.localization.assumed_camera import AssumedCamera, check_intrinsics
@@ -98,6 +98,7 @@ class Localizer:
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         candidates: Int[np.ndarray, "C"] | None = None,
         expected: Float[np.ndarray, "G 4 4"] | None = None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
     ) -> Localization:
         """Localizes one image.
 
@@ -112,11 +113,13 @@ class Localizer:
             relative poses are fused, not None doubles their number.
           expected: up to two of world_from_query, such as the last one of a video: more
             hypotheses of "all_matches", which decide nothing by themselves.
+          allowed: the database images that may be neighbours, such as those near a place that is
+            known roughly (`retrieval.near`); None allows all.
 
         Raises:
-          ValueError: it is no such image, or these are not its intrinsics.
+          ValueError: it is no such image, these are not its intrinsics, or nothing is allowed.
         """
-        return self.localize(self.retrieve(image, intrinsics, candidates, expected))
+        return self.localize(self.retrieve(image, intrinsics, candidates, expected, allowed))
 
     def localize_all(
         self,
@@ -179,10 +182,15 @@ class Localizer:
         intrinsics: Float[np.ndarray, "3 3"] | None = None,
         candidates: Int[np.ndarray, "C"] | None = None,
         expected: Float[np.ndarray, "G 4 4"] | None = None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
     ) -> Query:
         """Encodes the image and finds its neighbours; see `__call__`."""
         view = self._view(image, intrinsics)
-        return self._retrieve([view], candidates=candidates, expected=expected)[0]
+        if allowed is not None and not (len(allowed) == len(self.scene_map) and allowed.any()):
+            raise ValueError("allowed has to be a flag for each image of the map, one of them true")
+        return self._retrieve(
+            [view], candidates=candidates, expected=expected, allowed=allowed
+        )[0]
 
     def locate(self, query: Query, method: Method | None = None) -> Localization:
         """The pose of a query as given, by the localizer's method or another."""
@@ -200,7 +208,7 @@ class Localizer:
         if not (found.refused and self.quarter_turns):
             return found
         turned = [
-            self._retrieve([view], candidates=query.candidates)[0]
+            self._retrieve([view], candidates=query.candidates, allowed=query.allowed)[0]
             for view in turned_views(query.view)
         ]
         return _best_of_turns(found, [self.locate(x) for x in turned])
@@ -229,6 +237,7 @@ class Localizer:
         *,
         candidates: Int[np.ndarray, "C"] | None = None,
         expected: Float[np.ndarray, "G 4 4"] | None = None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
         batch_size: int = 1,
         run: Callable[..., Iterable] = map,
     ) -> list[Query]:
@@ -243,8 +252,10 @@ class Localizer:
             descriptors = jax.block_until_ready(self.network.descriptor(features))
             each = _unstack(features, batch_size) if batch_size > 1 else [features]
         with clock.stage("retrieval"):
-            rankings, _ = self.index.search(descriptors, self.method.num_ranked)
-            choose = functools.partial(self.method.choose, candidates=candidates)
+            rankings = self._rank(descriptors, allowed)
+            choose = functools.partial(
+                self.method.choose, candidates=candidates, allowed=allowed
+            )
             chosen = list(run(choose, rankings[: len(views)], each[: len(views)]))
         return [
             Query(
@@ -258,9 +269,20 @@ class Localizer:
                 clock=clock,
                 similarity=chosen[i].similarity,
                 expected=expected,
+                allowed=allowed,
             )
             for i, view in enumerate(views)
         ]
+
+    def _rank(
+        self, descriptors: Float[Array, "queries dim"], allowed: Bool[np.ndarray, "M"] | None
+    ) -> Int[np.ndarray, "queries ranked"]:
+        """The most similar images; where too few are allowed, others follow these."""
+        if allowed is None:
+            return self.index.search(descriptors, self.method.num_ranked)[0]
+        rankings, _ = self.index.search(descriptors, len(self.index))
+        order = np.argsort(~allowed[rankings], axis=1, kind="stable")
+        return np.take_along_axis(rankings, order, axis=1)[:, : self.method.num_ranked]
 
     def _view(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"] | None

@@ -25,6 +25,7 @@ class Query:
     clock: StageClock
     similarity: Float[np.ndarray, "N"] | None = None  # of the neighbours, where they are matched
     expected: Float[np.ndarray, "G 4 4"] | None = None  # world_from_query, as given
+    allowed: Bool[np.ndarray, "M"] | None = None  # database images, as given; None: all
 
     @property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:

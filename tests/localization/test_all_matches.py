@@ -199,3 +199,30 @@ def test_what_is_no_match_gives_no_pose(rng):
         usable,
     )
     assert not bool(found.pose.success) and float(found.confidence) == 0
+
+
+def test_only_what_is_allowed_is_a_neighbour(rng):
+    """Fewer than there are places, too: what fills them says nothing."""
+    scene_map, queries = mapped(rng, wrong=0.0), looking_frames(rng, 3)
+    locate = Localizer(scene_map)
+    for i in range(3):
+        allowed = np.zeros(COUNT, bool)
+        allowed[rng.choice(COUNT, 4, replace=False)] = True
+        found = locate(queries.images[i], queries.intrinsics[i], allowed=allowed)
+        assert sorted(found.neighbors) == list(np.flatnonzero(allowed))
+        assert len(found.location_inliers) == 4
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and position < 0.05 and degrees < 0.5
+
+
+def test_all_allowed_is_as_nothing_said(rng):
+    locate, queries = Localizer(mapped(rng, wrong=0.0)), looking_frames(rng, 1)
+    query = locate.retrieve(queries.images[0], queries.intrinsics[0])
+    again = locate.retrieve(
+        queries.images[0], queries.intrinsics[0], allowed=np.ones(COUNT, bool)
+    )
+    np.testing.assert_array_equal(again.neighbors, query.neighbors)
+    np.testing.assert_array_equal(again.similarity, query.similarity)
+    for wrong in (np.zeros(COUNT, bool), np.ones(COUNT + 1, bool)):
+        with pytest.raises(ValueError, match="each image of the map"):
+            locate(queries.images[0], queries.intrinsics[0], allowed=wrong)

@@ -102,6 +102,20 @@ def test_neighbours_keep_the_baseline(database):
     np.testing.assert_array_equal(nearest, order[:5])
 
 
+def test_only_what_is_allowed_is_a_neighbour(database, rng):
+    locate = localizer(database)
+    image, intrinsics = database.images[0], database.intrinsics[0]
+    for count in (1, 3, 12):
+        allowed = np.zeros(21, bool)
+        allowed[rng.choice(21, count, replace=False)] = True
+        found = locate(image, intrinsics, allowed=allowed)
+        assert allowed[found.neighbors].all() and len(found.neighbors) == min(count, 5)
+        if count > 2:
+            np.testing.assert_allclose(
+                found.world_from_query, database.world_from_cam[0], atol=2e-3
+            )
+
+
 def descriptors(frames):
     return np.asarray(encode_frames(frames, OracleNetwork()).descriptors, np.float64)
 

@@ -74,12 +74,16 @@ class AllMatches:
         ranking: Int[np.ndarray, "ranked"],
         features: PyTree,
         candidates: Int[np.ndarray, "C"] | None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
     ) -> Neighbors:
         """Those that show most of what the query shows; candidates compete with the others."""
         if candidates is not None:
             ranking = _replacing_last(ranking, candidates)
-        index, similarity = most_alike(self.scene_map, features, ranking, self.num_neighbors)
-        return Neighbors(index, np.ones(len(index), bool), similarity)
+        index, similarity = most_alike(
+            self.scene_map, features, ranking, self.num_neighbors, allowed
+        )
+        is_neighbor = np.ones(len(index), bool) if allowed is None else allowed[index]
+        return Neighbors(index, is_neighbor, similarity)
 
     def relate(self, query: Query) -> RayTracks:
         """The matches with all neighbours."""
@@ -173,11 +177,11 @@ class AllMatches:
             world_from_query=query.view.pose_as_given(self.scene_map.in_world(local)),
             success=success,
             confidence=confidence,
-            location_inliers=found.agreeing,
-            rotation_inliers=found.agreeing,
+            location_inliers=found.agreeing[query.is_neighbor],
+            rotation_inliers=found.agreeing[query.is_neighbor],
             position_covariance=covariance[3:, 3:],
             rotation_std=float(np.sqrt(np.trace(covariance[:3, :3]) / 3)),
-            neighbors=query.neighbors,
+            neighbors=query.neighbors[query.is_neighbor],
             stage_ms=query.clock.stage_ms,
             refused=not success,
             turn_deg=query.view.turn_deg,

@@ -29,12 +29,15 @@ class Method(Protocol):
         ranking: Int[np.ndarray, "ranked"],
         features: PyTree,
         candidates: Int[np.ndarray, "C"] | None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
     ) -> Neighbors:
         """The neighbours of a query with these features.
 
         Args:
-          ranking: database images by falling similarity.
+          ranking: database images by falling similarity, those that are not allowed last.
           candidates: as given with the query.
+          allowed: the database images that may be neighbours, padding takes the place of others;
+            None allows all.
         """
 
     def relate(self, query: Query) -> PyTree:

@@ -80,12 +80,19 @@ class PairFusion:
         ranking: Int[np.ndarray, "ranked"],
         features: PyTree,
         candidates: Int[np.ndarray, "C"] | None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
     ) -> Neighbors:
         """Similar images some baseline apart; candidates, even none, double their number."""
-        index = diverse(ranking, self._centres, self.num_neighbors, self.min_baseline)
-        is_neighbor = np.ones(len(index), bool)
+        given = ranking if allowed is None else ranking[allowed[ranking]]
+        index = diverse(given, self._centres, self.num_neighbors, self.min_baseline)
+        padding = min(self.num_neighbors, len(ranking)) - len(index)
+        is_neighbor = np.arange(len(index) + padding) < len(index)
+        index = np.pad(index, (0, padding), mode="edge")
         if candidates is not None:
-            index, is_neighbor = _with_candidates(index, candidates)
+            mine, (index, is_neighbor) = is_neighbor, _with_candidates(index, candidates)
+            is_neighbor[: len(mine)] = mine
+        if allowed is not None:
+            is_neighbor &= allowed[index]
         return Neighbors(index, is_neighbor, None)
 
     def relate(self, query: Query) -> PairRelations:

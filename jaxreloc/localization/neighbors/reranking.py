@@ -1,7 +1,7 @@
 """Which of the retrieved images show most of what the query shows, by a coarse match."""
 
 import numpy as np
-from jaxtyping import Float32, Int, PyTree
+from jaxtyping import Bool, Float32, Int, PyTree
 
 from jaxreloc.localization.map.scene_map import SceneMap
 
@@ -15,14 +15,18 @@ def most_alike(
     query_features: PyTree,
     retrieved: Int[np.ndarray, "ranked"],
     count: int,
+    allowed: Bool[np.ndarray, "M"] | None = None,
 ) -> tuple[Int[np.ndarray, "N"], Float32[np.ndarray, "N"]]:
     """Up to `count` of the retrieved images, most similar first, and their similarities.
 
     Args:
       scene_map: its network is a `Matcher`.
       query_features: leading axis 1.
+      allowed: others are taken only to make up the number, with a similarity of 0.
     """
     features, _ = scene_map.neighbor_features(retrieved)
     similarity = np.asarray(scene_map.network.similarity(features, query_features))
+    if allowed is not None:
+        similarity = np.where(allowed[retrieved], similarity, np.float32(0))
     order = np.argsort(-similarity, kind="stable")[:count]
     return retrieved[order], similarity[order]

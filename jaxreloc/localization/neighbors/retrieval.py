@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 # Neighbours are chosen from this many times as many most similar images.
 RANKED_PER_NEIGHBOR = 6
@@ -111,6 +111,15 @@ def default_baseline(centres: Float[np.ndarray, "database 3"]) -> float:
     if not len(apart):
         return 0.0
     return float(min(EXTENT_SHARE * extent, MAX_SPACINGS * np.median(apart)))
+
+
+def near(
+    centres: Float[np.ndarray, "M 3"],
+    place: Float[np.ndarray, "3"],
+    radius: float,
+) -> Bool[np.ndarray, "M"]:
+    """Which camera centres lie within `radius` of `place`; all in the unit and axes of the map."""
+    return np.linalg.norm(centres - place, axis=1) <= radius
 
 
 def recall(

@@ -6,6 +6,7 @@ from jaxreloc.localization.neighbors.retrieval import (
     default_baseline,
     diverse,
     most_similar,
+    near,
     recall,
 )
 
@@ -88,3 +89,8 @@ def test_recall_counts_what_was_found():
     exact = np.array([[0, 1, 2, 3], [4, 5, 6, 7]])
     assert recall(exact[:, ::-1], exact) == 1
     assert recall(np.array([[0, 0, 9, 8], [7, 4, 9, 8]]), exact) == 3 / 8
+
+
+def test_near_is_a_ball_with_its_rim():
+    centres = np.array([[0.0, 0, 0], [3, 4, 0], [3, 4, 1e-3], [0, 0, -5]])
+    np.testing.assert_array_equal(near(centres, np.zeros(3), 5.0), [True, True, False, True])
