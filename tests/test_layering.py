@@ -15,7 +15,7 @@ LAYERS = [
     *[f"jaxreloc.{name}" for name in ("geometry", "formats")],
     "tfds_builders",
     *[f"jaxreloc.{name}" for name in ("data", "models", "localization")],
-    *[f"jaxreloc.{name}" for name in ("evaluation", "training", "cli")],
+    *[f"jaxreloc.{name}" for name in ("evaluation", "training", "serving", "cli")],
     "benchmarks",
 ]
 FORBIDDEN_EXTRA = {"jaxreloc.geometry": {"flax"}, "jaxreloc.models": {"jaxreloc.data"}}

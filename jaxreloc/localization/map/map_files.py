@@ -175,20 +175,20 @@ def read_between_changes(folder: pathlib.Path, read: Callable[[Manifest], T]) ->
       UsageError: it is no map, or damaged.
     """
     for _ in range(MOST_READS):
-        before = _generation(folder)
+        before = generation(folder)
         try:
             return read(read_manifest(folder))
         except UsageError:
-            if _generation(folder) == before:
+            if generation(folder) == before:
                 raise
     raise UsageError(f"{folder}: {CHANGED}")
 
 
-def _generation(folder: pathlib.Path) -> tuple[int, int] | None:
-    """Another one after the manifest was replaced."""
+def generation(folder: pathlib.Path) -> tuple[int, int] | None:
+    """Another one after the manifest was replaced; None where there is none."""
     try:
         status = os.stat(folder / MANIFEST)
-    except OSError:
+    except (OSError, ValueError):  # a null byte in its name
         return None
     return status.st_ino, status.st_mtime_ns
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -96,6 +96,11 @@ class SceneMap:
           UsageError: the folder exists or cannot be written.
         """
         map_files.create(pathlib.Path(folder), network.save, parts)
+
+    @staticmethod
+    def generation(folder: str | os.PathLike) -> Hashable | None:
+        """Another value after the map on disk was changed; None where there is no map."""
+        return map_files.generation(pathlib.Path(folder).expanduser())
 
     def in_world(self, local: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
         """A pose of the local frame in the world."""
