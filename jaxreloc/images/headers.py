@@ -7,6 +7,7 @@ checked in the header, before anything is decoded.
 import contextlib
 import dataclasses
 import io
+import math
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
@@ -39,11 +40,17 @@ _TO_UPRIGHT = {
     8: (False, 1),
 }
 _ORIENTATION_TAG = 274
+_EXIF_FOLDER, _FOCAL_35MM_TAG = 0x8769, 0xA405
+_FILM_MM = (36.0, 24.0)
 _HEADER_BYTES = 1 << 26  # that a file may have besides its pixels
 _PIXEL_BYTES = 8  # four channels of 16 bits
 
 _pillow_limit = threading.Lock()
 _max_pixels = MAX_PIXELS
+
+
+class TooManyPixels(UsageError):
+    """A picture is larger than what is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +60,19 @@ class PictureHeader:
     stored_size: tuple[int, int]  # width, height
     orientation: int = 1  # of EXIF
     decodes_upright: bool = False  # OpenCV turns a TIFF whatever it is told
+    focal_35mm: float | None = None  # of EXIF: as if the picture were a film of 36 x 24 mm
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the upright picture."""
         return self.stored_size[::-1] if self.quarter_turns % 2 else self.stored_size
+
+    @property
+    def focal_px(self) -> float | None:
+        """The focal length by EXIF, whose film has the picture's diagonal; None: not said."""
+        if self.focal_35mm is None:
+            return None
+        return self.focal_35mm * math.hypot(*self.size) / math.hypot(*_FILM_MM)
 
     @property
     def is_mirrored(self) -> bool:
@@ -99,7 +114,7 @@ def read_header(picture: str | pathlib.Path | bytes, source: str = "") -> Pictur
             header = _parse_header(file, source)
     width, height = header.size
     if width * height > _max_pixels:
-        raise UsageError(
+        raise TooManyPixels(
             f"{source}: {width} x {height} pixels are more than the {_max_pixels / 1e6:g} million "
             "that are read; scale the picture down, or give --max_megapixels"
         )
@@ -146,7 +161,7 @@ def _parse_header(file: BinaryIO, source: str) -> PictureHeader:
             is_tiff = opened.format == "TIFF"
             # Some versions of Pillow give the size of a TIFF as it is upright.
             size = (opened.tag_v2[256], opened.tag_v2[257]) if is_tiff else opened.size
-            return PictureHeader(size, _orientation(opened), is_tiff)
+            return PictureHeader(size, _orientation(opened), is_tiff, _focal_35mm(opened))
     except Exception as error:
         raise not_readable(source) from error
 
@@ -159,6 +174,15 @@ def _orientation(opened: Image.Image) -> int:
         return orientation if orientation in _TO_UPRIGHT else 1
     except Exception:
         return 1
+
+
+def _focal_35mm(opened: Image.Image) -> float | None:
+    """None where EXIF is absent, damaged, or does not say it."""
+    try:
+        focal = float(Image.Image.getexif(opened).get_ifd(_EXIF_FOLDER)[_FOCAL_35MM_TAG])
+        return focal if 0 < focal < math.inf else None
+    except Exception:
+        return None
 
 
 @contextlib.contextmanager

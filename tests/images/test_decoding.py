@@ -137,3 +137,23 @@ def test_only_regular_files_are_opened(tmp_path):
             read(tmp_path / "a\0.jpg")
         with pytest.raises(UsageError, match="cannot be read .File name too long"):
             read(tmp_path / ("a" * 5000))
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_the_focal_length_of_exif_is_of_the_diagonal(form):
+    exif = Image.Exif()
+    exif[274], exif[0x8769] = 6, {0xA405: 26}
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(file, form, exif=exif)
+    header = read_header(file.getvalue(), "a")
+    assert header.focal_35mm == 26
+    assert header.focal_px == pytest.approx(26 * 50 / np.hypot(36, 24))
+
+
+@pytest.mark.parametrize("value", [0, None, "wide"])
+def test_a_focal_length_that_is_none_is_left_out(value):
+    exif = Image.Exif()
+    exif[0x8769] = {} if value is None else {0xA405: value}
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(file, "PNG", exif=exif)
+    assert read_header(file.getvalue(), "a").focal_px is None
