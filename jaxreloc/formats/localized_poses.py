@@ -10,7 +10,8 @@ The text formats have no place for a failure: it is a comment, `# name: not loca
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -56,7 +57,12 @@ def cam_from_world_line(pose: LocalizedPose) -> str:
 
 
 def json_line(pose: LocalizedPose) -> str:
-    """An object with every field of `LocalizedPose`; of a failure the name and the time."""
+    """`json_fields` as a line."""
+    return json.dumps(json_fields(pose), allow_nan=False)
+
+
+def json_fields(pose: LocalizedPose) -> dict[str, Any]:
+    """Every field of `LocalizedPose`; of a failure the name, the time and the reason."""
     fields = {"name": pose.name, "success": pose.success, "total_ms": round(pose.total_ms, 3)}
     if pose.success:
         fields |= {
@@ -72,7 +78,38 @@ def json_line(pose: LocalizedPose) -> str:
         }
     elif pose.reason:
         fields["reason"] = pose.reason
-    return json.dumps(fields, allow_nan=False)
+    return fields
+
+
+def from_json_fields(fields: Mapping[str, Any]) -> LocalizedPose:
+    """What `json_fields` was made of; a failure has a pose of NaN and no confidence.
+
+    Raises:
+      ValueError: a field is missing or has another type.
+    """
+    try:
+        common = {
+            "name": str(fields["name"]),
+            "success": bool(fields["success"]),
+            "total_ms": float(fields["total_ms"]),
+        }
+        if not common["success"]:
+            nothing = {"world_from_cam": np.full((4, 4), np.nan), "confidence": 0.0}
+            nothing |= {"num_inliers": 0, "num_neighbors": 0, "covariance": np.full((6, 6), np.nan)}
+            return LocalizedPose(**common, **nothing, reason=str(fields.get("reason", "")))
+        return LocalizedPose(
+            **common,
+            world_from_cam=np.reshape(np.array(fields["world_from_cam"], np.float64), (4, 4)),
+            confidence=float(fields["confidence"]),
+            num_inliers=int(fields["num_inliers"]),
+            num_neighbors=int(fields["num_neighbors"]),
+            covariance=np.reshape(np.array(fields["covariance_world"], np.float64), (6, 6)),
+            scale_source=str(fields["scale_source"]),
+            turn_deg=int(fields["turn_deg"]),
+            focal_factor=float(fields["focal_factor"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no answer of a localizer ({error!r})") from error
 
 
 def parse_answer(line: str) -> tuple[str, bool]:

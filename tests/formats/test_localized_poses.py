@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
+from jaxreloc.formats.localized_poses import (
+    LINE_FORMATS,
+    LocalizedPose,
+    from_json_fields,
+)
 from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 
 
@@ -75,3 +79,23 @@ def test_both_forms_of_the_covariance_are_of_the_same_errors(pose, rng):
     left = Rotation.from_rotvec(small).as_matrix() @ rotation
     right = rotation @ Rotation.from_rotvec(rotation.T @ small).as_matrix()
     np.testing.assert_allclose(left, right, atol=1e-12)
+
+
+def test_json_is_read_back_to_the_last_bit(pose):
+    given = dataclasses.replace(pose, turn_deg=90, focal_factor=1.25)
+    read = from_json_fields(json.loads(LINE_FORMATS["jsonl"](given)))
+    for field in dataclasses.fields(given):
+        np.testing.assert_array_equal(getattr(read, field.name), getattr(given, field.name))
+    failed = dataclasses.replace(pose, success=False, reason="too few matches agree")
+    read = from_json_fields(json.loads(LINE_FORMATS["jsonl"](failed)))
+    assert (read.success, read.confidence, read.reason) == (False, 0.0, failed.reason)
+    assert np.isnan(read.world_from_cam).all() and np.isnan(read.covariance).all()
+
+
+@pytest.mark.parametrize("name", ["name", "success", "total_ms", "confidence", "covariance_world"])
+def test_json_without_a_field_is_no_answer(pose, name):
+    fields = json.loads(LINE_FORMATS["jsonl"](pose))
+    for wrong in (fields | {name: None}, {k: v for k, v in fields.items() if k != name}):
+        if (name, wrong.get(name, 0)) not in [("name", None), ("success", None)]:
+            with pytest.raises(ValueError):
+                from_json_fields(wrong)
