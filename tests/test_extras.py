@@ -20,6 +20,11 @@ ABSENT = [
     ("tensorflow_datasets", "jaxreloc.data.tfds_frames", "datasets"),
     ("tensorflow_datasets", "tfds_builders", "datasets"),
     ("embreex.mesh_construction", "tfds_builders.rooms.graphics.ray_casting", "rooms"),
+    ("fastapi", "jaxreloc.serving.request_limits", "serve"),
+    ("plotly.offline", "jaxreloc.serving.page_files", "serve"),
+    ("prometheus_client", "jaxreloc.serving.server_metrics", "serve"),
+    ("python_multipart", "jaxreloc.serving.application", "serve"),
+    ("uvicorn", "jaxreloc.serving.running", "serve"),
     ("trimesh", "tfds_builders.rooms.graphics.mesh_repair", "rooms"),
 ]
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "map info": ("map", "info"),
     "map check": ("map", "check"),
     "query": ("query", "query"),
+    "serve": ("serve", "serve"),
     "eval": ("eval", "evaluate"),
     "train": ("train", "train"),
 }

@@ -79,12 +79,21 @@ def add_to_map(
     folder = pathlib.Path(map_path).expanduser()
     scene_map = SceneMap.open(folder)
     frames = _read(images, poses, skip_bad_frames)
-    map_files.check_new_names(folder, frames.names)
     start = time.perf_counter()
-    map_files.add(folder, _encode(frames, scene_map.network, scene_map.feature_format))
-    triangulate_map(folder)
+    add_frames(folder, frames, scene_map)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(folder)}; added {len(frames)}, {rate:.1f} images/s"
+
+
+def add_frames(folder: pathlib.Path, frames: PosedFrames, scene_map: SceneMap) -> None:
+    """Adds posed images to the map in `folder`, which is open as `scene_map`.
+
+    Raises:
+      UsageError: an image of one of their names is in the map, or it cannot be written.
+    """
+    map_files.check_new_names(folder, frames.names)
+    map_files.add(folder, _encode(frames, scene_map.network, scene_map.feature_format))
+    triangulate_map(folder)
 
 
 def triangulate_map(map_path: str | pathlib.Path) -> int:

@@ -149,7 +149,7 @@ def localize_images(
         with interrupts.saying(kept), live:
             for name, found, problem in located:
                 count.problem = count.problem or problem
-                line = write_line(_localized_pose(name, found))
+                line = write_line(localized_pose(name, found))
                 answers.add(name, line, found is not None and found.success)
                 count.add(found)
                 _print(line)
@@ -266,7 +266,8 @@ class _Intrinsics:
         return camera
 
 
-def _localized_pose(name: str, found: Localization | None) -> LocalizedPose:
+def localized_pose(name: str, found: Localization | None) -> LocalizedPose:
+    """What is written of an answer; None: the picture could not be read."""
     if found is None:
         nothing = np.full((4, 4), np.nan)
         return LocalizedPose(name, False, nothing, 0.0, 0, 0, np.full((6, 6), np.nan), 0.0)

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
-from jaxreloc.serving.batching import SIZES, BatchingWorker, Question, QueueFull
+from jaxreloc.serving.answering.batching import SIZES, BatchingWorker, Question, QueueFull
 
 TIMEOUT_S = 30
 

@@ -8,8 +8,8 @@ import pytest
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.serving import map_shelf
-from jaxreloc.serving.map_shelf import Busy, MapShelf, MapUnreadable, UnknownMap
+from jaxreloc.serving.answering import map_shelf
+from jaxreloc.serving.answering.map_shelf import Busy, MapShelf, MapUnreadable, UnknownMap
 from jaxreloc.usage import UsageError
 from tests.localization.test_toy_network import BrightnessNetwork, corridor
 from tests.serving import toy_maps

@@ -1,0 +1,113 @@
+"""`jaxreloc serve`: answers queries over HTTP."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+from typing import Annotated, Literal
+
+from jaxreloc.cli.parsing import Listed, flag
+from jaxreloc.usage import UsageError
+
+TOKEN_VARIABLE = "JAXRELOC_WRITE_TOKEN"
+MAX_TOKEN_BYTES = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds:
+    max_megabytes: Annotated[float, flag("Of a request (32).", "N")] = 32.0
+    max_megapixels: Annotated[float, flag("Of a picture (64).", "N")] = 64.0
+    upload_seconds: Annotated[float, flag("For a request to arrive (30).", "N")] = 30.0
+    answer_seconds: Annotated[float, flag("From there to its answer (60).", "N")] = 60.0
+    max_waiting: Annotated[int, flag("Queries that wait; more are refused (32).", "N")] = 32
+    memory_gb: Annotated[float, flag("Of open maps together (4).", "N")] = 4.0
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < float("inf"):
+                raise UsageError(f"--{field.name}={value:g}: give more than 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Access:
+    host: Annotated[
+        str, flag("Address to listen at (127.0.0.1); 0.0.0.0: all.", "ADDRESS")
+    ] = "127.0.0.1"
+    port: Annotated[int, flag("Port (8000); 0: a free one.", "N")] = 8000
+    write_token_file: Annotated[
+        str | None, flag("Its line lets its bearer change maps.", "FILE")
+    ] = None
+    cors_origins: Annotated[Listed, flag("Whose pages may ask, too.", "A,B")] = ()
+
+    def __post_init__(self):
+        if not 0 <= self.port < 65536:
+            raise UsageError(f"--port={self.port}: give 0 to 65535")
+
+
+def serve(
+    maps: Annotated[str, flag("Folder of maps, or of one map.", "DIR")],
+    mode: Annotated[
+        Literal["fast", "default", "precise"], flag("Time or accuracy.", "NAME")
+    ] = "default",
+    quarter_turns: Annotated[
+        bool, flag("Do not look at refused pictures again, turned.")
+    ] = True,
+    access: Access = Access(),
+    bounds: Bounds = Bounds(),
+) -> None:
+    """Answers queries over HTTP, with a page to look at."""
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
+    from jaxreloc.localization.jobs.querying import open_localizer
+    from jaxreloc.localization.localizer import Localizer
+    from jaxreloc.serving.answering.map_shelf import MapShelf
+    from jaxreloc.serving.request_limits import Limits
+    from jaxreloc.serving.running import run_server
+
+    logging.getLogger("jaxreloc.serving").setLevel(logging.INFO)
+    token = read_token(access.write_token_file)
+    use_compilation_cache()
+
+    def opening(folder: pathlib.Path) -> Localizer:
+        localizer = open_localizer(folder, mode=mode, quarter_turns=quarter_turns)
+        localizer.warm_up()
+        return localizer
+
+    shelf = MapShelf(
+        pathlib.Path(maps).expanduser(), opening, max_bytes=int(1e9 * bounds.memory_gb)
+    )
+    run_server(
+        shelf,
+        host=access.host,
+        port=access.port,
+        limits=Limits(
+            max_bytes=int(1e6 * bounds.max_megabytes),
+            max_pixels=int(1e6 * bounds.max_megapixels),
+            body_s=bounds.upload_seconds,
+            answer_s=bounds.answer_seconds,
+            max_waiting=bounds.max_waiting,
+        ),
+        write_token=token,
+        cors_origins=access.cors_origins,
+    )
+
+
+def read_token(path: str | None) -> str | None:
+    """The token of a file, or else of the environment; None where there is none.
+
+    Raises:
+      UsageError: it is not one line of ASCII.
+    """
+    from jaxreloc import files
+
+    if path is None:
+        source, text = f"${TOKEN_VARIABLE}", os.environ.get(TOKEN_VARIABLE)
+        if text is None:
+            return None
+    else:
+        source = path
+        text = files.read_bytes(os.path.expanduser(path), limit=MAX_TOKEN_BYTES).decode("latin-1")
+    text = text.strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise UsageError(f"{source}: holds no token; write one line of letters and digits into it")
+    return text

@@ -1,0 +1,132 @@
+"""Answers as plain data for JSON: a localized picture, a map, its cameras and points."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from jaxreloc.evaluation.report.content import upright
+from jaxreloc.formats.localized_poses import json_fields
+from jaxreloc.images import decode_image
+from jaxreloc.localization.jobs.querying import localized_pose
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.matcher import Matcher
+from jaxreloc.localization.query_state import Localization
+from jaxreloc.serving.answering.map_shelf import OpenMap
+
+MAX_CAMERAS = 5000  # that are sent to be looked at
+MAX_POINTS = 6000
+POINT_IMAGES = 48  # whose cells become points
+MAX_DEVIATION = 0.1  # of a point's inverse depth, relative
+DIGITS = 6
+
+
+def localization(
+    opened: OpenMap, name: str, found: Localization, matches: list[dict] | None
+) -> dict[str, Any]:
+    """The fields of `jsonl`, and the neighbours, most similar first."""
+    scene_map = opened.localizer.scene_map
+    neighbors = [
+        {"image": scene_map.names[i], "agrees": bool(agrees)}
+        for i, agrees in zip(found.neighbors, found.location_inliers & found.success, strict=True)
+    ]
+    if matches is not None:
+        neighbors = [a | {"matches": b} for a, b in zip(neighbors, matches, strict=True)]
+    return json_fields(localized_pose(name, found)) | {
+        "map": opened.name,
+        "neighbors": neighbors,
+    }
+
+
+def camera(
+    intrinsics: Float[np.ndarray, "3 3"], image: UInt8[np.ndarray, "h w 3"], source: str
+) -> dict[str, Any]:
+    """The camera that a picture was localized with."""
+    fx, fy, cx, cy = (float(intrinsics[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    height, width = image.shape[:2]
+    size = {"width": width, "height": height}
+    return {"fx": fx, "fy": fy, "cx": cx, "cy": cy, **size, "source": source}
+
+
+def described(opened: OpenMap) -> dict[str, Any]:
+    """A map in short."""
+    scene_map = opened.localizer.scene_map
+    centres = scene_map.world_from_db[:, :3, 3]
+    return {
+        "name": opened.name,
+        "images": len(scene_map),
+        "megabytes": round(opened.num_bytes / 1e6, 1),
+        "has_depth": scene_map.depth is not None,
+        "matches_images": isinstance(scene_map.network, Matcher),
+        "centre": _numbers(np.median(centres, axis=0)),
+        "extent": _numbers(np.ptp(centres, axis=0)),
+    }
+
+
+def cameras(scene_map: SceneMap) -> dict[str, Any]:
+    """What of a map is shown in 3D; of a large one evenly chosen images.
+
+    `tangents` are those of an image's left, top, right and bottom edge; poses are the upper three
+    rows of `world_from_cam`; `upright_from_world` turns z up.
+    """
+    rows = _evenly(len(scene_map), MAX_CAMERAS)
+    points, colors = depth_points(scene_map)
+    return {
+        "names": [scene_map.names[i] for i in rows],
+        "poses": _numbers(scene_map.world_from_db[rows, :3].reshape(len(rows), 12)),
+        "tangents": _numbers(_tangents(scene_map, rows)),
+        "upright_from_world": _numbers(upright(scene_map.world_from_db)),
+        "points": _numbers(points),
+        "colors": colors.tolist(),
+    }
+
+
+def depth_points(
+    scene_map: SceneMap,
+) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]]:
+    """Cells whose depth the map knows well, in the world, with their colours.
+
+    A cell at pixel p of an image with inverse depth q lies at world_from_cam K^-1 (p, 1) / q.
+    """
+    none = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    if scene_map.depth is None or not isinstance(scene_map.network, Matcher):
+        return none
+    rows = _evenly(len(scene_map), POINT_IMAGES)
+    pixels = np.asarray(scene_map.network.cell_pixels())
+    found = [_points_of(scene_map, int(i), pixels) for i in rows]
+    points = np.concatenate([points for points, _ in found])
+    colors = np.concatenate([colors for _, colors in found])
+    some = np.random.default_rng(0).permutation(len(points))[:MAX_POINTS]
+    return points[some], colors[some]
+
+
+def _points_of(
+    scene_map: SceneMap, row: int, pixels: Float[np.ndarray, "h w 2"]
+) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]]:
+    depth: Float32[np.ndarray, "h w 2"] = scene_map.neighbor_depth(np.array([row]))[0]
+    known = (depth[..., 0] > 0) & (depth[..., 1] < MAX_DEVIATION * depth[..., 0])
+    homogeneous = np.concatenate([pixels[known], np.ones((known.sum(), 1))], axis=1)
+    rays = homogeneous @ np.linalg.inv(scene_map.network_intrinsics[row].astype(np.float64)).T
+    in_camera = rays / depth[known][:, :1]
+    pose = scene_map.world_from_db[row]
+    picture = decode_image(scene_map.pictures[row], f"picture {row} of the map")
+    x, y = np.rint(pixels[known]).astype(int).T
+    height, width = picture.shape[:2]
+    colors = picture[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return in_camera @ pose[:3, :3].T + pose[:3, 3], colors
+
+
+def _tangents(scene_map: SceneMap, rows: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 4"]:
+    K, size = scene_map.intrinsics[rows], scene_map.image_sizes[rows]
+    focal, centre = K[:, [0, 1], [0, 1]], K[:, :2, 2]
+    return np.hstack([(-0.5 - centre) / focal, (size - 0.5 - centre) / focal])
+
+
+def _evenly(count: int, at_most: int) -> Int[np.ndarray, "n"]:
+    return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(int))
+
+
+def _numbers(values: np.ndarray) -> list:
+    """Rounded to DIGITS significant ones."""
+    flat = [float(f"{x:.{DIGITS}g}") for x in np.asarray(values, np.float64).ravel()]
+    return np.reshape(flat, np.shape(values)).tolist()

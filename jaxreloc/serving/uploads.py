@@ -1,0 +1,164 @@
+"""What a request brings: a picture with its camera, a place that is known roughly, a pose."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from jaxreloc import images
+from jaxreloc.files import printable
+from jaxreloc.formats.common.camera_models import contradiction, pinhole, turned_upright
+from jaxreloc.formats.frames import rigid
+from jaxreloc.images import headers
+from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.neighbors.retrieval import near
+from jaxreloc.serving.request_limits import Refused
+from jaxreloc.usage import UsageError
+
+PICTURE = "the picture"
+MAX_NAME = 200  # characters
+Numbers = tuple[float | None, float | None, float | None, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Upload:
+    """A picture with its camera.
+
+    Attributes:
+      camera_source: "given", "exif", or "map": a camera like the map's is assumed.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    intrinsics: Float[np.ndarray, "3 3"]
+    camera_source: str
+
+
+def read_upload(
+    encoded: bytes, given: Numbers, localizer: Localizer, max_pixels: int
+) -> Upload:
+    """Decodes a picture; nothing is decoded of one that is too large.
+
+    Args:
+      given: fx, fy, cx, cy; all None: taken from EXIF, or else from the map.
+
+    Raises:
+      Refused: it is no picture, too large, or of another camera.
+    """
+    if not encoded:
+        raise Refused(400, "the picture is empty; send a JPEG, PNG or WebP file")
+    try:
+        header = images.read_header(encoded, PICTURE)
+    except headers.TooManyPixels as error:
+        raise _too_large(headers.MAX_PIXELS) from error
+    except UsageError as error:
+        raise _unreadable() from error
+    if header.size[0] * header.size[1] > max_pixels:
+        raise _too_large(max_pixels)
+    try:
+        images.check_shape(header.size, PICTURE)
+    except UsageError as error:
+        raise Refused(422, str(error)) from error
+    intrinsics, source = _camera(header, given, localizer)
+    try:
+        image = images.decode_image(encoded, PICTURE)
+    except UsageError as error:
+        raise _unreadable() from error
+    return Upload(image, intrinsics, source)
+
+
+def _camera(
+    header: images.PictureHeader, given: Numbers, localizer: Localizer
+) -> tuple[Float[np.ndarray, "3 3"], str]:
+    names = ("fx", "fy", "cx", "cy")
+    missing = [name for name, value in zip(names, given, strict=True) if value is None]
+    if not missing:
+        try:
+            camera = pinhole(*given, header, "the intrinsics")
+            camera, _ = turned_upright(camera, header, "the intrinsics", stored=False)
+        except UsageError as error:
+            raise Refused(422, str(error)) from error
+        return camera.intrinsics, "given"
+    if len(missing) < 4:
+        raise Refused(
+            422, f"fx, fy, cx and cy belong together, but {missing[0]} is missing; give all or none"
+        )
+    width, height = header.size
+    if header.focal_px is not None:
+        focal = header.focal_px
+        K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+        if contradiction(K, width, height) is None:
+            return K, "exif"
+    return localizer.assumed_camera.intrinsics(width, height), "map"
+
+
+def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] | None:
+    """The images near `x,y,z,radius`, in the axes and the unit of the map; None if not given.
+
+    Raises:
+      Refused: these are no such numbers, or no image is there.
+    """
+    if not text:
+        return None
+    try:
+        numbers = np.array([float(x) for x in text[:MAX_NAME].split(",")])
+    except ValueError:
+        numbers = np.zeros(0)
+    if len(numbers) != 4 or not np.isfinite(numbers).all() or numbers[3] <= 0:
+        raise Refused(422, "near is not x,y,z,radius in the unit of the map; give four numbers")
+    allowed = near(scene_map.world_from_db[:, :3, 3], numbers[:3], float(numbers[3]))
+    if not allowed.any():
+        raise Refused(422, f"no image of the map lies within {numbers[3]:g} of near; enlarge it")
+    return allowed
+
+
+def read_pose(text: str) -> Float[np.ndarray, "4 4"]:
+    """`world_from_cam` of JSON rows.
+
+    Raises:
+      Refused: it is no rigid 4x4 matrix.
+    """
+    try:
+        return rigid(np.array(json.loads(text), np.float64), "world_from_cam")
+    except UsageError as error:
+        raise Refused(422, str(error)) from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Refused(
+            422, "world_from_cam is no JSON list of four rows of four numbers; mend it"
+        ) from error
+
+
+def read_name(name: str | None) -> str:
+    """The name of a new image of a map.
+
+    Raises:
+      Refused: it is none of a picture, or leads elsewhere.
+    """
+    name = name or ""
+    suffix = pathlib.PurePosixPath(name).suffix.lower()
+    if (
+        name != pathlib.PurePosixPath(name).name
+        or name.startswith(".")
+        or not 0 < len(name) <= MAX_NAME
+        or not name.isprintable()
+        or printable(name) != name
+    ):
+        raise Refused(422, "the name of the image is no plain file name; give another as name")
+    if suffix not in images.PICTURE_SUFFIXES:
+        known = ", ".join(sorted(images.PICTURE_SUFFIXES))
+        raise Refused(422, f"the name of the image does not end in {known}; give another as name")
+    return name
+
+
+def _unreadable() -> Refused:
+    return Refused(
+        415, "the picture is no readable JPEG, PNG, WebP, BMP or TIFF; send another file"
+    )
+
+
+def _too_large(max_pixels: int) -> Refused:
+    return Refused(
+        413, f"the picture has more than {max_pixels / 1e6:g} million pixels; scale it down"
+    )
