@@ -20,9 +20,11 @@ if typing.TYPE_CHECKING:
     from jaxreloc.localization.map.scene_map import SceneMap
     from jaxreloc.localization.networks.loading import load_network, pretrained_network
     from jaxreloc.localization.query_state import Localization
+    from jaxreloc.serving.client import Client
 
 __version__ = "0.1.0"
 __all__ = [
+    "Client",
     "Localization",
     "Localizer",
     "Reliability",
@@ -35,6 +37,7 @@ __all__ = [
 
 # The module of each public name.
 _HOMES = {
+    "Client": "serving.client",
     "Localization": "localization.query_state",
     "Localizer": "localization.localizer",
     "Reliability": "geometry.fusion",

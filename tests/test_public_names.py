@@ -13,7 +13,7 @@ from tests.scripts import ROOT
 
 HEAVY = ("jax", "numpy", "flax", "cv2", "scipy", "tyro")
 PUBLIC = {"Localizer", "SceneMap", "Localization", "fuse", "Reliability", "estimate_relative_pose"}
-PUBLIC |= {"load_network", "pretrained_network"}
+PUBLIC |= {"load_network", "pretrained_network", "Client"}
 
 
 def test_the_names_are_those_of_their_modules():
@@ -29,6 +29,18 @@ def test_the_names_are_those_of_their_modules():
 
 def test_the_import_brings_nothing_heavy():
     code = f"import jaxreloc, sys; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_client_needs_neither_jax_nor_the_extra():
+    absent = ("jax", "flax", "fastapi", "uvicorn", "httpx2")
+    code = (
+        "import jaxreloc, sys; jaxreloc.Client"
+        f"; print([x for x in {absent} if x in sys.modules])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
