@@ -9,7 +9,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: demo test test-slow test-torch test-faiss test-report test-package docs lint lock faults audit
+.PHONY: demo test test-slow test-torch test-faiss test-report test-web test-package docs lint lock faults audit
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,12 @@ test-faiss: $(VENV)/installed
 test-report: $(VENV)/installed
 	$(INSTALL) -r requirements-rerun.txt
 	$(RUN) -m pytest -m report tests/evaluation
+
+# The server's page in a real browser, which Debian's packages bring where there is none.
+test-web: $(VENV)/installed
+	command -v chromium >/dev/null || test -n "$$CHROMIUM" || \
+		{ apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; }
+	$(RUN) -m pytest -m web tests/serving
 
 docs: $(VENV)/installed
 	$(INSTALL) -r requirements-docs.txt

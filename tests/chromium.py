@@ -44,13 +44,19 @@ class Page:
 
     def open(self, path: pathlib.Path, *, width: int, height: int, dark: bool = False) -> None:
         """Shows a file with the network off; returns once it is loaded."""
+        self.visit(path.absolute().as_uri(), width=width, height=height, dark=dark, offline=True)
+
+    def visit(
+        self, url: str, *, width: int, height: int, dark: bool = False, offline: bool = False
+    ) -> None:
+        """Shows an address; returns once it is loaded."""
         target = self._send("Target.createTarget", url="about:blank")["targetId"]
         attached = self._send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._send(f"{domain}.enable")
-        offline = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        self._send("Network.emulateNetworkConditions", offline=True, **offline)
+        speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self._send("Network.emulateNetworkConditions", offline=offline, **speed)
         self._send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -60,7 +66,7 @@ class Page:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._send("Emulation.setEmulatedMedia", features=[scheme])
-        self._send("Page.navigate", url=path.absolute().as_uri())
+        self._send("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:

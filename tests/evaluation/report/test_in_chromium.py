@@ -10,8 +10,8 @@ import pytest
 
 from jaxreloc.evaluation.report import page
 from jaxreloc.evaluation.report.content import upright
+from tests.chromium import chromium
 from tests.evaluation.report import planted
-from tests.evaluation.report.chromium import chromium
 
 pytestmark = pytest.mark.report
 
