@@ -155,6 +155,9 @@ class Localizer:
     def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:
         """Compiles what a query needs, by localizing a picture of the map.
 
+        Where the map has the picture that the network saw, it is found, so that nothing is left to
+        compile for the first query that is.
+
         Args:
           candidates: for queries with candidates, as a video's are.
           batch_size: for `localize_all` with that batch size.
@@ -166,6 +169,8 @@ class Localizer:
         image = decode_image(self.scene_map.pictures[0], "picture 0 of the map")
         height, width = image.shape[:2]
         intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
+        if isinstance(self.network, Matcher):
+            intrinsics = self.scene_map.network_intrinsics[0].astype(np.float64)
         view, none = View(image, intrinsics), np.zeros(0, int) if candidates else None
         for _ in range(2):
             start = time.perf_counter()
