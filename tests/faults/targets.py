@@ -47,7 +47,7 @@ from jaxreloc.training.inputs import matched_inputs, matched_pairs
 from jaxreloc.training.inputs.match_making import MatchMaking
 from jaxreloc.training.state import TrainState, to_state_dict
 from jaxreloc.usage import UsageError, check_choice
-from tests.faults import flipped_maps, mutations
+from tests.faults import flipped_maps, mutations, served_requests
 from tests.formats import scenes
 from tests.formats.colmap_writer import write_colmap
 from tests.models.weights import test_torch_files as torch_pickles
@@ -612,5 +612,6 @@ TARGETS = {
     "checkpoints": Target(make_checkpoints, read_checkpoints, checked=True),
     "configs": Target(make_configs, read_configs),
     "command lines": Target(make_command_lines, read_command_lines),
+    "requests to a server": Target(served_requests.make, served_requests.read),
     "resized frames": Target(make_frame_cache, read_frame_cache, ("cache/*/*",), checked=True),
 }

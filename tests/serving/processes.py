@@ -67,10 +67,10 @@ def running(*arguments) -> Iterator[Running]:
         process.stderr.close()
 
 
-def form(image, boundary="x", **fields) -> bytes:
+def form(picture, boundary="x", **fields) -> bytes:
     """A multipart body with the picture and the fields."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "png")
+    Image.fromarray(picture).save(file, "png")
     head = 'Content-Disposition: form-data; name="{}"'
     parts = [(head.format(name), str(value).encode()) for name, value in fields.items()]
     parts.append((head.format("picture") + '; filename="q.png"', file.getvalue()))
