@@ -71,7 +71,6 @@ WITHOUT = {
         *[(module, "channel_broadcast", _xla_broadcast) for module in (layers, depthwise)],
     ],
     "pooling": [(pooling, "max_pool", _xla_max_pool)],
-    "dense gradient": [(convolution, "_dense_on_cpu", convolution._plain)],
 }
 
 

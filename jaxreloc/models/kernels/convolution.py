@@ -7,14 +7,13 @@ differentiated. `python -m benchmarks.networks.cpu_kernels` shows what each save
 """
 
 import concurrent.futures
-import functools
 import os
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Num, PyTree
 
 from jaxreloc.compilation.unfused import unfused
 from jaxreloc.models.kernels import depthwise as shifted
@@ -44,8 +43,6 @@ def conv2d(
     pads = _pads(x.shape, kernel.shape[0], strides, padding)
     if _on_cpu() and depthwise:
         return shifted.depthwise(unfused(x), kernel, strides, pads)
-    if _on_cpu():
-        return _dense_on_cpu(x, kernel, strides, pads)
     return _plain(x, kernel, strides, pads, depthwise)
 
 
@@ -87,7 +84,7 @@ def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
 
 def image_by_image(
     compiled: Callable[[Array], PyTree],
-) -> Callable[[Float[Array, "B H W C"]], PyTree]:
+) -> Callable[[Num[Array, "B H W C"]], PyTree]:
     """`compiled`, a jitted function of a batch of images; on CPUs called for each image by itself.
 
     There, as many threads as there are cores take an image each: one image's activations stay in a
@@ -95,7 +92,7 @@ def image_by_image(
     whatever the batch.
     """
 
-    def apply(images: Float[Array, "B H W C"]) -> PyTree:
+    def apply(images: Num[Array, "B H W C"]) -> PyTree:
         if not _on_cpu() or len(images) == 1:
             return compiled(images)
         one = lambda i: jax.block_until_ready(compiled(images[i : i + 1]))  # noqa: E731
@@ -117,30 +114,6 @@ def _plain(
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] if depthwise else 1,
     )
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _dense_on_cpu(x: Array, kernel: Array, strides: int, pads: Pads) -> Float[Array, "B h w D"]:
-    """XLA's convolution, with a kernel gradient that reads its operands from memory."""
-    return _plain(x, kernel, strides, pads)
-
-
-def _dense_forward(
-    x: Array, kernel: Array, strides: int, pads: Pads
-) -> tuple[Array, tuple[Array, Array]]:
-    x = unfused(x)
-    return _plain(x, kernel, strides, pads), (x, kernel)
-
-
-def _dense_backward(
-    strides: int, pads: Pads, residuals: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array]:
-    convolve = functools.partial(_plain, strides=strides, pads=pads)
-    # Its transposed operands are read strided.
-    return jax.vjp(convolve, *residuals)[1](unfused(gradient))
-
-
-_dense_on_cpu.defvjp(_dense_forward, _dense_backward)
 
 
 def _pads(shape: tuple[int, ...], size: int, strides: int, padding: str | int) -> Pads:
