@@ -10,12 +10,17 @@ import jaxtyping
 import numpy as np
 import pytest
 
-# What these modules say of shapes and types is checked in every call. It is read as they are first
-# imported, which is after this. A dataclass that is a pytree holds other things than arrays within
-# JAX's transformations, which keeps the modules that have some out of the list.
-CHECKED = ["_kernels", "errors", "poses", "two_view"]
+from tests.annotation_checks import check
+
+# JAX takes NumPy's arrays, too, where a function says `Array`.
+jaxtyping.Array = jax.Array | np.ndarray
+# What these say of arrays is checked in every call. It is read as they are first imported, which is
+# after this. `Localizer` and the jobs check what users give them themselves.
+CHECKED = ["geometry", "models", "data", "images"]
+CHECKED += ["localization." + name for name in ("methods", "networks", "neighbors")]
+CHECKED += ["localization." + name for name in ("all_matches", "patch_precision", "query_state")]
 jaxtyping.install_import_hook(
-    [f"jaxreloc.geometry.{name}" for name in CHECKED], "beartype.beartype"
+    [f"jaxreloc.{name}" for name in CHECKED], f"{check.__module__}.{check.__name__}"
 )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -164,7 +164,7 @@ def normalise_pixels(
 
 
 @jax.named_scope("l2_normalise")
-def l2_normalise(x: Float[Array, "B D"], epsilon: float = 1e-12) -> Float[Array, "B D"]:
+def l2_normalise(x: Float[Array, "*B D"], epsilon: float = 1e-12) -> Float[Array, "*B D"]:
     """`x / max(|x|, epsilon)` along the last axis, with a finite gradient at zero."""
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, epsilon**2))

@@ -164,7 +164,7 @@ class _Rays:
         self.origin = tuple(row[k, 3] for k in range(3))
         self.target_pinhole = cameras.pinhole(target)
 
-    def at(self, depth: Float[np.ndarray, "..."]) -> "_Points":
+    def at(self, depth: Float[np.ndarray, "..."] | np.float32) -> "_Points":
         """The points at `depth` along the source camera's z axis."""
         return _Points(self, *(d * depth + o for d, o in zip(self.direction, self.origin)))
 

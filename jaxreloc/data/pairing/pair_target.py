@@ -84,7 +84,7 @@ def allot(
     num_pairs: int,
     available: Int[np.ndarray, "*cells"],
     prior: Float[np.ndarray, "*cells"],
-    marginals: list[Float[np.ndarray, " bins"]],
+    marginals: list[Float[np.ndarray, " _"]],
     rng: np.random.Generator,
 ) -> Int[np.ndarray, "*cells"]:
     """How many pairs to draw from each cell of a table, so that its marginals come out as wanted.

@@ -63,7 +63,7 @@ class PackedGrid:
     height: int = struct.field(pytree_node=False)
 
 
-def pack(grid: Float[Array, "B 2*h 2*w C"], bits: BlockBits) -> PackedGrid:
+def pack(grid: Float[Array, "B H W C"], bits: BlockBits) -> PackedGrid:
     """Packs a grid whose cells are vectors of any length; cells of zeros stay zero.
 
     Raises:
@@ -95,7 +95,7 @@ def pack(grid: Float[Array, "B 2*h 2*w C"], bits: BlockBits) -> PackedGrid:
     )
 
 
-def unpack(packed: PackedGrid) -> Float[Array, "B 2*h 2*w C"]:
+def unpack(packed: PackedGrid) -> Float[Array, "B H W C"]:
     """The grid again, up to rounding.
 
     A byte is looked up in a table of the cells that it stands for, which has eight bits for each;
@@ -106,7 +106,7 @@ def unpack(packed: PackedGrid) -> Float[Array, "B 2*h 2*w C"]:
     return levels * (filled * scale[:, None, None])[..., None]
 
 
-def _look_up(packed: PackedGrid) -> tuple[Int8[Array, "2*h 2*w C"], Float[Array, ""]]:
+def _look_up(packed: PackedGrid) -> tuple[Int8[Array, "H W C"], Float[Array, ""]]:
     """Of one image: the grid in multiples of the second."""
     table = _cells_by_byte(packed)
     scale = jnp.maximum(jnp.max(jnp.abs(table)) / LARGEST, SMALLEST)

@@ -99,7 +99,7 @@ def without_canvas(
     return jax.tree.map(masked, descriptors)
 
 
-def fine_grid(descriptors: CellDescriptors) -> Float[Array, "B 2*h 2*w C+D"]:
+def fine_grid(descriptors: CellDescriptors) -> Shaped[Array, "B H W D"]:
     """One unit vector a fine cell: its own, and the coarse map interpolated to its centre."""
     if descriptors.is_joined:
         return descriptors.fine
@@ -107,7 +107,7 @@ def fine_grid(descriptors: CellDescriptors) -> Float[Array, "B 2*h 2*w C+D"]:
     return _joined(descriptors.fine, coarse)
 
 
-def coarse_grid(descriptors: CellDescriptors) -> Float[Array, "B h w C+D"]:
+def coarse_grid(descriptors: CellDescriptors) -> Shaped[Array, "B h w D"]:
     """One unit vector for each coarse cell: the mean of its four fine cells, and its own."""
     if descriptors.is_joined:
         return descriptors.coarse

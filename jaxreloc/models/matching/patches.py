@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 def cell_patches(
     grid: Float[Array, "h w C"], corners: Int[Array, "M 2"], size: int
-) -> Float[Array, "M size*size C"]:
+) -> Float[Array, "M {size}*{size} C"]:
     """The squares of `size` x `size` cells at `corners` (row, column), inside the grid, by rows."""
     height, width, channels = grid.shape
     rows, columns = np.divmod(np.arange(size * size), size)

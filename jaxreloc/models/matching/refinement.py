@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxreloc.models.matching.coarse_to_fine import CellMatches
 from jaxreloc.models.matching.descriptors import unit_vectors
@@ -21,8 +21,8 @@ DISPLACEMENTS = tuple(
 
 def refine(
     matches: CellMatches,
-    query: Float[Array, "B H W E"],
-    db: Float[Array, "B H2 W2 E"],
+    query: Shaped[Array, "B H W E"],
+    db: Shaped[Array, "N H2 W2 E"],
     patch: int = 4,
 ) -> CellMatches:
     """The matches of B pairs with their `db_cells` displaced by up to a fine cell.
@@ -85,7 +85,7 @@ def _refine_pair(
 
 
 @functools.cache
-def _mean_by_displacement(patch: int) -> Float[np.ndarray, "patch^2*searched^2 D"]:
+def _mean_by_displacement(patch: int) -> Float[np.ndarray, "pairs D"]:
     """The matrix from the cosines of all cells of two patches to their mean a displacement."""
     searched = patch + 2 * RADIUS
     mean = np.zeros((patch, patch, searched, searched, len(DISPLACEMENTS)), np.float32)
@@ -98,7 +98,7 @@ def _mean_by_displacement(patch: int) -> Float[np.ndarray, "patch^2*searched^2 D
 
 def _patches(
     grid: Float[Array, "H W E"], start: Int[Array, "K 2"], margin: int, size: int
-) -> Float[Array, "K size*size E"]:
+) -> Float[Array, "K {size}*{size} E"]:
     """Squares whose first cell lies `margin` rows and columns before `start`; zeros outside."""
     padded = jnp.pad(grid, ((margin, size), (margin, size), (0, 0)))
     return cell_patches(padded, start, size)
