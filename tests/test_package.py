@@ -74,6 +74,7 @@ def test_the_wheel_is_small_and_has_what_the_package_needs(wheel):
         "py.typed",
         "models/weights/correlation_head.safetensors",
         "evaluation/report/page.html",
+        "serving/page/index.html",
     )
     assert {f"jaxreloc/{name}" for name in needed} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
