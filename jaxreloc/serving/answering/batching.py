@@ -1,7 +1,8 @@
 """Queries that wait are answered as one batch, by the one thread that computes.
 
-Nothing is waited for: a query that comes while nobody else is there is answered alone, and while a
-batch is computed the next one gathers. An answer does not depend on its batch.
+A query that comes while nobody else is there is answered at once and alone; while a batch is
+computed the next one gathers. Those who were answered together mostly ask again together, so after
+a batch as many are waited for, for GATHER_S at most. An answer does not depend on its batch.
 """
 
 import collections
@@ -19,6 +20,7 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.query_state import Localization
 
 SIZES = (1, 2, 4, 8)  # of batches: a program is compiled for each
+GATHER_S = 0.05  # without it one of them is computed alone, and the others after it
 FIRST_GUESS_S = 0.5  # of a query, before any was timed
 NEWEST_SHARE = 0.2  # of the last batch in the running mean
 
@@ -78,6 +80,7 @@ class BatchingWorker:
         self._changed = threading.Condition()
         self._closed = False
         self._mean_s = FIRST_GUESS_S
+        self._last_batch, self._last_end = 0, -math.inf
         self._thread = threading.Thread(target=self._run, name="localizing", daemon=True)
         self._thread.start()
 
@@ -117,6 +120,7 @@ class BatchingWorker:
     def _run(self) -> None:
         while batch := self._next():
             self._answer(batch)
+            self._last_batch, self._last_end = len(batch), time.perf_counter()
 
     def _next(self) -> list[_Waiting]:
         """The oldest question with others of its map; empty once all is done."""
@@ -125,6 +129,11 @@ class BatchingWorker:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if not self._waiting:
                     return []
+                if self._last_batch > 1:
+                    self._changed.wait_for(
+                        lambda: len(self._waiting) >= self._last_batch or self._closed,
+                        max(0.0, self._last_end + GATHER_S - time.perf_counter()),
+                    )
                 taken = _together(list(self._waiting))
                 for one in taken:
                     self._waiting.remove(one)

@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError
 import numpy as np
 import pytest
 
+from jaxreloc.serving.answering import batching
 from jaxreloc.serving.answering.batching import SIZES, BatchingWorker, Question, QueueFull
 
 TIMEOUT_S = 30
@@ -61,6 +62,18 @@ def test_what_waits_is_one_batch(worker):
     assert [x.batch for x in answers] == [1, 3, 3, 3]
     assert localizer.batches == [([1], None), ([2, 3, 4], 4)]
     assert all(x.waited_s >= 0 and x.computed_s >= 0 for x in answers)
+
+
+def test_those_who_were_answered_together_are_waited_for(worker, monkeypatch):
+    localizer = HeldLocalizer()
+    futures = held_with(worker, localizer, [1, 2, 3, 4])
+    monkeypatch.setattr(batching, "GATHER_S", 10.0 * TIMEOUT_S)
+    localizer.go.set()
+    for future in futures:
+        future.result(TIMEOUT_S)
+    futures = [ask(worker, localizer, number) for number in (5, 6, 7)]
+    assert [x.result(TIMEOUT_S).found for x in futures] == [50, 60, 70]
+    assert localizer.batches[-1] == ([5, 6, 7], 4)
 
 
 def test_a_batch_has_its_most(worker):
