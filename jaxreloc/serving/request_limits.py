@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import hmac
+import string
+import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -55,6 +57,9 @@ class BodyLimits:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             receive = _LimitedBody(receive, self._limits)
+            # Starlette takes it for ASCII.
+            query = urllib.parse.quote_from_bytes(scope["query_string"], safe=string.printable)
+            scope["query_string"] = query.encode()
         await self._app(scope, receive, send)
 
 
