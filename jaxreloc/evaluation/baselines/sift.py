@@ -14,6 +14,7 @@ from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.localization.query_state import Query
 
 MAX_FEATURES = 2000
+ROUNDING = 1e-5  # of a squared distance: what lies nearer is equally near
 RATIO = 0.8  # Lowe's test, best over second-best distance
 THRESHOLD_PX = 1.0  # epipolar distance of an inlier
 MIN_INLIERS = 15
@@ -52,7 +53,7 @@ def match(a: SiftFeatures, b: SiftFeatures) -> np.ndarray:
     pair = np.take_along_axis(similarity, order, axis=1)
     best = np.take_along_axis(order, pair.argmax(axis=1)[:, None], axis=1)[:, 0]
     first, second = (
-        np.sqrt(np.maximum(2 - 2 * s, 0)) for s in (pair.max(axis=1), pair.min(axis=1))
+        np.sqrt(np.maximum(2 - 2 * s, ROUNDING)) for s in (pair.max(axis=1), pair.min(axis=1))
     )
     index = np.arange(len(best))
     mutual = similarity.argmax(axis=0)[best] == index
