@@ -73,9 +73,9 @@ class SiameseNetwork(nn.Module):
         db: CellDescriptors,
         query: CellDescriptors,
         db_intrinsics: Float[Array, "B 3 3"],
-        query_intrinsics: Float[Array, "B 3 3"],
+        query_intrinsics: Float[Array, "#B 3 3"],
     ) -> RayMatches:
-        """The matches of B pairs, by a head that matches."""
+        """The matches of B pairs, by a head that matches; one query may be given for all."""
         return self.head.match(db, query, db_intrinsics, query_intrinsics)
 
     def regress(self, matches: RayMatches) -> RelativePose:

@@ -38,7 +38,7 @@ class CorrelationHead(nn.Module):
         db_features: Features,
         query_features: Features,
         db_intrinsics: Float[Array, "B 3 3"],
-        query_intrinsics: Float[Array, "B 3 3"],
+        query_intrinsics: Float[Array, "#B 3 3"],
         train: bool,
     ) -> RelativePose:
         descriptors = self.describe(db_features), self.describe(query_features)
@@ -53,7 +53,7 @@ class CorrelationHead(nn.Module):
         db: CellDescriptors,
         query: CellDescriptors,
         db_intrinsics: Float[Array, "B 3 3"],
-        query_intrinsics: Float[Array, "B 3 3"],
+        query_intrinsics: Float[Array, "#B 3 3"],
     ) -> RayMatches:
         """The matches of B pairs; they have no parameters."""
         matches = coarse_to_fine.match(query, db, self.settings)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Float16, Int8, UInt8
+from jaxtyping import Array, Float, Float16, Int8, Real, UInt8
 
 # Deviations between the levels of a uniform quantiser of a normal distribution, by its bits: what
 # Max tabulated ("Quantizing for minimum distortion", 1960).
@@ -63,7 +63,7 @@ class PackedGrid:
     height: int = struct.field(pytree_node=False)
 
 
-def pack(grid: Float[Array, "B H W C"], bits: BlockBits) -> PackedGrid:
+def pack(grid: Real[Array, "B H W C"], bits: BlockBits) -> PackedGrid:
     """Packs a grid whose cells are vectors of any length; cells of zeros stay zero.
 
     Raises:

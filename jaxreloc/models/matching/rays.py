@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from jaxreloc.models.matching.cell_tracks import CellTracks
 from jaxreloc.models.matching.coarse_to_fine import CellMatches
@@ -66,7 +66,7 @@ def ray_tracks(
 
 def ray_matches(
     matches: CellMatches,
-    query_intrinsics: Float[Array, "B 3 3"],
+    query_intrinsics: Float[Array, "#B 3 3"],
     db_intrinsics: Float[Array, "B 3 3"],
 ) -> RayMatches:
     """The matches seen through the intrinsics of the images that the cells tile."""
@@ -79,7 +79,7 @@ def ray_matches(
     )
 
 
-def cell_pixels(cells_xy: Float[Array, "*B 2"], stride: int) -> Float[Array, "*B 2"]:
+def cell_pixels(cells_xy: Real[Array, "*B 2"], stride: int) -> Float[Array, "*B 2"]:
     """The pixel (x, y) that a cell (column, row), whole or fractional, is centred on.
 
     A map of stride s tiles its image, so that the cell (0, 0) has the pixels 0 .. s - 1 and the
@@ -90,7 +90,7 @@ def cell_pixels(cells_xy: Float[Array, "*B 2"], stride: int) -> Float[Array, "*B
 
 
 def viewing_rays(
-    pixels: Float[Array, "B K 2"], intrinsics: Float[Array, "B 3 3"]
+    pixels: Float[Array, "B K 2"], intrinsics: Float[Array, "#B 3 3"]
 ) -> Float[Array, "B K 2"]:
     """The points of the camera's plane z = 1 that pixels (x, y) show.
 

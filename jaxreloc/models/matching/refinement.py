@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
+from jaxreloc.models.kernels.packing import PackedGrid
 from jaxreloc.models.matching.coarse_to_fine import CellMatches
 from jaxreloc.models.matching.descriptors import unit_vectors
 from jaxreloc.models.matching.patches import cell_patches, over_pairs
@@ -21,8 +22,8 @@ DISPLACEMENTS = tuple(
 
 def refine(
     matches: CellMatches,
-    query: Shaped[Array, "B H W E"],
-    db: Shaped[Array, "N H2 W2 E"],
+    query: Shaped[Array, "#B H W E"] | PackedGrid,
+    db: Shaped[Array, "B H2 W2 E"] | PackedGrid,
     patch: int = 4,
 ) -> CellMatches:
     """The matches of B pairs with their `db_cells` displaced by up to a fine cell.
