@@ -149,12 +149,12 @@ def test_a_batch_of_coordinates_equals_a_loop_over_rays_of_any_length(pairs, rng
         scale = rng.uniform(0.5, 2, x.shape[:-1] + (1,)).astype(np.float32)
         return np.concatenate([x, np.ones_like(x[..., :1])], axis=-1) * scale
 
-    start = nearby(pairs, rng)
+    start = nearby(pairs, rng, 0.1)  # so near that rounding leads to no other minimum
     together = refine(start, *stack(pairs)).as_matrix()
     for i, pair in enumerate(pairs):
         x_query, x_db, weights = (x[0] for x in stack([pair]))
         alone = refine(SE3(start.wxyz_xyz[i]), rays(x_query), rays(x_db), weights)
-        np.testing.assert_allclose(alone.as_matrix(), together[i], atol=5e-3)
+        np.testing.assert_allclose(alone.as_matrix(), together[i], atol=1e-3)
     shapes = jax.eval_shape(estimate, rays(x_query), rays(x_db), weights)
     assert shapes.success.shape == () and shapes.inliers.shape == weights.shape
 
@@ -189,13 +189,14 @@ def test_degenerate_input_is_finite_and_not_a_success(case, rng):
         assert np.asarray(result.pure_rotation | ~result.success).all()
 
 
-def nearby(pairs, rng) -> SE3:
-    """Poses a few degrees from the true ones."""
+def nearby(pairs, rng, share=1.0) -> SE3:
+    """Poses a few degrees from the true ones, or a share of that."""
     starts = []
     for pair in pairs:
-        turn = SO3.exp(jnp.asarray(0.03 * rng.normal(size=3), jnp.float32))
+        turn = SO3.exp(jnp.asarray(share * 0.03 * rng.normal(size=3), jnp.float32))
         rotation = SO3.from_matrix(jnp.asarray(pair.rotation, jnp.float32))
-        shift = pair.translation / np.linalg.norm(pair.translation) + 0.1 * rng.normal(size=3)
+        shift = pair.translation / np.linalg.norm(pair.translation)
+        shift = shift + share * 0.1 * rng.normal(size=3)
         shift = jnp.asarray(shift, jnp.float32)
         starts.append(SE3.from_rotation_and_translation(turn @ rotation, shift))
     return jax.tree.map(lambda *x: jnp.stack(x), *starts)
