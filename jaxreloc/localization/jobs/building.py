@@ -139,11 +139,10 @@ def describe_map(folder: pathlib.Path) -> str:
     manifest = read_manifest(folder)
     stored = sum(segment.num_images for segment in manifest.segments)
     removed = sum(len(segment.removed) for segment in manifest.segments)
-    segments = (folder / map_files.SEGMENTS).rglob("*")
-    size = sum(path.stat().st_size for path in segments if path.is_file())
+    size = sum(bytes_by_part(folder).values())
     network_size = map_files.network_file(folder, manifest).stat().st_size
     return (
-        f"{folder}: {stored - removed} images of {size / stored / 1e3:.0f} kB each, "
+        f"{folder}: {stored - removed} images of {size / 1e3:.0f} kB each, "
         f"and {network_size / 1e6:.1f} MB of network"
     )
 
