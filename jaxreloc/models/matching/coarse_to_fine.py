@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxreloc.models.matching import descriptors as descriptors_lib
 from jaxreloc.models.matching.descriptors import CellDescriptors
-from jaxreloc.models.matching.patches import cell_patches, over_pairs
+from jaxreloc.models.matching.patches import cell_patches, of_one, over_pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +99,7 @@ def grids_of_one(descriptors: CellDescriptors) -> tuple[Array, Array]:
     Made where they are used, they take the memory of one image. Buffers of many megabytes are given
     back to the system after each call and cost more to get again than to fill.
     """
-    with_axis = jax.tree.map(lambda x: x[None], descriptors)
-    return jax.tree.map(lambda x: x[0], grids(with_axis))
+    return of_one(grids, descriptors)
 
 
 def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):

@@ -17,6 +17,11 @@ def cell_patches(
     return grid.reshape(height * width, channels)[index]
 
 
+def of_one(function: Callable[[PyTree], PyTree], image: PyTree) -> PyTree:
+    """`function`, which takes B images, of one without the axis of images."""
+    return jax.tree.map(lambda x: x[0], function(jax.tree.map(lambda x: x[None], image)))
+
+
 def over_pairs(function: Callable, query: PyTree, db: PyTree) -> PyTree:
     """`function(query, db)` for each of the B pairs, results with the leading axis B.
 

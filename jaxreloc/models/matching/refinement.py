@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxreloc.models.kernels.packing import PackedGrid
 from jaxreloc.models.matching.coarse_to_fine import CellMatches
 from jaxreloc.models.matching.descriptors import unit_vectors
-from jaxreloc.models.matching.patches import cell_patches, over_pairs
+from jaxreloc.models.matching.patches import cell_patches, of_one, over_pairs
 
 # In cells of the detail grid, two of which are a fine cell.
 RADIUS = 2  # largest displacement
@@ -39,7 +39,7 @@ def refine(
       patch: side of the patches, cells; even.
     """
     refined = over_pairs(
-        lambda query, pair: _refine_pair(pair[0], query, _unit_vectors_of_one(pair[1]), patch),
+        lambda query, pair: _refine_pair(pair[0], query, of_one(unit_vectors, pair[1]), patch),
         unit_vectors(query),
         (matches, db),
     )
@@ -64,11 +64,6 @@ def displacement_scores(
     db_patches = _patches(db, start, margin + RADIUS, patch + 2 * RADIUS)
     cosines = jnp.einsum("kae,kbe->kab", query_patches, db_patches)
     return cosines.reshape(len(start), -1) @ _mean_by_displacement(patch)
-
-
-def _unit_vectors_of_one(grid: PyTree) -> Float[Array, "H W E"]:
-    """`unit_vectors` of one image, without the axis of images."""
-    return unit_vectors(jax.tree.map(lambda x: x[None], grid))[0]
 
 
 def _refine_pair(
