@@ -1,6 +1,7 @@
 """What the network makes of database images, computed once and kept."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -53,9 +54,13 @@ def encode_depth(
 
 def decode_depth(codes: np.ndarray) -> Float32[np.ndarray, "h w 2"]:
     """Inverse depth and deviation of one image; [h, w, 2] of earlier versions are these already."""
-    if codes.ndim == 3:
-        return codes.astype(np.float32)
-    level, spread = np.divmod(codes.astype(np.int32), DEVIATION_LEVELS)
+    return codes.astype(np.float32) if codes.ndim == 3 else _depth_by_code()[codes]
+
+
+@functools.cache
+def _depth_by_code() -> Float32[np.ndarray, "codes 2"]:
+    codes = np.arange(DEPTH_LEVELS * DEVIATION_LEVELS)
+    level, spread = np.divmod(codes, DEVIATION_LEVELS)
     inverse = np.where(codes > 0, _at_level(level - 1, INVERSE_DEPTHS, DEPTH_LEVELS - 1), 0.0)
     relative = _at_level(spread, RELATIVE_DEVIATIONS, DEVIATION_LEVELS)
     return np.stack([inverse, relative * inverse], axis=-1).astype(np.float32)
