@@ -61,7 +61,9 @@ class SceneMap:
             intrinsics=np.concatenate([part.intrinsics for part in parts]),
             image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
-            descriptors=_in_single_precision([part.descriptors for part in parts]),
+            descriptors=jnp.asarray(
+                np.concatenate([part.descriptors for part in parts]), jnp.float32
+            ),
             features=[
                 Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
             ],
@@ -126,10 +128,6 @@ class SceneMap:
         leaves = [rows.take(neighbors) for rows in self.features]
         features = jax.tree.unflatten(self.feature_format, leaves)
         return features, self.network_intrinsics[neighbors]
-
-
-def _in_single_precision(parts: Sequence[np.ndarray]) -> Float32[Array, "M dim"]:
-    return jnp.asarray(np.concatenate(parts), jnp.float32)
 
 
 def _format_of(network: PoseNetwork, num_leaves: int) -> jax.tree_util.PyTreeDef | None:

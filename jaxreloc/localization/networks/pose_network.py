@@ -19,9 +19,9 @@ class PoseNetwork(Protocol):
     gets its poses from all matches.
 
     An image is described in two steps. `encode` makes what `relate` compares, which a map keeps as
-    it is. `descriptor` makes the vector that ranks images, which a map keeps apart, since a search
-    reads it for all images and the features for a few. Intrinsics are no part of either: a map
-    holds them beside the features, so that `relate` can be asked with other ones.
+    `kept` makes it. `descriptor` makes the vector that ranks images, which a map keeps apart, since
+    a search reads it for all images and the features for a few. Intrinsics are no part of either: a
+    map holds them beside the features, so that `relate` can be asked with other ones.
     """
 
     # Of what `kept` makes, whose leaves a map stores; then of what maps of earlier versions hold,
