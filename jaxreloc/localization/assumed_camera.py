@@ -4,7 +4,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from jaxreloc.formats.common.camera_models import contradiction
+from jaxreloc.formats.common.camera_models import Camera, contradiction
 from jaxreloc.localization.map.scene_map import SceneMap
 
 
@@ -24,8 +24,6 @@ class AssumedCamera:
         """Intrinsics of a width x height image; warns once of each size."""
         if (width, height) not in self._known:
             focal = self._relative_focal * max(width, height)
-            cx, cy = (width - 1) / 2, (height - 1) / 2
-            matrix = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
             logging.warning(
                 "no intrinsics given: %d x %d images are taken to have a focal length of %.0f px, "
                 "as the map's have, and its centre as principal point",
@@ -33,7 +31,7 @@ class AssumedCamera:
                 height,
                 focal,
             )
-            self._known[width, height] = matrix
+            self._known[width, height] = Camera.centred(focal, width, height).intrinsics
         return self._known[width, height]
 
 

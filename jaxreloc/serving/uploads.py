@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import images
 from jaxreloc.files import printable
-from jaxreloc.formats.common.camera_models import contradiction, pinhole, turned_upright
+from jaxreloc.formats.common.camera_models import Camera, contradiction, pinhole, turned_upright
 from jaxreloc.formats.frames import rigid
 from jaxreloc.images import headers
 from jaxreloc.localization.localizer import Localizer
@@ -87,8 +87,7 @@ def _camera(
         )
     width, height = header.size
     if header.focal_px is not None:
-        focal = header.focal_px
-        K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+        K = Camera.centred(header.focal_px, width, height).intrinsics
         if contradiction(K, width, height) is None:
             return K, "exif"
     return localizer.assumed_camera.intrinsics(width, height), "map"

@@ -36,6 +36,11 @@ class Camera:
     distortion: tuple[float, ...] = ()
     fisheye: bool = False
 
+    @classmethod
+    def centred(cls, focal_px: float, width: int, height: int) -> "Camera":
+        """With its principal point in the middle of the image."""
+        return cls(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2, width, height)
+
     @property
     def intrinsics(self) -> Float64[np.ndarray, "3 3"]:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)

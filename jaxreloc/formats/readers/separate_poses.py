@@ -187,7 +187,7 @@ class _CommonCamera:
                 self._remedy,
             )
             self._warned = True
-        return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+        return Camera.centred(focal, width, height)
 
 
 def _find_reader(path: pathlib.Path) -> tuple[pathlib.Path, PoseReader]:
@@ -244,9 +244,7 @@ def _evaluation_poses(path: pathlib.Path, bad: BadFrames) -> Iterator[NamedPose]
 
 def _centred(focal_px: float, source: str) -> Callable[[pathlib.Path], Camera]:
     def camera(picture: pathlib.Path) -> Camera:
-        width, height = image_size(picture)
-        centre = (width - 1) / 2, (height - 1) / 2
-        return Camera(focal_px, focal_px, *centre, width, height).check(source)
+        return Camera.centred(focal_px, *image_size(picture)).check(source)
 
     return camera
 

@@ -76,8 +76,7 @@ def parse_pose(text: str, source: str) -> Float64[np.ndarray, "4 4"]:
 
 def intrinsics(focal_px: float, width: int, height: int) -> Float64[np.ndarray, "3 3"]:
     """Of a picture of any size, `focal_px` being that at the original width of 640."""
-    focal = focal_px * width / WIDTH
-    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    return Camera.centred(focal_px * width / WIDTH, width, height).intrinsics
 
 
 def frame_files(names: Iterable[str]) -> tuple[list[FrameFiles], list[str]]:
