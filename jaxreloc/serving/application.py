@@ -69,6 +69,12 @@ PROBLEMS = {
     429: "Too many queries wait; Retry-After says when to come again.",
     503: "There was no answer in time, or the map cannot be opened.",
 }
+# Status, sentence and headers.
+MAP_PROBLEMS = {
+    UnknownMap: (404, "there is no map of this name; see /maps"),
+    MapUnreadable: (503, "the map cannot be opened; the server's log says why"),
+    Busy: (409, "another change of a map is going on; try again", {"Retry-After": "5"}),
+}
 Picture = Annotated[UploadFile, File(description="JPEG, PNG, WebP, BMP or TIFF.")]
 Focal = Annotated[
     float | None,
@@ -432,18 +438,10 @@ def _add_problems(api: FastAPI) -> None:
         return error_response(request.scope, 500, sentence)
 
     @api.exception_handler(UnknownMap)
-    async def unknown(request: Request, error: UnknownMap) -> Response:
-        return error_response(request.scope, 404, "there is no map of this name; see /maps")
-
     @api.exception_handler(MapUnreadable)
-    async def unreadable(request: Request, error: MapUnreadable) -> Response:
-        sentence = "the map cannot be opened; the server's log says why"
-        return error_response(request.scope, 503, sentence)
-
     @api.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> Response:
-        sentence = "another change of a map is going on; try again"
-        return error_response(request.scope, 409, sentence, {"Retry-After": "5"})
+    async def known_problem(request: Request, error: Exception) -> Response:
+        return error_response(request.scope, *MAP_PROBLEMS[type(error)])
 
     @api.exception_handler(QueueFull)
     async def full(request: Request, error: QueueFull) -> Response:

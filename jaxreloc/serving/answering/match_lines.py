@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxreloc.evaluation.report.matchers import to_pixels
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.images import image_size, turn
 from jaxreloc.localization.query_state import Localization
@@ -87,8 +88,7 @@ def _shares(
     x: Float[np.ndarray, "K 2"], intrinsics: Float[np.ndarray, "3 3"], shape: tuple[int, ...]
 ) -> Float[np.ndarray, "K 2"]:
     """Pixels in shares of the picture's width and height."""
-    pixels = x @ intrinsics[:2, :2].T + intrinsics[:2, 2]
-    return (pixels + 0.5) / (shape[1], shape[0])
+    return (to_pixels(x, intrinsics) + 0.5) / (shape[1], shape[0])
 
 
 def _some(
