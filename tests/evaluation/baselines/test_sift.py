@@ -8,17 +8,26 @@ INTRINSICS = np.array([[400.0, 0, 319.5], [0, 400.0, 239.5], [0, 0, 1]])
 
 
 def planted_features(rng, n=300, outliers=0.3):
-    """Two views of random points, their descriptors equal up to noise; some are wrong."""
+    """Two wide views, a metre apart, of random points, and descriptors of their own for each.
+
+    Some points are seen at a wrong place: 20 pixels from the epipolar line or more, since one
+    near the line agrees with the true pose as well as with others.
+    """
+    direction = rng.normal(size=3)
     db_from_query = np.eye(4)
     db_from_query[:3, :3] = Rotation.from_rotvec(rng.normal(size=3) * 0.1).as_matrix()
-    db_from_query[:3, 3] = rng.normal(size=3) * 0.3
-    x_query = rng.uniform([-2, -2, 3], [2, 2, 8], (n, 3))
+    db_from_query[:3, 3] = direction / np.linalg.norm(direction)
+    x_query = rng.uniform([-4, -4, 3], [4, 4, 8], (n, 3))
     x_db = x_query @ db_from_query[:3, :3].T + db_from_query[:3, 3]
     descriptors = rng.random((n, 128))
     descriptors = np.sqrt(descriptors / descriptors.sum(axis=1, keepdims=True))
-    wrong = rng.random(n) < outliers
     points_db = x_db[:, :2] / x_db[:, 2:]
-    points_db[wrong] = rng.uniform(-0.5, 0.5, (wrong.sum(), 2))
+    lines = np.cross(db_from_query[:3, 3], x_query @ db_from_query[:3, :3].T)
+    for i in np.flatnonzero(rng.random(n) < outliers):
+        distance_px = 0
+        while distance_px < 20:
+            points_db[i] = rng.uniform(-1, 1, 2)
+            distance_px = 400 * abs(lines[i] @ [*points_db[i], 1]) / np.linalg.norm(lines[i, :2])
     query = sift.SiftFeatures(x_query[:, :2] / x_query[:, 2:], descriptors.astype(np.float32), 400)
     db = sift.SiftFeatures(points_db, descriptors.astype(np.float32), 400)
     return db, query, db_from_query
