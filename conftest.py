@@ -1,5 +1,6 @@
 """What the tests of every folder share: where temporary folders and compiled functions go."""
 
+import os
 import tempfile
 
 import jax
@@ -25,8 +26,13 @@ def temporary_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """A folder of this run, so that no run depends on what an earlier one compiled."""
-    options = KEEP_COMPILED | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla"))}
+    """A folder of this run, so that no run depends on what an earlier one compiled.
+
+    The processes among which the tests are shared out have it in common.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "xla"
+    options = KEEP_COMPILED | {"jax_compilation_cache_dir": str(folder)}
     before = {name: getattr(jax.config, name) for name in options}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in options.items():
