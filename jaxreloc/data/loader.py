@@ -22,7 +22,7 @@ from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
-from jaxreloc.images import center_crop, random_crop, sample_depth
+from jaxreloc.images import cell_centres, center_crop, random_crop, sample_depth
 from jaxreloc.usage import UsageError, check_choice
 
 with extra("train"):
@@ -44,7 +44,7 @@ class PairLoader:
         evaluation unreadable pairs that are skipped.
       pair_index: int64 [B], into the pairs; -1 on padding.
     With `depth_stride` also
-      db_depth, query_depth: float32 [B, h / stride, w / stride], `sample_depth`.
+      db_depth, query_depth: float32 [B, h / stride, w / stride], at the centres of cells.
       draw: uint32 [B], random numbers that seed what the loss draws.
 
     In training the epochs follow each other without end, each in its own random order; each pair is
@@ -248,9 +248,8 @@ class _Examples:
     def _depth(self, scene: int, frame: int, intrinsics: np.ndarray) -> np.ndarray:
         frames = self.scenes[scene]
         matrices = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
-        return sample_depth(
-            frames.depths[frame], matrices[frame], intrinsics, self.shape, self.depth_stride
-        )
+        centres = cell_centres(self.shape, self.depth_stride)
+        return sample_depth(frames.depths[frame], matrices[frame], intrinsics, centres)
 
     def _augmented(self, image: np.ndarray, intrinsics: np.ndarray, rng: np.random.Generator):
         if self.crop and self.train:

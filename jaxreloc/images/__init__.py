@@ -9,6 +9,7 @@ from jaxreloc.images.decoding import (
 )
 from jaxreloc.images.depth_pictures import (
     DepthFiles,
+    cell_centres,
     decode_depth,
     read_depth,
     sample_depth,
@@ -38,6 +39,7 @@ __all__ = [
     "ImageFiles",
     "PICTURE_SUFFIXES",
     "PictureHeader",
+    "cell_centres",
     "center_crop",
     "check_shape",
     "decode_depth",

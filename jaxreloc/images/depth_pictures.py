@@ -58,30 +58,34 @@ class DepthFiles(Sequence):
         return read_depth(self.paths[i], per_metre=self.per_metre)
 
 
+def cell_centres(shape: tuple[int, int], stride: int) -> Float[np.ndarray, "rows columns 2"]:
+    """Pixels x and y in the middle of the cells, of side `stride`, of a picture of that height and
+    width."""
+    rows, columns = np.indices([side // stride for side in shape])
+    return np.stack([columns, rows], axis=-1) * stride + (stride - 1) / 2
+
+
 def sample_depth(
     depth: Float[np.ndarray, "h w"],
     depth_intrinsics: Float[np.ndarray, "3 3"],
     intrinsics: Float[np.ndarray, "3 3"],
-    shape: tuple[int, int],
-    stride: int,
-) -> Float[np.ndarray, "rows columns"]:
-    """Depth at the centres of the cells of an image resized or cropped from the depth's view.
+    pixels: Float[np.ndarray, "*places 2"],
+) -> Float32[np.ndarray, "*places"]:
+    """Depth at places of an image that was resized or cropped from the depth's view.
 
     Args:
       depth: metres along z, 0 where not known.
       depth_intrinsics: of the depth map.
       intrinsics: of the image, whose camera and axes are the same.
-      shape: height and width of the image.
-      stride: side of its cells, pixels.
+      pixels: of the image.
 
     Returns:
-      float32; of the nearest pixel, 0 outside the map.
+      Of the nearest pixel; 0 outside the map.
     """
-    rows, columns = (np.arange(side // stride) * stride + (stride - 1) / 2 for side in shape)
     mapping = depth_intrinsics @ np.linalg.inv(intrinsics)
-    x = np.rint(mapping[0, 0] * columns + mapping[0, 2]).astype(np.int64)
-    y = np.rint(mapping[1, 1] * rows + mapping[1, 2]).astype(np.int64)
+    places = np.rint(pixels @ mapping[:2, :2].T + mapping[:2, 2]).astype(np.int64)
+    x, y = places[..., 0], places[..., 1]
     height, width = depth.shape
-    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
-    sampled = depth[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)[None, :]]
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    sampled = depth[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
     return np.where(inside, sampled, 0.0).astype(np.float32)

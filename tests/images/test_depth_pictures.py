@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxreloc.images import DepthFiles, decode_depth, sample_depth
+from jaxreloc.images import DepthFiles, cell_centres, decode_depth, sample_depth
 from jaxreloc.usage import UsageError
 from tests.images.test_decoding import encode
 
@@ -28,7 +28,7 @@ def test_depth_is_sampled_where_a_cropped_image_shows_it(rng):
     of_depth = np.array([[50.0, 0, 29.5], [0, 50, 19.5], [0, 0, 1]])
     left, top, stride = 7.2, -4.3, 4  # the crop begins above the map
     of_crop = of_depth - np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
-    sampled = sample_depth(depth, of_depth, of_crop, (16, 20), stride)
+    sampled = sample_depth(depth, of_depth, of_crop, cell_centres((16, 20), stride))
     assert sampled.shape == (4, 5) and sampled.dtype == np.float32
     for row in range(4):
         for column in range(5):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int64, PyTree, UInt16
 
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.images import encode_jpeg, shrunk
+from jaxreloc.images import encode_jpeg, sample_depth, shrunk
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 
@@ -143,19 +143,12 @@ def _measured_depth(
     frames: PosedFrames, network: Matcher, network_intrinsics: Float32[np.ndarray, "M 3 3"]
 ) -> CellDepth:
     """What a depth camera saw at the centres of the cells."""
-    pixels = network.cell_pixels()
-    homogeneous = np.concatenate([pixels, np.ones((*pixels.shape[:2], 1))], axis=-1)
+    matrices = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
     found = []
     for i in range(len(frames)):
-        depth = frames.depths[i]
-        of_depth = (
-            frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
-        )[i]
-        place = homogeneous @ np.linalg.inv(network_intrinsics[i]).T @ of_depth.T
-        x, y = np.round(place[..., 0]).astype(int), np.round(place[..., 1]).astype(int)
-        height, width = depth.shape
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        metres = np.where(inside, depth[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)], 0.0)
+        metres = sample_depth(
+            frames.depths[i], matrices[i], network_intrinsics[i], network.cell_pixels()
+        )
         inverse = np.where(metres > 0, 1 / np.maximum(metres, 1e-6), 0.0)
         found.append(encode_depth(inverse, MEASURED_DEVIATION * inverse))
     unit = np.ones(len(frames), np.float32)

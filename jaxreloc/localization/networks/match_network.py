@@ -14,7 +14,7 @@ from jaxreloc.compilation import compiler_options
 from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.images import resize_to_fit
+from jaxreloc.images import cell_centres, resize_to_fit
 from jaxreloc.localization.networks.confidence import match_probability
 from jaxreloc.localization.networks.match_relations import ESTIMATORS, relate_matches
 from jaxreloc.localization.networks.relations import PairRelations
@@ -138,8 +138,7 @@ class MatchNetwork:
 
     def cell_pixels(self) -> Float[np.ndarray, "h w 2"]:
         """Centres of the fine cells on the canvas, x and y."""
-        rows, columns = np.indices([side // FINE_STRIDE for side in self.canvas])
-        return np.stack([columns, rows], axis=-1) * FINE_STRIDE + (FINE_STRIDE - 1) / 2
+        return cell_centres(self.canvas, FINE_STRIDE)
 
     def similarity(
         self, db_features: MatchFeatures, query_features: MatchFeatures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxreloc.geometry.poses import relative_pose
-from jaxreloc.images import sample_depth
+from jaxreloc.images import cell_centres, sample_depth
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE, FINE_STRIDE
 from jaxreloc.training.losses.true_matches import coarser, true_matches
 from tests.data import box_room
@@ -19,7 +19,7 @@ SHAPE = (box_room.HEIGHT, box_room.WIDTH)
 
 def grid_depth(depth):
     K = box_room.INTRINSICS
-    return sample_depth(depth, K, K, SHAPE, DETAIL_STRIDE)
+    return sample_depth(depth, K, K, cell_centres(SHAPE, DETAIL_STRIDE))
 
 
 def matches_of(room, query, db):
@@ -30,7 +30,7 @@ def matches_of(room, query, db):
     return find(depth[:1], depth[1:], intrinsics, intrinsics, db_from_query)
 
 
-def cell_centres(stride):
+def rows_and_columns(stride):
     rows, columns = (np.arange(side // stride) * stride + (stride - 1) / 2 for side in SHAPE)
     return np.meshgrid(rows, columns, indexing="ij")
 
@@ -55,7 +55,7 @@ def test_visible_cells_lie_where_ray_casting_puts_them(room):
     off, hidden, behind, seen = [], [], [], []
     for query, db in PAIRS:
         matches = matches_of(room, query, db)
-        v, u = (np.rint(x) for x in cell_centres(DETAIL_STRIDE))  # where depth was sampled
+        v, u = (np.rint(x) for x in rows_and_columns(DETAIL_STRIDE))  # where depth was sampled
         visible = np.asarray(matches.visible[0])
         rows, columns, z = projected(room, query, db, v, u)
         there = box_room.distance(room.world_from_cam[db], columns, rows)
@@ -91,7 +91,7 @@ def test_coarser_cells_are_those_of_their_centres(room):
     errors = []
     for query, db in PAIRS:
         fine = coarser(matches_of(room, query, db), FINE_STRIDE)
-        v, u = cell_centres(FINE_STRIDE)
+        v, u = rows_and_columns(FINE_STRIDE)
         rows, columns, _ = projected(room, query, db, v, u)
         found = FINE_STRIDE * np.asarray(fine.db_cells[0]) + (FINE_STRIDE - 1) / 2
         off = np.hypot(found[..., 0] - rows, found[..., 1] - columns)
