@@ -6,6 +6,7 @@ the shapes of its arguments. The files are code, as those of XLA's cache are: a 
 They lie there in a folder for each version of the code, of the libraries and of the machine.
 """
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -32,6 +33,9 @@ from jaxreloc.usage import UsageError
 LIBRARIES = ("jax", "jaxlib", "flax", "jaxlie", "numpy")
 DIGEST_SIZE = 24  # hexadecimal digits
 KEPT_VERSIONS = 4  # folders; the oldest ones go
+# Of one function. The largest takes 3,000 mappings of memory, of the 65,530 that Linux allows a
+# process; beyond these XLA crashes.
+MOST_LOADED = 6
 
 _folder: pathlib.Path | None = None
 
@@ -68,7 +72,8 @@ class Program:
         )
         self._name, self._static = name, frozenset(static)
         self._of = f"{of!r} {sorted((compiler_options or {}).items())}"
-        self._loaded: dict[str, jax.stages.Compiled] = {}
+        # The least recently called one first.
+        self._loaded: collections.OrderedDict[str, jax.stages.Compiled] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *args, **kwargs):
@@ -83,7 +88,11 @@ class Program:
             if signature not in self._loaded:
                 path = _folder / f"{self._name}-{_digest(signature.encode())}.program"
                 self._loaded[signature] = _load(path) or self._compile(path, args, kwargs)
-        return self._loaded[signature](*args, **self._arrays(kwargs))
+            self._loaded.move_to_end(signature)
+            program = self._loaded[signature]
+            if len(self._loaded) > MOST_LOADED:
+                self._loaded.popitem(last=False)
+        return program(*args, **self._arrays(kwargs))
 
     def _arrays(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: x for name, x in kwargs.items() if name not in self._static}

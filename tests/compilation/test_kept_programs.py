@@ -9,7 +9,7 @@ import pytest
 from flax import struct
 
 from jaxreloc.compilation import kept_programs
-from jaxreloc.compilation.kept_programs import Program, kept_json
+from jaxreloc.compilation.kept_programs import MOST_LOADED, Program, kept_json
 
 
 @struct.dataclass
@@ -59,6 +59,17 @@ def test_other_shapes_types_and_options_are_other_programs(folder, rng):
             found = program(x, factor=np.float32(3), power=power)
             np.testing.assert_allclose(found.scaled, 3 * x**power)
     assert len(traces) == len(list(folder.iterdir())) == 6
+
+
+def test_only_the_last_ones_stay_loaded(folder, rng):
+    """What has left is taken from the folder again, and gives the same."""
+    program = Program(lambda x: 2 * x, "doubled")
+    arrays = [rng.normal(size=n).astype(np.float32) for n in range(1, MOST_LOADED + 4)]
+    for _ in range(2):
+        for x in arrays:
+            np.testing.assert_array_equal(program(x), 2 * x)
+            assert len(program._loaded) <= MOST_LOADED
+    assert len(list(folder.rglob("doubled-*.program"))) == len(arrays)
 
 
 def test_a_damaged_program_is_made_again(folder, rng):
