@@ -22,6 +22,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import tabulate
 from absl import flags
@@ -112,17 +113,21 @@ def figures(row: Row, found: list[Localization], truth: np.ndarray) -> dict[str,
 def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
-    found, truth = {row: [] for row in range(len(ROWS))}, []
-    for database, queries in scenes():
-        truth.append(queries.world_from_cam)
-        mapped = functools.cache(functools.partial(_map_of, database))
-        for i, row in enumerate(ROWS):
-            if row.long_side > database.image_sizes.max():
-                continue
-            found[i] += localized(row, mapped(row.long_side), queries)
-        print(f"{database.scene}: done", file=sys.stderr, flush=True)
-    poses = np.concatenate(truth)
-    rows = [figures(row, found[i], poses) for i, row in enumerate(ROWS) if found[i]]
+    parts = list(scenes())
+    mapped = functools.cache(lambda i, long_side: _map_of(parts[i][0], long_side))
+    rows = []
+    for row in ROWS:
+        if any(row.long_side > database.image_sizes.max() for database, _ in parts):
+            continue
+        found = [
+            x
+            for i, (_, queries) in enumerate(parts)
+            for x in localized(row, mapped(i, row.long_side), queries)
+        ]
+        poses = np.concatenate([queries.world_from_cam for _, queries in parts])
+        rows.append(figures(row, found, poses))
+        print(" | ".join(rows[-1].values()), file=sys.stderr, flush=True)
+        jax.clear_caches()  # a process may not hold the compiled programs of all rows
     source = _IMAGES.value or f"{_ROOMS.value} {_SPLIT.value} rooms"
     print(f"{len(poses)} queries of {source}")
     print(tabulate.tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True))
