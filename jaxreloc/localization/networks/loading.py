@@ -1,9 +1,13 @@
 """Networks for inference: of a file, or the one that comes with the package."""
 
+import hashlib
+import json
 import os
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -12,12 +16,15 @@ from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.localization.networks.regression_network import RegressionNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.network_weights import SIZE_MULTIPLE, shipped_matcher
+from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.usage import UsageError
 
 LONG_SIDE = 512
 NETWORKS = {"concat": RegressionNetwork, "correlation": MatchNetwork}  # by the name of the head
 INPUT_SIZES = {"concat": {"short_side": (), "crop": ()}, "correlation": {"image_size": (2,)}}
 SIZES = 8, 8192  # pixels of these
+
+_in_use: weakref.WeakValueDictionary[str, PoseNetwork] = weakref.WeakValueDictionary()
 
 
 def load_network(
@@ -32,7 +39,21 @@ def load_network(
     head = loaded.config["model"].get("head", "concat")
     for field, shape in INPUT_SIZES[head].items():
         _check_sizes(loaded.config, field, shape, path)
-    return NETWORKS[head](loaded)
+    return _network(loaded)
+
+
+def _network(loaded: LoadedNetwork, *options: str) -> PoseNetwork:
+    """Equal networks are one while any of them is in use, with all that it has compiled."""
+    digest = hashlib.sha256(json.dumps([loaded.config, options], sort_keys=True).encode())
+    for path, leaf in jax.tree.leaves_with_path(loaded.variables):
+        digest.update(repr((path, leaf.shape, leaf.dtype)).encode())
+        digest.update(np.ascontiguousarray(leaf))
+    key = digest.hexdigest()
+    network = _in_use.get(key)
+    if network is None:
+        head = loaded.config["model"].get("head", "concat")
+        network = _in_use[key] = NETWORKS[head](loaded, *options)
+    return network
 
 
 def _check_sizes(
@@ -63,7 +84,8 @@ def pretrained_network(
       long_side: of the canvas (pixels): 512, or 256 for the fast mode.
       estimator: one of `match_relations.ESTIMATORS`; None takes the network's own.
     """
-    return MatchNetwork(shipped_matcher(canvas(image_sizes, long_side)), estimator)
+    options = () if estimator is None else (estimator,)
+    return _network(shipped_matcher(canvas(image_sizes, long_side)), *options)
 
 
 def canvas(
