@@ -3,8 +3,8 @@
 1. Hypotheses (`pose_hypotheses`): where the depth of database points is known, the solutions of
    three matches; elsewhere the relative poses of the first neighbours, each at many lengths, which
    single matches with other neighbours suggest; and whatever poses are given.
-2. All are scored by a sample of the matches: distance to the epipolar line in the database image,
-   points behind a camera and contradicted depths counted as wrong (MSAC, Torr and Zisserman 2000).
+2. All are scored by a sample of the matches: distance to the epipolar line in the database image
+   and to the known depth, points behind a camera counted as wrong (MSAC, Torr and Zisserman 2000).
 3. The best distinct ones are refined on a part of the tracks (`tracks.refine`), the best two of
    these on all. The best one wins; the margin to the other is evidence.
 
@@ -270,7 +270,7 @@ def _focal_doubt(
     usable = jnp.ones(len(cost), bool).at[1].set(found.usable[0] > 0) & jnp.isfinite(cost)
     cost = jnp.where(usable, cost, jnp.inf)
     winner = 1 + jnp.argmin(cost[1:])
-    gain = (cost[0] - cost[winner]) / (_total(tracks) - jnp.minimum(cost[0], cost[winner]))
+    gain = (cost[0] - cost[winner]) / (jnp.sum(tracks.weights) - jnp.minimum(cost[0], cost[winner]))
     gain = jnp.clip(jnp.nan_to_num(gain, nan=-1.0), -1.0, 1.0)
     return jnp.where(gain > 0, factors[winner], 1.0), gain
 
@@ -289,21 +289,13 @@ def _moved_along(tracks: Tracks, pose: QueryPose, factor: Array) -> Float[Array,
     return pose.centre + far * pose.rotation @ (ray - other)
 
 
-def _total(tracks: Tracks) -> Array:
-    """What the cost would be, were every match wrong."""
-    total = jnp.sum(tracks.weights)
-    if tracks.depth is None:
-        return total
-    return total + jnp.sum(jnp.where(tracks.depth.weight > 0, tracks.weights, 0.0))
-
-
 def _report(
     tracks: Tracks, finalists: Hypotheses, origin, unit, doubt, config: AbsolutePoseConfig
 ) -> AbsolutePose:
     pose, depth, cost = _refined(tracks, finalists, config.scales, config.steps)
     winner = jnp.argmin(cost)
     pose, depth = jax.tree.map(lambda x: x[winner], (pose, depth))
-    total = _total(tracks)
+    total = jnp.sum(tracks.weights)
     support = 1 - jnp.min(cost) / (total + lanes.TINY)
     others = jnp.where(jnp.arange(len(cost)) == winner, jnp.inf, cost)
     margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)

@@ -195,8 +195,9 @@ def point_of(sample: Sample) -> lanes.Vector:
 def scores(hypotheses: Hypotheses, sample: Sample, threshold: float) -> Float[Array, "H"]:
     """The mean truncated squared error of the sample, 0 to 1, lower is better.
 
-    The error of a match is the distance of its database side to the epipolar line of the query
-    cell, since that is exact; or that of its inverse depth, if that is larger.
+    The error of a match is made of the distance of its database side to the epipolar line of the
+    query cell, since that is exact, and of the distance of its inverse depth to the known one. Each
+    alone would agree with wrong poses by chance.
     """
     rows = tuple(
         tuple(hypotheses.rotation[:, i, j, None] for j in range(3)) for i in range(3)
@@ -221,9 +222,7 @@ def scores(hypotheses: Hypotheses, sample: Sample, threshold: float) -> Float[Ar
     error = distance / limit
     inverse_depth = squared / (jnp.maximum(along_db, 0.0) + lanes.TINY)
     depth_error = (wide.depth_weight * (inverse_depth - wide.inverse_depth) / threshold) ** 2
-    error = jnp.minimum(error, 1.0) + 0.5 * jnp.minimum(depth_error, 1.0)
-    outlier = 1.0 + 0.5 * (wide.depth_weight > 0)
-    error = jnp.where(ahead, error, outlier) / jnp.mean(outlier)
+    error = jnp.where(ahead, jnp.minimum(error + depth_error, 1.0), 1.0)
     score = jnp.mean(error, axis=1)
     return jnp.where(hypotheses.usable & jnp.isfinite(score), score, jnp.inf)
 

@@ -10,13 +10,14 @@ cameras (R_i, c_i). Everything is divided by rho_j, so that points at infinity a
 v_ij = R_i^T (R x_j + rho_j (c - c_i)), r_ij = v_xy / v_z - y_ij. Where the depth of the database's
 side is known (inverse depth d_ij, deviation s_ij), (rho_j / v_z - d_ij) / s_ij is a residual too.
 
-The cost is Geman and McClure's, sum_ij w_ij e_ij / (S^2 + e_ij), e_ij = |r_ij|^2 / sigma_i^2, with
-a scale S that falls from stage to stage; a known depth is a term of its own, so that a wrong one
-does not silence its match. It is minimised by Levenberg-Marquardt on SO(3) x R^3; the
-inverse depths are eliminated by the Schur complement, which is a scalar for each of them (Triggs et
-al., "Bundle Adjustment - A Modern Synthesis", 2000). Matches lie on a dense grid [N, K] with zero
-weights where there is none. A cell that is seen in one image alone constrains the pose by its
-epipolar line, without being told.
+The cost is Geman and McClure's, sum_ij w_ij e_ij / (S^2 + e_ij), with a scale S that falls from
+stage to stage; e_ij is |r_ij|^2 / sigma_i^2 and the square of the depth's residual. A known depth
+is no term of its own, since it would speak for wrong poses, too: rho_j is free to agree with it
+where the matches of its cell agree with nothing. The cost is minimised by Levenberg-Marquardt on
+SO(3) x R^3; the inverse depths are eliminated by the Schur complement, which is a scalar for each
+of them (Triggs et al., "Bundle Adjustment - A Modern Synthesis", 2000). Matches lie on a dense grid
+[N, K] with zero weights where there is none. A cell that is seen in one image alone constrains the
+pose by its epipolar line, without being told.
 
 In the normal equations, what depends on a match are eight numbers; all else is linear in them with
 coefficients of its database image. So each step is a few elementwise passes over the grid and two
@@ -89,7 +90,7 @@ class _Observed(NamedTuple):
     r_x: Array
     r_y: Array
     r_depth: Array  # weighted by the prior
-    squared: Array  # e_ij
+    squared: Array  # of r_ij, in deviations
     ahead: Array
 
 
@@ -205,7 +206,7 @@ def cost(
 def residuals(
     tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"]
 ) -> tuple[Float[Array, "N K"], Bool[Array, "N K"]]:
-    """e_ij, the squared errors in deviations, and whether the point lies before the camera."""
+    """|r_ij|^2 / sigma_i^2, and whether the point lies before the camera."""
     seen = _observe(tracks, pose, inverse_depth)
     return seen.squared, seen.ahead
 
@@ -243,12 +244,8 @@ def _observe(tracks: Tracks, pose: QueryPose, rho: Float[Array, "K"]) -> _Observ
 
 
 def _cost(tracks: Tracks, seen: _Observed, scale) -> Float[Array, ""]:
-    share = jnp.where(seen.ahead, seen.squared / (scale**2 + seen.squared), 1.0)
-    if tracks.depth is not None:
-        squared = seen.r_depth**2
-        share = share + jnp.where(
-            seen.ahead, squared / (scale**2 + squared), tracks.depth.weight > 0
-        )
+    squared = seen.squared + seen.r_depth**2
+    share = jnp.where(seen.ahead, squared / (scale**2 + squared), 1.0)
     return jnp.sum(tracks.weights * share)
 
 
@@ -275,7 +272,7 @@ def _normal_equations(
     tracks: Tracks, pose: QueryPose, rho: Float[Array, "K"], scale: Array
 ) -> _NormalEquations:
     seen = _observe(tracks, pose, rho)
-    robust = tracks.weights * scale**2 / (scale**2 + seen.squared) ** 2
+    robust = tracks.weights * scale**2 / (scale**2 + seen.squared + seen.r_depth**2) ** 2
     robust = jnp.where(seen.ahead, robust, 0.0)
     weight = robust / tracks.sigma[:, None] ** 2
     along = weight * seen.inverse_z
@@ -285,8 +282,6 @@ def _normal_equations(
     square = [s, su, sv, s * (seen.u**2 + seen.v**2)]
     right = [along * seen.r_x, along * seen.r_y, -along * (seen.u * seen.r_x + seen.v * seen.r_y)]
     if tracks.depth is not None:
-        robust = tracks.weights * scale**2 / (scale**2 + seen.r_depth**2) ** 2
-        robust = jnp.where(seen.ahead, robust, 0.0)
         by_rho = tracks.depth.weight * seen.inverse_z  # of the third residual, v fixed
         by_z = -rho[None] * by_rho * seen.inverse_z
         square[3] = square[3] + robust * by_z**2

@@ -191,6 +191,22 @@ def test_depth_makes_one_neighbour_enough(rng):
     assert position < 5e-3 and degrees < 0.05
 
 
+def test_known_depths_do_not_speak_for_a_wrong_pose(rng):
+    """Though the depth of each cell is free to agree with one that is known."""
+    scene = planted(rng, neighbors=4)
+    tracks = scene.tracks()._replace(depth=scene.arguments(depth=True)["depth"])
+    right = scene.pose()
+    turn = Rotation.from_rotvec([0, 0, rng.choice([-1, 1]) * rng.uniform(0.5, 2.5)]).as_matrix()
+    wrong = QueryPose(right.rotation @ jnp.asarray(turn, jnp.float32), right.centre + 0.5)
+    shares = []
+    for pose in (right, wrong):
+        rho = tracks_lib.linear_inverse_depth(tracks, pose)
+        rho, _ = tracks_lib.refine_depth(tracks, pose, rho, 2.0, 6)
+        shares.append(tracks_lib.cost(tracks, pose, rho, 2.0) / jnp.sum(tracks.weights))
+    assert shares[0] < 0.01
+    assert shares[1] > 0.9
+
+
 def test_depths_alone(rng):
     scene = planted(rng)
     pose = scene.pose()
