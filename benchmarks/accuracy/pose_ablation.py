@@ -70,6 +70,7 @@ ROWS = (
     Row("mode precise", {"mode": "precise"}),
     *(Row(f"all matches of {n}", {"num_neighbors": n}) for n in (1, 2, 5, 20)),
     Row("all matches of 10, 256 px", {"num_neighbors": 10}, long_side=256),
+    Row("mode fast, 256 px", {"mode": "fast"}, long_side=256),
     Row("all matches of 10, 1024 px", {"num_neighbors": 10}, long_side=1024),
 )
 
