@@ -46,7 +46,7 @@ from jaxreloc.models.matching.rays import RayTracks
 
 FOCAL_WEIGHT = -4.0
 CONFIDENCE = ConfidenceModel(
-    bias=-7.420, weights=(2.144, 2.013, FOCAL_WEIGHT), threshold=0.5
+    bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
 )
 SMALLEST = 1e-2
 # The gain of another focal length up to which the given one is believed, and the scale beyond.
@@ -54,7 +54,7 @@ FAMILIAR, UNFAMILIAR = (4e-3, 3e-3), (-1e-2, 1e-4)
 # Of the variances of rotation and centre.
 ROTATION_INFLATION, POSITION_INFLATION = 0.85, 1.15
 # The same after `refined_by_pictures`.
-PRECISE_ROTATION, PRECISE_POSITION = 1.85, 2.0
+PRECISE_ROTATION, PRECISE_POSITION = 1.5, 1.6
 # A neighbour agrees with the pose if matches of this summed weight do.
 AGREEING_WEIGHT = 5.0
 SAMPLING_SEED = 0
