@@ -54,7 +54,7 @@ FAMILIAR, UNFAMILIAR = (4e-3, 3e-3), (-1e-2, 1e-4)
 # Of the variances of rotation and centre.
 ROTATION_INFLATION, POSITION_INFLATION = 0.85, 1.15
 # The same after `refined_by_pictures`.
-PRECISE_ROTATION, PRECISE_POSITION = 1.5, 1.6
+PRECISE_ROTATION, PRECISE_POSITION = 1.85, 2.0
 # A neighbour agrees with the pose if matches of this summed weight do.
 AGREEING_WEIGHT = 5.0
 SAMPLING_SEED = 0
