@@ -4,7 +4,7 @@ import pathlib
 from typing import Annotated
 
 from jaxreloc.cli.options import MaxMegapixels, Network, limit_pictures
-from jaxreloc.cli.parsing import Listed, flag
+from jaxreloc.cli.parsing import Listed, flag, numbers
 
 Images = Annotated[str, flag("Folder of the photographs.", "DIR")]
 Poses = Annotated[str | None, flag("Their poses, where they lie apart.", "PATH")]
@@ -17,14 +17,22 @@ def build(
     out: Annotated[str, flag("Folder of the new map.", "DIR")],
     poses: Poses = None,
     skip_bad_frames: SkipBadFrames = False,
+    geographic_origin: Annotated[
+        Listed, flag("Of poses whose axes are East, North, Up.", "LAT,LON,HEIGHT")
+    ] = (),
     max_megapixels: MaxMegapixels = 200.0,
     network: Network = Network(),
 ) -> None:
     """Makes a map of photographs with known poses."""
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
+    from jaxreloc.formats.common.geodesy import GeographicOrigin
     from jaxreloc.localization.jobs import building
     from jaxreloc.localization.networks.loading import LONG_SIDE
 
+    origin = None
+    if geographic_origin:
+        place = numbers("geographic_origin", geographic_origin, 3)
+        origin = GeographicOrigin(*place).check("--geographic_origin")
     use_compilation_cache()
     limit_pictures(max_megapixels)
     line = building.build_map(
@@ -34,6 +42,7 @@ def build(
         poses=poses,
         skip_bad_frames=skip_bad_frames,
         long_side=network.long_side or LONG_SIDE,
+        geographic_origin=origin,
     )
     print(line)
 

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,21 @@ Listed = typing.Annotated[
 def flag(help: str, metavar: str | None = None) -> object:
     """An annotation: what the flag says in `--help`, on a line of its own if it is short."""
     return tyro.conf.arg(help=help, metavar=metavar, help_behavior_hint="")
+
+
+def numbers(name: str, given: Sequence[str], count: int) -> tuple[float, ...]:
+    """The values of a flag that takes so many numbers, separated by commas.
+
+    Raises:
+      UsageError: they are not as many, or not finite numbers.
+    """
+    try:
+        values = tuple(float(part) for part in given)
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise UsageError(f"--{name}={','.join(given)}: give {count} numbers, separated by commas")
+    return values
 
 
 def call(function: Callable[..., None], argv: Sequence[str], program: str) -> None:

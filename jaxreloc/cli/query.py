@@ -6,20 +6,22 @@ import time
 from typing import Annotated, Literal
 
 from jaxreloc.cli.options import MaxMegapixels, Retrieval, Views, limit_pictures
-from jaxreloc.cli.parsing import flag
-from jaxreloc.usage import check_choice
+from jaxreloc.cli.parsing import Listed, flag, numbers
 
-FORMATS = "tum, colmap, 7scenes or jsonl."
+FORMATS = "tum, 7scenes, jsonl, colmap, nerfstudio or geopose."
 
 
 def query(
     map: Annotated[str, flag("Folder of the map.", "DIR")],
     images: Annotated[str, flag("Picture, folder, video, stream or camera:0.", "PATH")],
-    out: Annotated[str, flag("File of the poses.", "FILE")],
-    format: Annotated[str, flag(f"Of the poses: {FORMATS}", "NAME")] = "tum",
+    out: Annotated[str, flag("File of the poses; of colmap a folder.", "FILE")],
+    format: Annotated[str, flag(FORMATS, "NAME")] = "tum",
     intrinsics: Annotated[
         str | None, flag("`fx fy cx cy` of the images; none: the map's.", "FILE")
     ] = None,
+    near: Annotated[
+        Listed, flag("Look among the map's images there only.", "X,Y,Z,RADIUS")
+    ] = (),
     quarter_turns: Annotated[
         bool, flag("Do not look at refused images again, turned.")
     ] = True,
@@ -39,11 +41,12 @@ def query(
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.evaluation.report.views import MapViews
     from jaxreloc.evaluation.report.views import Views as ReportViews
-    from jaxreloc.formats.localized_poses import LINE_FORMATS
+    from jaxreloc.formats.writers import answer_formats
     from jaxreloc.localization.jobs import querying
-    from jaxreloc.usage import UsageError
+    from jaxreloc.usage import UsageError, check_choice
 
-    check_choice("format", format, LINE_FORMATS)
+    check_choice("format", format, answer_formats.NAMES)
+    place = numbers("near", near, 4) if near else None
     limit_pictures(max_megapixels)
     path = pathlib.Path(out).expanduser()
     shown = ReportViews(
@@ -63,14 +66,16 @@ def query(
         quarter_turns=quarter_turns,
     )
     clock.lap("map, network")
+    form = answer_formats.answer_format(format, localizer.scene_map.geographic_origin, map)
     settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
     with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:
         count = querying.localize_images(
             localizer,
             images,
             path,
-            LINE_FORMATS[format],
+            form,
             intrinsics_path=intrinsics,
+            near=place,
             keep=seen.keep,
             resume=resume,
         )

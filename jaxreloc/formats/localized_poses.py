@@ -1,11 +1,11 @@
-"""One line a localized image, in the formats that others read, or as JSON with all that is known.
+"""What is known of a localized image, and one line for it.
 
   tum      timestamp tx ty tz qx qy qz qw       world_from_cam; the image's name for a timestamp
-  colmap   name qw qx qy qz tx ty tz            cam_from_world, as hloc writes it
-  7scenes  name qw qx qy qz tx ty tz            cam_from_world, the same
-  jsonl    an object a line, world_from_cam
+  7scenes  name qw qx qy qz tx ty tz            cam_from_world, as hloc writes it, too
+  jsonl    an object a line with all that is known, world_from_cam
 
-The text formats have no place for a failure: it is a comment, `# name: not localized`.
+The text formats have no place for a failure: it is a comment, `# name: not localized`. Formats of
+several files or of one that is no list of lines are in `writers.answer_formats`.
 """
 
 import dataclasses
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
 
-_NOT_LOCALIZED = ": not localized"
+CAMERA_FIELDS = ("fx", "fy", "cx", "cy", "width", "height")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +38,13 @@ class LocalizedPose:
     scale_source: str = "database_poses"  # or "database_depth", "network": what metres come from
     reason: str = ""  # why there is no pose
     focal_factor: float = 1.0  # times the given focal length suits the matches better
+    camera: Camera | None = None  # a pinhole camera, of the upright picture
 
 
 def tum_line(pose: LocalizedPose) -> str:
     """`name tx ty tz qx qy qz qw`, `world_from_cam`."""
     if not pose.success:
-        return _failure(pose)
+        return failure_line(pose)
     w, x, y, z = quaternion_wxyz(pose.world_from_cam)
     return " ".join([pose.name, *map(_digits, [*pose.world_from_cam[:3, 3], x, y, z, w])])
 
@@ -50,7 +52,7 @@ def tum_line(pose: LocalizedPose) -> str:
 def cam_from_world_line(pose: LocalizedPose) -> str:
     """`name qw qx qy qz tx ty tz`, `cam_from_world`."""
     if not pose.success:
-        return _failure(pose)
+        return failure_line(pose)
     cam_from_world = inverse(pose.world_from_cam)
     values = [*quaternion_wxyz(cam_from_world), *cam_from_world[:3, 3]]
     return " ".join([pose.name, *map(_digits, values)])
@@ -76,6 +78,8 @@ def json_fields(pose: LocalizedPose) -> dict[str, Any]:
             "turn_deg": pose.turn_deg,
             "focal_factor": pose.focal_factor,
         }
+        if pose.camera is not None:
+            fields["camera"] = {name: getattr(pose.camera, name) for name in CAMERA_FIELDS}
     elif pose.reason:
         fields["reason"] = pose.reason
     return fields
@@ -107,28 +111,25 @@ def from_json_fields(fields: Mapping[str, Any]) -> LocalizedPose:
             scale_source=str(fields["scale_source"]),
             turn_deg=int(fields["turn_deg"]),
             focal_factor=float(fields["focal_factor"]),
+            camera=_camera(fields.get("camera")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no answer of a localizer ({error!r})") from error
 
 
-def parse_answer(line: str) -> tuple[str, bool]:
-    """The name in a line of any of these formats, and whether the image was localized.
+def parse_json_line(line: str) -> LocalizedPose:
+    """What `json_line` was made of.
 
     Raises:
       ValueError: it is no such line.
     """
-    if line.startswith("{"):
+    try:
         fields = json.loads(line)
-        if not isinstance(fields.get("name"), str):
-            raise ValueError(f"no name in {line[:80]!r}")
-        return fields["name"], bool(fields.get("success"))
-    if line.startswith("# ") and line.endswith(_NOT_LOCALIZED):
-        return line.removeprefix("# ").removesuffix(_NOT_LOCALIZED), False
-    fields = line.split()
-    if len(fields) != 8:
-        raise ValueError(f"not a pose: {line[:80]!r}")
-    return fields[0], True
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"not an answer: {line[:80]!r}")
+    return from_json_fields(fields)
 
 
 def covariance_in_camera(pose: LocalizedPose) -> Float64[np.ndarray, "6 6"]:
@@ -139,14 +140,21 @@ def covariance_in_camera(pose: LocalizedPose) -> Float64[np.ndarray, "6 6"]:
 
 LINE_FORMATS: dict[str, Callable[[LocalizedPose], str]] = {
     "tum": tum_line,
-    "colmap": cam_from_world_line,
     "7scenes": cam_from_world_line,
     "jsonl": json_line,
 }
 
 
-def _failure(pose: LocalizedPose) -> str:
-    return f"# {pose.name}{_NOT_LOCALIZED}"
+def failure_line(pose: LocalizedPose) -> str:
+    """A comment."""
+    return f"# {pose.name}: not localized"
+
+
+def _camera(fields: Mapping[str, Any] | None) -> Camera | None:
+    if fields is None:
+        return None
+    fx, fy, cx, cy, width, height = (float(fields[name]) for name in CAMERA_FIELDS)
+    return Camera(fx, fy, cx, cy, int(width), int(height))
 
 
 def _digits(value: float) -> str:

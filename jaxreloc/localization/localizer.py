@@ -99,6 +99,7 @@ class Localizer:
         candidates: Int[np.ndarray, "C"] | None = None,
         expected: Float[np.ndarray, "G 4 4"] | None = None,
         allowed: Bool[np.ndarray, "M"] | None = None,
+        near: Sequence[float] | None = None,
     ) -> Localization:
         """Localizes one image.
 
@@ -113,13 +114,15 @@ class Localizer:
             relative poses are fused, not None doubles their number.
           expected: up to two of world_from_query, such as the last one of a video: more
             hypotheses of "all_matches", which decide nothing by themselves.
-          allowed: the database images that may be neighbours, such as those near a place that is
-            known roughly (`retrieval.near`); None allows all.
+          allowed: the database images that may be neighbours; None allows all.
+          near: x, y, z and a radius, in the axes and the unit of the map: only images taken there
+            may be neighbours.
 
         Raises:
           ValueError: it is no such image, these are not its intrinsics, or nothing is allowed.
+          UsageError: no image of the map was taken `near` there.
         """
-        return self.localize(self.retrieve(image, intrinsics, candidates, expected, allowed))
+        return self.localize(self.retrieve(image, intrinsics, candidates, expected, allowed, near))
 
     def localize_all(
         self,
@@ -188,9 +191,13 @@ class Localizer:
         candidates: Int[np.ndarray, "C"] | None = None,
         expected: Float[np.ndarray, "G 4 4"] | None = None,
         allowed: Bool[np.ndarray, "M"] | None = None,
+        near: Sequence[float] | None = None,
     ) -> Query:
         """Encodes the image and finds its neighbours; see `__call__`."""
         view = self._view(image, intrinsics)
+        if near is not None:
+            within = self.scene_map.images_near(near)
+            allowed = within if allowed is None else within & allowed
         if allowed is not None and not (len(allowed) == len(self.scene_map) and allowed.any()):
             raise ValueError("allowed has to be a flag for each image of the map, one of them true")
         return self._retrieve(

@@ -14,7 +14,6 @@ from jaxreloc.formats.frames import rigid
 from jaxreloc.images import headers
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.neighbors.retrieval import near
 from jaxreloc.serving.request_limits import Refused
 from jaxreloc.usage import UsageError
 
@@ -107,10 +106,10 @@ def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] |
         numbers = np.zeros(0)
     if len(numbers) != 4 or not np.isfinite(numbers).all() or numbers[3] <= 0:
         raise Refused(422, "near is not x,y,z,radius in the unit of the map; give four numbers")
-    allowed = near(scene_map.world_from_db[:, :3, 3], numbers[:3], float(numbers[3]))
-    if not allowed.any():
-        raise Refused(422, f"no image of the map lies within {numbers[3]:g} of near; enlarge it")
-    return allowed
+    try:
+        return scene_map.images_near(numbers)
+    except UsageError as error:
+        raise Refused(422, str(error)) from error
 
 
 def read_pose(text: str) -> Float[np.ndarray, "4 4"]:

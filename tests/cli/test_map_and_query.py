@@ -47,7 +47,7 @@ def query(folder, images, out, *arguments):
 def test_pictures_give_a_line_each(folder, tmp_path):
     out = tmp_path / "poses.txt"
     chosen = query_arguments(folder, folder / "photographs" / "images", out)
-    result = run_command(*chosen, "--format=colmap")
+    result = run_command(*chosen, "--format=7scenes")
     assert result.returncode == 0, result.stderr
     assert "no intrinsics given" in result.stderr and "a query takes" in result.stderr
     lines = out.read_text().splitlines()
@@ -105,6 +105,22 @@ def test_poses_apart_from_the_images(folder, tmp_path):
         "map", "build", f"--images={tmp_path}/strangers", poses, f"--out={tmp_path}/m"
     )
     assert_fails(result, "poses: images/00.png, images/01.png, images/02.png", "pictures: x.png")
+
+
+def test_geographic_answers_need_an_origin(folder, tmp_path):
+    images = folder / "photographs" / "images"
+    asked = (images, tmp_path / "out", "--format=geopose")
+    assert_fails(query(folder, *asked), "map: has no geographic origin", "--geographic_origin=LAT")
+    given = (*map_arguments(folder, tmp_path / "map"), "--geographic_origin=60.1,24.9,12")
+    assert call_command(*given).returncode == 0
+    result = query(tmp_path, *asked, "--near=0,0,0,100")
+    assert result.returncode == 0, result.stderr
+    for line in (tmp_path / "out").read_text().splitlines():
+        assert json.loads(line)["position"]["lat"] == pytest.approx(60.1, abs=1e-2)
+    other = (*map_arguments(folder, tmp_path / "other"), "--geographic_origin=")
+    assert_fails(call_command(*other[:-1], f"{other[-1]}60,24"), "=60,24: give 3 numbers")
+    assert_fails(call_command(*other[:-1], f"{other[-1]}99,24,0"), "latitude_deg is 99; give -90")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_damaged_map_is_found(folder, tmp_path):
@@ -193,6 +209,8 @@ def test_mistakes(folder, tmp_path):
     assert_fails(query(tmp_path, images, tmp_path / "o"), "no scene map", "jaxreloc map build")
     assert_fails(query(folder, tmp_path, tmp_path / "o"), "no picture")
     assert_fails(query(folder, images, tmp_path / "o", "--format=xml"), "tum", "jsonl")
+    assert_fails(query(folder, images, tmp_path / "o", "--near=1,2,3"), "--near=1,2,3: give 4")
+    assert_fails(query(folder, images, tmp_path / "o", "--near=99,0,0,1"), "no image of the map")
     assert_fails(query(folder, images, tmp_path / "o", "--workdir=x"), "query takes no --workdir")
     assert_fails(query(folder, images, tmp_path), "is a folder; --out names the file")
     (tmp_path / "k.txt").write_text("100 100 640 360")

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.formats.localized_poses import LINE_FORMATS
+from jaxreloc.formats.writers import answer_formats
 from jaxreloc.localization.jobs.answer_file import AnswerFile
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth
@@ -61,7 +62,7 @@ def answer(folder: pathlib.Path) -> None:
     with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
         for i in range(len(answers.answered), 10_000):
             found = _found(i)
-            answers.add(found.name, LINE_FORMATS["tum"](found), True)
+            answers.add(found)
 
 
 def add_to_map(folder: pathlib.Path) -> None:
@@ -137,8 +138,8 @@ def kill_while_resuming(folder: pathlib.Path, rng: np.random.Generator) -> Outco
     with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
         first = len(answers.answered)
         for i in range(first, first + 20):
-            answers.add(f"{i}.png", LINE_FORMATS["tum"](_found(i)), True)
-        answers.finish()
+            answers.add(_found(i))
+        answers.finish(answer_formats.answer_format("tum", None, "").write)
     lines = (folder / "out").read_text().splitlines()
     if lines != [LINE_FORMATS["tum"](_found(i)) for i in range(first + 20)]:
         return Outcome(WRONG, f"{lines[-3:]}")

@@ -29,7 +29,7 @@ from jaxreloc.data.frame_cache import FrameCache
 from jaxreloc.evaluation.pose_files import read_pose_errors
 from jaxreloc.formats import pair_lists
 from jaxreloc.formats.common.text import parse_json, read_text
-from jaxreloc.formats.localized_poses import LINE_FORMATS, LocalizedPose
+from jaxreloc.formats.localized_poses import LocalizedPose
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.readers import pose_list
 from jaxreloc.images import decode_depth, read_depth, read_image
@@ -182,7 +182,7 @@ def read_pairs(folder: pathlib.Path) -> object:
     return neighbors, pairs, estimates
 
 
-SETTINGS = '{"format": "tum_line"}'
+SETTINGS = '{"images": "x"}'
 
 
 def localized(name: str, pose: np.ndarray, success: bool) -> LocalizedPose:
@@ -190,19 +190,14 @@ def localized(name: str, pose: np.ndarray, success: bool) -> LocalizedPose:
 
 
 def make_answers(folder: pathlib.Path, rng: np.random.Generator) -> None:
-    for form, write in LINE_FORMATS.items():
-        with AnswerFile(folder / form, SETTINGS, resume=False) as answers:
-            for i, pose in enumerate(scenes.random_poses(rng, 5)):
-                found = localized(f"{i}.png", pose, i != 2)
-                answers.add(found.name, write(found), found.success)
+    with AnswerFile(folder / "out", SETTINGS, resume=False) as answers:
+        for i, pose in enumerate(scenes.random_poses(rng, 5)):
+            answers.add(localized(f"{i}.png", pose, i != 2))
 
 
 def read_answers(folder: pathlib.Path) -> object:
-    found = []
-    for form in LINE_FORMATS:
-        with AnswerFile(folder / form, SETTINGS, resume=True) as answers:
-            found.append(dict(answers.answered))
-    return found
+    with AnswerFile(folder / "out", SETTINGS, resume=True) as answers:
+        return dict(answers.answered)
 
 
 def make_pictures(folder: pathlib.Path, rng: np.random.Generator) -> None:

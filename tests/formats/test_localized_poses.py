@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.localized_poses import (
     LINE_FORMATS,
     LocalizedPose,
     from_json_fields,
+    parse_json_line,
 )
 from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 
@@ -31,9 +33,8 @@ def test_tum_is_world_from_cam_with_the_scalar_last(pose):
     np.testing.assert_allclose(rotation, pose.world_from_cam[:3, :3], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["colmap", "7scenes"])
-def test_colmap_and_7scenes_are_read_back_by_the_evaluation_reader(pose, name, tmp_path):
-    (tmp_path / "poses.txt").write_text(LINE_FORMATS[name](pose) + "\n")
+def test_7scenes_is_read_back_by_the_evaluation_reader(pose, tmp_path):
+    (tmp_path / "poses.txt").write_text(LINE_FORMATS["7scenes"](pose) + "\n")
     read = read_evaluation_poses(tmp_path / "poses.txt")
     assert read.names == ("a/1.png",)
     np.testing.assert_allclose(read.world_from_cam[0], pose.world_from_cam, atol=1e-12)
@@ -82,7 +83,8 @@ def test_both_forms_of_the_covariance_are_of_the_same_errors(pose, rng):
 
 
 def test_json_is_read_back_to_the_last_bit(pose):
-    given = dataclasses.replace(pose, turn_deg=90, focal_factor=1.25)
+    camera = Camera(50.5, 51.25, 31.5, 23.75, 64, 48)
+    given = dataclasses.replace(pose, turn_deg=90, focal_factor=1.25, camera=camera)
     read = from_json_fields(json.loads(LINE_FORMATS["jsonl"](given)))
     for field in dataclasses.fields(given):
         np.testing.assert_array_equal(getattr(read, field.name), getattr(given, field.name))
@@ -90,6 +92,12 @@ def test_json_is_read_back_to_the_last_bit(pose):
     read = from_json_fields(json.loads(LINE_FORMATS["jsonl"](failed)))
     assert (read.success, read.confidence, read.reason) == (False, 0.0, failed.reason)
     assert np.isnan(read.world_from_cam).all() and np.isnan(read.covariance).all()
+
+
+@pytest.mark.parametrize("line", ["", "[]", "{}", "[" * 100_000, '{"name": 1}', "1", "NaN"])
+def test_a_line_that_is_no_answer(line):
+    with pytest.raises(ValueError):
+        parse_json_line(line)
 
 
 @pytest.mark.parametrize("name", ["name", "success", "total_ms", "confidence", "covariance_world"])

@@ -14,6 +14,7 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.pair_fusion import PairFusion
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.weights.network_weights import imagenet_matcher
+from jaxreloc.usage import UsageError
 from tests.localization.fakes import OracleNetwork, oracle_frames
 
 
@@ -114,6 +115,24 @@ def test_only_what_is_allowed_is_a_neighbour(database, rng):
             np.testing.assert_allclose(
                 found.world_from_query, database.world_from_cam[0], atol=2e-3
             )
+
+
+def test_only_images_near_a_place_are_neighbours(database, rng):
+    locate = localizer(database)
+    image, intrinsics = database.images[0], database.intrinsics[0]
+    centres = database.world_from_cam[:, :3, 3]
+    place = rng.normal(size=3)
+    distance = np.linalg.norm(centres - place, axis=1)
+    radius = np.sort(distance)[[3, 4]].mean()
+    found = locate(image, intrinsics, near=(*place, radius))
+    assert set(found.neighbors) == set(np.flatnonzero(distance < radius))
+    both = locate(image, intrinsics, near=(*place, radius), allowed=distance > distance.min())
+    assert set(both.neighbors) == set(found.neighbors) - {distance.argmin()}
+    with pytest.raises(UsageError, match=r"within 0.001 of .*; the next one is .*, enlarge"):
+        locate(image, intrinsics, near=(9, 9, 9, 1e-3))
+    for wrong in [(0, 0, 0, 0), (0, 0, np.nan, 1), (0, 0, 0, -1)]:
+        with pytest.raises(UsageError, match="give x, y, z and a radius over 0"):
+            locate(image, intrinsics, near=wrong)
 
 
 def descriptors(frames):

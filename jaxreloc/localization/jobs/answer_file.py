@@ -1,18 +1,18 @@
 """The answers of a run of queries, kept line by line as they come.
 
-While it runs they are in OUT.partial, whose first line says of which run; at the end they take the
-place of OUT, by rename. What ends the run early leaves OUT.partial, from which it can go on.
+While it runs they are in OUT.partial, as JSON with all that is known; its first line says of which
+run. At the end OUT is written from them, in any format. What ends the run early leaves OUT.partial,
+from which it can go on.
 """
 
 import fcntl
 import os
 import pathlib
-import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from jaxreloc import files
-from jaxreloc.formats.localized_poses import parse_answer
+from jaxreloc.formats.localized_poses import LocalizedPose, json_line, parse_json_line
 from jaxreloc.usage import UsageError
 
 HEADER = "# jaxreloc query"
@@ -58,27 +58,31 @@ class AnswerFile:
         """Whether each image was localized, by its name."""
         return self._answered
 
-    def add(self, name: str, line: str, localized: bool) -> None:
+    def add(self, pose: LocalizedPose) -> None:
         """Keeps an answer; it is in the file when this returns.
 
         Raises:
           UsageError: the disk is full.
         """
         try:
-            files.write_all(self._file, (line + "\n").encode())
+            files.write_all(self._file, (json_line(pose) + "\n").encode())
         except OSError as error:
             raise UsageError(
                 f"{self.path}: cannot be written ({error.strerror}); free space, then go on with "
                 "--resume"
             ) from error
-        self._answered[name] = localized
+        self._answered[pose.name] = pose.success
 
-    def finish(self) -> None:
-        """Puts the answers in their place."""
-        self._file.seek(len(self._header.encode()))
-        with files.replacing(self._out) as temporary, open(temporary, "wb") as whole:
-            shutil.copyfileobj(self._file, whole)
+    def finish(self, write: Callable[[pathlib.Path, Iterable[LocalizedPose]], object]) -> None:
+        """Puts the answers in their place, by the `write` of an `AnswerFormat`."""
+        write(self._out, self._kept())
         self.path.unlink(missing_ok=True)
+
+    def _kept(self) -> Iterator[LocalizedPose]:
+        self._file.seek(len(self._header.encode()))
+        with open(os.dup(self._file.fileno()), "rb") as lines:
+            for line in lines:
+                yield parse_json_line(line.decode())
 
     def discard(self) -> None:
         """Forgets the answers, whose run shall write nothing."""
@@ -112,10 +116,10 @@ class AnswerFile:
             )
         for line in lines:
             try:
-                name, localized = parse_answer(line.decode())
+                pose = parse_json_line(line.decode())
             except ValueError as error:
                 raise UsageError(f"{self.path}: damaged ({error}); remove it") from error
-            self._answered[name] = localized
+            self._answered[pose.name] = pose.success
         # A last line without an end was cut off by a crash.
         kept = len(header) + 1 + sum(len(line) + 1 for line in lines) if lines else 0
         self._file.truncate(kept)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import tqdm
 
+from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.map import map_files
@@ -40,6 +41,7 @@ def build_map(
     poses: str | pathlib.Path | None = None,
     skip_bad_frames: bool = False,
     long_side: int = LONG_SIDE,
+    geographic_origin: GeographicOrigin | None = None,
 ) -> str:
     """Encodes posed images into a new map; returns a line that says what it holds.
 
@@ -50,6 +52,7 @@ def build_map(
       poses: a file or model of poses apart from the images (`separate_poses`).
       skip_bad_frames: leaves bad frames out with one warning, instead of raising at the first.
       long_side: of the images (pixels) in the network that needs no training.
+      geographic_origin: of the poses, whose axes are East, North, Up there.
 
     Raises:
       UsageError: a file is not what it should be, or the map exists.
@@ -62,7 +65,7 @@ def build_map(
     else:
         network = load_network(network_path)
     start = time.perf_counter()
-    SceneMap.create(out, network, _encode(frames, network))
+    SceneMap.create(out, network, _encode(frames, network), geographic_origin)
     triangulate_map(out)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(out)}; {rate:.1f} images/s"

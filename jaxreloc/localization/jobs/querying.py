@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import cv2
 import numpy as np
 from absl import logging
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import interrupts
 from jaxreloc.files import printable
 from jaxreloc.formats.common.camera_models import Camera, turned_upright
 from jaxreloc.formats.common.intrinsics_file import read_intrinsics, read_pinhole
-from jaxreloc.formats.localized_poses import LocalizedPose, json_line
+from jaxreloc.formats.localized_poses import LocalizedPose
+from jaxreloc.formats.writers.answer_formats import AnswerFormat
 from jaxreloc.images import PictureHeader
 from jaxreloc.localization.jobs.answer_file import AnswerFile
 from jaxreloc.localization.jobs.query_images import QueryImages, find_query_images
@@ -42,6 +43,12 @@ class LocalizedImage:
     intrinsics: Float[np.ndarray, "3 3"]
     found: Localization
 
+    @property
+    def camera(self) -> Camera:
+        (fx, _, cx), (_, fy, cy), _ = np.asarray(self.intrinsics, np.float64).tolist()
+        height, width = self.image.shape[:2]
+        return Camera(fx, fy, cx, cy, width, height)
+
 
 @dataclasses.dataclass
 class Count:
@@ -53,6 +60,8 @@ class Count:
     interrupted: bool = False
     problem: str = ""  # of the first that could not be read
 
+    left_out_of: str = ""  # the name of a format that holds no failures
+
     def add(self, found: Localization | None) -> None:
         self.total += 1
         self.unread += found is None
@@ -61,6 +70,8 @@ class Count:
     def __str__(self) -> str:
         line = f"{self.localized} of {self.total} images localized"
         line += ", then interrupted" if self.interrupted else ""
+        if self.left_out_of and self.localized < self.total:
+            line += f"; {self.total - self.localized} left out, {self.left_out_of} has no failures"
         return line + (f"; {self.unread} could not be read" if self.unread else "")
 
 
@@ -98,9 +109,10 @@ def localize_images(
     localizer: Localizer,
     images: str | pathlib.Path,
     out: str | pathlib.Path,
-    write_line: Callable[[LocalizedPose], str],
+    form: AnswerFormat,
     *,
     intrinsics_path: str | pathlib.Path | None = None,
+    near: Sequence[float] | None = None,
     keep: Callable[[LocalizedImage], object] = lambda image: None,
     resume: bool = False,
 ) -> Count:
@@ -113,9 +125,11 @@ def localize_images(
 
     Args:
       images: as `find_query_images` takes them.
-      write_line: of `localized_poses.LINE_FORMATS`.
+      form: of the answers.
       intrinsics_path: an intrinsics.txt of the queries; without it they are assumed to be taken
         with a camera like the map's.
+      near: x, y, z and a radius, in the axes and the unit of the map: only images taken there may
+        be neighbours.
       keep: is called with each query that could be read and its answer.
       resume: leaves out the images that an earlier run has answered in `out`.partial.
 
@@ -124,35 +138,40 @@ def localize_images(
         written.
     """
     queries, out = find_query_images(images), pathlib.Path(out).expanduser()
+    if form.is_folder and os.path.lexists(out):
+        raise UsageError(f"{out}: exists; --out names the new folder of the {form.name} model")
     if os.path.isdir(out):
         raise UsageError(f"{out}: is a folder; --out names the file of the poses")
     spaced = [name for name, _ in queries.pictures if any(map(str.isspace, name))]
-    if spaced and write_line is not json_line:
+    if spaced and form.splits_at_spaces:
         raise UsageError(
             f"{queries.source}: {spaced[0]!r} has a space, at which lines of this format are "
             "split; rename it, or choose --format=jsonl"
         )
     intrinsics_of = _Intrinsics(localizer, intrinsics_path)
-    settings = _settings(localizer, queries, write_line, intrinsics_path)
+    allowed = None if near is None else localizer.scene_map.images_near(near)
+    settings = _settings(localizer, queries, intrinsics_path, near)
     with AnswerFile(out, settings, resume=resume) as answers:
         print("getting ready; the first time this takes a minute", file=sys.stderr, flush=True)
         if len(queries.pictures) != 1:  # one picture alone is as fast without
             latency_ms = localizer.warm_up(candidates=queries.is_video)
             print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
         count = Count(len(answers.answered), sum(answers.answered.values()))
+        count.left_out_of = "" if form.holds_failures else form.name
 
         def kept() -> str:
             return f"{answers.path}: {count}; --resume goes on from there" if count.total else ""
 
-        located = _localize(localizer, queries, intrinsics_of, keep, answers.answered)
+        located = _localize(localizer, queries, intrinsics_of, keep, answers.answered, allowed)
         live = interrupts.Request() if queries.is_live else contextlib.nullcontext()
         with interrupts.saying(kept), live:
-            for name, found, problem in located:
+            for name, image, problem in located:
                 count.problem = count.problem or problem
-                line = write_line(localized_pose(name, found))
-                answers.add(name, line, found is not None and found.success)
+                found = image and image.found
+                pose = localized_pose(name, found, image and image.camera)
+                answers.add(pose)
                 count.add(found)
-                _print(line)
+                _print(form.line(pose))
                 if queries.is_live and live.came:
                     count.interrupted = True
                     break
@@ -160,23 +179,23 @@ def localize_images(
             answers.discard()
             why = f"no picture could be localized ({count.problem})" if count.total else "empty"
             raise UsageError(f"{images}: {why}; {out} is not written")
-        answers.finish()
+        answers.finish(form.write)
     return count
 
 
 def _settings(
     localizer: Localizer,
     queries: QueryImages,
-    write_line: Callable[[LocalizedPose], str],
     intrinsics_path: str | pathlib.Path | None,
+    near: Sequence[float] | None,
 ) -> str:
     """What answers depend on, as a line."""
     names = "\n".join(localizer.scene_map.names).encode("utf-8", "backslashreplace")
     settings = {
         "images": printable(queries.source),
         "map": hashlib.sha256(names).hexdigest()[:16],
-        "format": write_line.__name__,
         "intrinsics": intrinsics_path and printable(str(intrinsics_path)),
+        "near": near and list(near),
     }
     return json.dumps(settings)
 
@@ -195,7 +214,8 @@ def _localize(
     intrinsics_of: Callable[[PictureHeader], Float[np.ndarray, "3 3"]],
     keep: Callable[[LocalizedImage], object],
     answered: Collection[str],
-) -> Iterator[tuple[str, Localization | None, str]]:
+    allowed: Bool[np.ndarray, "M"] | None,
+) -> Iterator[tuple[str, LocalizedImage | None, str]]:
     """The name of each query that is not `answered`, and its answer, or None and why not.
 
     In a video the images that agreed on the frame before are candidates for the next, and its pose
@@ -208,7 +228,9 @@ def _localize(
         if query.image is not None:
             try:
                 intrinsics = intrinsics_of(query.header)
-                found = localizer(query.image, intrinsics, candidates, expected_poses(last))
+                found = localizer(
+                    query.image, intrinsics, candidates, expected_poses(last), allowed
+                )
             except (UsageError, ValueError, cv2.error) as error:
                 problem = f"{query.name}: {error}"
         if found is None:
@@ -219,8 +241,9 @@ def _localize(
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
             last = [*last[-1:], found.world_from_query] if found.success else []
-        keep(LocalizedImage(query.name, query.image, intrinsics, found))
-        yield query.name, found, ""
+        image = LocalizedImage(query.name, query.image, intrinsics, found)
+        keep(image)
+        yield query.name, image, ""
 
 
 def expected_poses(
@@ -266,7 +289,9 @@ class _Intrinsics:
         return camera
 
 
-def localized_pose(name: str, found: Localization | None) -> LocalizedPose:
+def localized_pose(
+    name: str, found: Localization | None, camera: Camera | None = None
+) -> LocalizedPose:
     """What is written of an answer; None: the picture could not be read."""
     if found is None:
         nothing = np.full((4, 4), np.nan)
@@ -284,6 +309,7 @@ def localized_pose(name: str, found: Localization | None) -> LocalizedPose:
         scale_source=found.scale_source,
         reason=found.reason,
         focal_factor=found.focal_factor,
+        camera=camera,
     )
 
 

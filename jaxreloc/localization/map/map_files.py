@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
+from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import FILE_NAME as MANIFEST
 from jaxreloc.localization.map.map_manifest import (
@@ -54,12 +55,14 @@ def create(
     folder: pathlib.Path,
     save_network: Callable[[pathlib.Path], object],
     parts: Iterable[EncodedImages],
+    geographic_origin: GeographicOrigin | None = None,
 ) -> None:
     """Writes a new map; the folder appears whole, by rename.
 
     Args:
       save_network: writes the network that made the map into a folder, as NETWORK_FILE.
       parts: become a segment each, as they come.
+      geographic_origin: of the poses, whose axes are East, North, Up there.
 
     Raises:
       UsageError: the folder exists, or cannot be written.
@@ -68,7 +71,8 @@ def create(
     with new_folder(folder) as temporary:
         save_network(temporary)
         segments = _write_segments(temporary, 0, parts)
-        write_manifest(temporary, Manifest(_sha256(temporary / NETWORK_FILE), segments))
+        network = _sha256(temporary / NETWORK_FILE)
+        write_manifest(temporary, Manifest(network, segments, geographic_origin))
 
 
 def check_new(folder: pathlib.Path) -> None:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from jaxreloc import files
+from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.localization.map.file_digests import MAX_BYTES, changed
 from jaxreloc.usage import UsageError
 
@@ -47,6 +48,7 @@ class Manifest:
 
     network_sha256: str
     segments: tuple[Segment, ...]
+    geographic_origin: GeographicOrigin | None = None  # where the axes are East, North, Up
 
 
 def read_manifest(folder: pathlib.Path) -> Manifest:
@@ -75,7 +77,11 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
         segments = tuple(_parse_segment(entry) for entry in content["segments"])
         if not segments or len({segment.name for segment in segments}) != len(segments):
             raise ValueError("segments are absent or doubled")
-        return Manifest(str(content["network_sha256"]), segments)
+        origin = content.get("geographic_origin")
+        if origin is not None:
+            place = {name: float(value) for name, value in origin.items()}
+            origin = GeographicOrigin(**place).check(f"{path}: geographic_origin")
+        return Manifest(str(content["network_sha256"]), segments, origin)
     except UNREADABLE as error:
         raise UsageError(f"{path}: damaged ({error!r}); build the map again") from error
 

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, Int, PyTree
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int, PyTree
 
+from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import Manifest
 from jaxreloc.localization.map.pictures import Pictures
+from jaxreloc.localization.neighbors.retrieval import near
 from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
@@ -41,12 +43,18 @@ class SceneMap:
     features: Sequence["Rows"]  # leaves of what the pair head takes
     pictures: Pictures
     depth: CellDepth | None = None  # of the cells that the network matches
+    geographic_origin: GeographicOrigin | None = None  # where the axes are East, North, Up
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
-    def from_images(cls, network: PoseNetwork, *parts: EncodedImages) -> "SceneMap":
+    def from_images(
+        cls,
+        network: PoseNetwork,
+        *parts: EncodedImages,
+        geographic_origin: GeographicOrigin | None = None,
+    ) -> "SceneMap":
         """A map of all the images of `parts`."""
         world_from_cam = np.concatenate([part.world_from_cam for part in parts])
         origin = np.median(world_from_cam[:, :3, 3], axis=0)
@@ -69,6 +77,7 @@ class SceneMap:
             ],
             pictures=Pictures(Chain(tuple(part.pictures for part in parts))),
             depth=_joined_depth(parts),
+            geographic_origin=geographic_origin,
         )
 
     @classmethod
@@ -80,29 +89,55 @@ class SceneMap:
         """
         folder = pathlib.Path(folder).expanduser()
 
-        def read(manifest: Manifest) -> tuple[PoseNetwork, list[EncodedImages]]:
+        def read(manifest: Manifest) -> tuple[Manifest, PoseNetwork, list[EncodedImages]]:
             network = load_network(map_files.network_file(folder, manifest))
-            return network, map_files.read_parts(folder, manifest)
+            return manifest, network, map_files.read_parts(folder, manifest)
 
-        network, parts = map_files.read_between_changes(folder, read)
+        manifest, network, parts = map_files.read_between_changes(folder, read)
         _check_arrays(network, parts, str(folder))
-        return cls.from_images(network, *parts)
+        return cls.from_images(network, *parts, geographic_origin=manifest.geographic_origin)
 
     @staticmethod
     def create(
-        folder: str | os.PathLike, network: PoseNetwork, parts: Iterable[EncodedImages]
+        folder: str | os.PathLike,
+        network: PoseNetwork,
+        parts: Iterable[EncodedImages],
+        geographic_origin: GeographicOrigin | None = None,
     ) -> None:
         """Writes a new map of all the images of `parts`, which appears whole or not at all.
 
         Raises:
           UsageError: the folder exists or cannot be written.
         """
-        map_files.create(pathlib.Path(folder), network.save, parts)
+        map_files.create(pathlib.Path(folder), network.save, parts, geographic_origin)
 
     @staticmethod
     def generation(folder: str | os.PathLike) -> Hashable | None:
         """Another value after the map on disk was changed; None where there is no map."""
         return map_files.generation(pathlib.Path(folder).expanduser())
+
+    def images_near(self, place: Sequence[float]) -> Bool[np.ndarray, "M"]:
+        """Which images were taken within a radius.
+
+        Args:
+          place: x, y, z and the radius, in the axes and the unit of the map.
+
+        Raises:
+          UsageError: none was, or these are no such numbers.
+        """
+        centre, radius = np.asarray(place[:3], np.float64), float(place[3])
+        if not (np.isfinite(place).all() and radius > 0):
+            raise UsageError(f"near is {tuple(place)}; give x, y, z and a radius over 0")
+        centres = self.world_from_db[:, :3, 3]
+        allowed = near(centres, centre, radius)
+        if not allowed.any():
+            nearest = np.linalg.norm(centres - centre, axis=1).min()
+            raise UsageError(
+                f"no image of the map was taken within {radius:g} of "
+                f"{', '.join(f'{x:g}' for x in centre)} (near); the next one is {nearest:.3g} "
+                "away, enlarge the radius"
+            )
+        return allowed
 
     def in_world(self, local: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
         """A pose of the local frame in the world."""

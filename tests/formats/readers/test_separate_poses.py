@@ -47,7 +47,7 @@ def test_every_format_is_read_as_with_its_images(tmp_path, rng, name):
         assert (tmp_path / "pictures" / apart.names[i]).is_file()
 
 
-@pytest.mark.parametrize("form", ["tum", "colmap"])
+@pytest.mark.parametrize("form", ["tum", "7scenes"])
 def test_written_poses_are_read_back_by_where_the_quaternion_is(tmp_path, rng, form, caplog):
     poses = random_poses(rng, 3)
     lines = [

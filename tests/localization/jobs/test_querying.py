@@ -1,5 +1,6 @@
 """A run of queries: one line an image, whatever the files, and nothing answered is lost."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -7,24 +8,33 @@ import types
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.formats.localized_poses import LINE_FORMATS
+from jaxreloc.formats.common.geodesy import GeographicOrigin
+from jaxreloc.formats.readers.transforms_json import named_poses
+from jaxreloc.formats.writers import answer_formats
 from jaxreloc.localization.jobs import querying
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
 
+ORIGIN = GeographicOrigin(60.0, 25.0, 10.0)
+FILES = sorted({*answer_formats.NAMES} - {"colmap"})
+
 
 class StandIn(Localizer):
-    """Answers with the picture's mean as the camera's place, and keeps what it was given."""
+    """Answers with the picture's mean as the camera's place, and keeps what it was given.
+
+    The picture whose mean is 20 is refused.
+    """
 
     num_neighbors = 1
 
     def __init__(self, stop_at=None, error=KeyboardInterrupt):
-        self.scene_map = types.SimpleNamespace(names=("a", "b"))
+        self.scene_map = types.SimpleNamespace(names=("a", "b"), images_near=self._images_near)
         self.assumed_camera = types.SimpleNamespace(intrinsics=self._assumed)
         self.asked = []
         self._stop_at, self._error = stop_at, error
@@ -36,16 +46,21 @@ class StandIn(Localizer):
     def warm_up(self, *, candidates):
         return 1.0
 
-    def __call__(self, image, intrinsics, candidates=None, expected=None):
+    @staticmethod
+    def _images_near(place):
+        return np.array([place[0] < 0.5, True])
+
+    def __call__(self, image, intrinsics, candidates=None, expected=None, allowed=None):
         if len(self.asked) == self._stop_at:
             raise self._error
+        self.allowed = allowed
         self.asked.append((image.shape, intrinsics))
         pose = np.eye(4)
         pose[:3, 3] = image.mean()
         one = np.ones(1, bool)
         return Localization(
-            pose, True, 0.9, one, one, np.eye(3), 0.1, np.zeros(1, int), {"fusion": 1.0},
-            covariance=np.eye(6),
+            pose, bool(image.mean() != 20), 0.9, one, one, np.eye(3), 0.1, np.zeros(1, int),
+            {"fusion": 1.0}, covariance=np.eye(6),
         )
 
 
@@ -60,7 +75,11 @@ def pictures(tmp_path):
 
 def run(pictures, out, localizer=None, form="tum", **options):
     return querying.localize_images(
-        localizer or StandIn(), pictures, out, LINE_FORMATS[form], **options
+        localizer or StandIn(),
+        pictures,
+        out,
+        answer_formats.answer_format(form, ORIGIN, "map"),
+        **options,
     )
 
 
@@ -83,23 +102,38 @@ def add_bad_files(folder):
     (folder / "bomb.png").write_bytes(header)
 
 
-@pytest.mark.parametrize("form", LINE_FORMATS)
+def names_in(form, out):
+    """Of what a format has as localized."""
+    if form == "colmap":
+        model = pycolmap.Reconstruction(str(out))
+        return {image.name for image in model.images.values()}
+    if form == "nerfstudio":
+        return {frame["file_path"] for frame in json.loads(out.read_text())["frames"]}
+    if form in ("jsonl", "geopose"):
+        lines = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        return {line["name"] for line in lines if line.get("success", True)}
+    return set(answered(out))
+
+
+@pytest.mark.parametrize("form", answer_formats.NAMES)
 def test_bad_files_do_not_stop_the_others(pictures, tmp_path, form, capsys, caplog):
     add_bad_files(pictures)
     count = run(pictures, tmp_path / "out", form=form)
-    assert (count.total, count.localized, count.unread) == (14, 7, 7)
-    text = (tmp_path / "out").read_text(encoding="utf-8")
-    assert capsys.readouterr().out == text
+    assert (count.total, count.localized, count.unread) == (14, 6, 7)
     if form == "jsonl":
-        lines = map(json.loads, text.splitlines())
-        found = {line["name"] for line in lines if line["success"]}
+        assert "left out" not in str(count)
     else:
-        found = set(answered(tmp_path / "out"))
-    assert found == {*(f"{i}.png" for i in range(6)), "caf\\xe9.png"}
+        assert f"; 8 left out, {form} has no failures" in str(count)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 14
+    if form in ("tum", "7scenes", "jsonl"):
+        assert printed == (tmp_path / "out").read_text(encoding="utf-8")
+    found = names_in(form, tmp_path / "out")
+    assert found == {*(f"{i}.png" for i in (0, 1, 3, 4, 5)), "caf\\xe9.png"}
     assert len(caplog.records) == 7 and not (tmp_path / "out.partial").exists()
 
 
-@pytest.mark.parametrize("form", LINE_FORMATS)
+@pytest.mark.parametrize("form", FILES)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
 def test_what_was_answered_is_kept_and_gone_on_from(pictures, tmp_path, form, error):
     out = tmp_path / "out"
@@ -111,7 +145,7 @@ def test_what_was_answered_is_kept_and_gone_on_from(pictures, tmp_path, form, er
     assert len(kept) == 3
     rest = StandIn()
     count = run(pictures, out, rest, form, resume=True)
-    assert len(rest.asked) == 3 and (count.total, count.localized) == (6, 6)
+    assert len(rest.asked) == 3 and (count.total, count.localized) == (6, 5)
     assert sorted(os.listdir(tmp_path)) == ["out", "pictures", "whole"]
     if form != "jsonl":  # which has times
         assert out.read_bytes() == (tmp_path / "whole").read_bytes()
@@ -130,7 +164,39 @@ def test_a_line_that_a_crash_cut_off_is_answered_again(pictures, tmp_path):
     localizer = StandIn()
     run(pictures, out, localizer, resume=True)
     assert len(localizer.asked) == 4
-    assert answered(out) == [f"{i}.png" for i in range(6)]
+    assert answered(out) == [f"{i}.png" for i in (0, 1, 3, 4, 5)]
+
+
+def test_answers_are_gone_on_from_in_another_format(pictures, tmp_path):
+    interrupted(pictures, tmp_path / "out")
+    run(pictures, tmp_path / "out", form="nerfstudio", resume=True)
+    class Bad:
+        guard = contextlib.nullcontext
+
+    found = {x.name: x.world_from_cam for x in named_poses(tmp_path / "out", Bad)}
+    assert sorted(found) == [f"{i}.png" for i in (0, 1, 3, 4, 5)]
+    for name, world_from_cam in found.items():
+        expected = np.eye(4)
+        expected[:3, 3] = 10 * int(name[0])
+        np.testing.assert_allclose(world_from_cam, expected)
+
+
+def test_a_model_takes_no_ones_place(pictures, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="exists; --out names the new folder of the colmap model"):
+        run(pictures, tmp_path / "out", form="colmap")
+    with pytest.raises(UsageError, match="is a folder"):
+        run(pictures, tmp_path / "out", form="nerfstudio")
+
+
+def test_a_place_limits_the_images_that_may_be_neighbours(pictures, tmp_path):
+    localizer = StandIn()
+    run(pictures, tmp_path / "out", localizer, near=(1, 0, 0, 2))
+    assert localizer.allowed.tolist() == [False, True]
+    with pytest.raises(KeyboardInterrupt):
+        run(pictures, tmp_path / "other", StandIn(stop_at=3), near=(1, 0, 0, 2))
+    with pytest.raises(UsageError, match="other flags"):
+        run(pictures, tmp_path / "other", resume=True)
 
 
 def test_what_is_kept_is_neither_overwritten_nor_mixed(pictures, tmp_path):
@@ -139,14 +205,13 @@ def test_what_is_kept_is_neither_overwritten_nor_mixed(pictures, tmp_path):
     before = partial.read_bytes()
     for options, message in [
         ({}, "left 3 answers; go on from them with --resume"),
-        ({"resume": True, "form": "colmap"}, "another map or other flags"),
         ({"resume": True, "intrinsics_path": intrinsics_file(tmp_path)}, "other flags"),
     ]:
         with pytest.raises(UsageError, match=message):
             run(pictures, out, **options)
         assert partial.read_bytes() == before
-    partial.write_bytes(before.replace(b"2.png", b"2.png x"))
-    with pytest.raises(UsageError, match="out.partial: damaged .not a pose"):
+    partial.write_bytes(before.replace(b'"name": "1.png", ', b""))
+    with pytest.raises(UsageError, match="out.partial: damaged .no answer"):
         run(pictures, out, resume=True)
 
 
@@ -154,7 +219,7 @@ def test_two_runs_do_not_write_one_file(pictures, tmp_path):
     from jaxreloc.localization.jobs.answer_file import AnswerFile
 
     settings = querying._settings(
-        StandIn(), querying.find_query_images(pictures), LINE_FORMATS["tum"], None
+        StandIn(), querying.find_query_images(pictures), None, None
     )
     with AnswerFile(tmp_path / "out", settings, resume=False):
         with pytest.raises(UsageError, match="another program is writing it"):
@@ -201,7 +266,7 @@ def test_intrinsics_of_another_picture_are_a_failure_of_that_picture(pictures, t
     Image.new("RGB", (480, 640)).save(pictures / "portrait.png")
     path = intrinsics_file(tmp_path, "30 30 16 12")
     count = run(pictures, tmp_path / "out", intrinsics_path=path)
-    assert (count.total, count.localized, count.unread) == (7, 6, 1)
+    assert (count.total, count.localized, count.unread) == (7, 5, 1)
     assert "portrait.png: " in caplog.text and "are not of a 480 x 640 image" in caplog.text
 
 

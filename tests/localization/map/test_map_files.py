@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, encode_frames
 from jaxreloc.localization.map.map_manifest import read_manifest, write_content, write_manifest
@@ -207,6 +208,26 @@ def test_links_do_not_lead_out_of_a_map(scene_map, images, rng, tmp_path):
     with pytest.raises(UsageError, match="cannot be written"):
         map_files.remove(scene_map, ["000.png"])
     assert (tmp_path / "victim").read_text() == "keep"
+
+
+def test_the_geographic_origin_stays_when_a_map_changes(tmp_path, images, rng):
+    origin = GeographicOrigin(rng.uniform(-90, 90), rng.uniform(-180, 180), 12.5)
+    map_files.create(tmp_path / "map", save_network, [images], origin)
+    assert read_manifest(tmp_path / "map").geographic_origin == origin
+    more = encoded_images(rng, 2, "more-")
+    map_files.add(tmp_path / "map", [more])
+    map_files.remove(tmp_path / "map", more.names[:1])
+    assert read_manifest(tmp_path / "map").geographic_origin == origin
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [5, "x", {}, {"latitude_deg": 1}, {"latitude_deg": 91, "longitude_deg": 0, "height_m": 0}],
+)
+def test_a_wrong_geographic_origin_is_one_line(scene_map, wrong):
+    edit_manifest(scene_map, geographic_origin=wrong)
+    with pytest.raises(UsageError, match="manifest.json: "):
+        read_manifest(scene_map)
 
 
 def test_two_writers_do_not_meet(scene_map):

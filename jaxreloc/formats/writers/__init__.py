@@ -1,0 +1,1 @@
+"""Writing answers and maps in the formats of other programs."""
