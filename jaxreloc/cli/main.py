@@ -21,6 +21,8 @@ COMMANDS = {
     "map depth": ("map", "depth"),
     "map info": ("map", "info"),
     "map check": ("map", "check"),
+    "map merge": ("map", "merge"),
+    "map export": ("map", "export"),
     "query": ("query", "query"),
     "serve": ("serve", "serve"),
     "eval": ("eval", "evaluate"),

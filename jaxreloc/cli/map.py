@@ -1,7 +1,10 @@
-"""`jaxreloc map`: builds, changes and describes maps."""
+"""`jaxreloc map`: builds, changes, describes and checks maps."""
 
+import functools
 import pathlib
-from typing import Annotated
+import sys
+from collections.abc import Callable, Iterable
+from typing import Annotated, Literal
 
 from jaxreloc.cli.options import MaxMegapixels, Network, limit_pictures
 from jaxreloc.cli.parsing import Listed, flag, numbers
@@ -92,12 +95,85 @@ def info(map: Map) -> None:
         print(f"{size / 1e3:8.1f} kB an image: {part}")
 
 
-def check(map: Map) -> None:
+def check(
+    map: Map,
+    files: Annotated[bool, flag("Compare files with their checksums instead.")] = False,
+) -> None:
+    """Finds wrong poses, and images that are blurred or that too few others overlap."""
+    if files:
+        _check_files(pathlib.Path(map).expanduser())
+        return
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
+    from jaxreloc.localization.care.map_check import check_map
+    from jaxreloc.localization.map.scene_map import SceneMap
+    from jaxreloc.usage import UsageError
+
+    use_compilation_cache()
+    scene_map = SceneMap.open(map)
+    checked = check_map(scene_map, _bar(len(scene_map), "localizing"))
+    for problem in checked.problems:
+        print(f"{problem.kind:14}{problem.name}: {problem.advice}")
+    print(f"{map}: {checked}")
+    if wrong := [problem.name for problem in checked.of_kind("wrong pose")]:
+        raise UsageError(
+            f"{map}: {len(wrong)} wrong poses; take the images out with jaxreloc map remove "
+            f"--map={map} --names={','.join(wrong)}"
+        )
+
+
+def merge(
+    map: Map,
+    other: Annotated[str, flag("Folder of the map that is brought to it.", "DIR")],
+    out: Annotated[str, flag("Folder of the new map.", "DIR")],
+) -> None:
+    """Makes one map of two of the same place."""
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
+    from jaxreloc.localization.care.map_merge import merge_maps
+
+    use_compilation_cache()
+    first, second, new = (pathlib.Path(path).expanduser() for path in (map, other, out))
+    print(merge_maps(first, second, new, _bar(None, "localizing")))
+
+
+def export(
+    map: Map,
+    out: Annotated[str, flag("The new folder.", "DIR")],
+    format: Annotated[Literal["colmap", "nerfstudio"], flag("colmap or nerfstudio.", "NAME")],
+    images: Annotated[
+        str | None, flag("What the map was made of; nerfstudio finds it there.", "DIR")
+    ] = None,
+) -> None:
+    """Writes a map with its points for other programs."""
+    from jaxreloc.compilation.compilation_cache import use_compilation_cache
+    from jaxreloc.localization.care.map_export import export_map
+    from jaxreloc.localization.map.scene_map import SceneMap
+
+    use_compilation_cache()
+    scene_map = SceneMap.open(map)
+    line = export_map(
+        scene_map,
+        pathlib.Path(out).expanduser(),
+        format,
+        images=pathlib.Path(images).expanduser() if images else None,
+        progress=_bar(len(scene_map), "matching"),
+    )
+    print(line)
+
+
+def _bar(total: int | None, what: str) -> Callable[[Iterable], Iterable]:
+    """Wraps an iteration over images; nothing is shown where nobody looks."""
+    import tqdm
+
+    return functools.partial(
+        tqdm.tqdm, total=total, desc=what, unit="image", disable=not sys.stderr.isatty()
+    )
+
+
+def _check_files(folder: pathlib.Path) -> None:
     """Compares every file of a map with the checksum that was written with it."""
     from jaxreloc.localization.map import map_files
     from jaxreloc.usage import UsageError
 
-    folder = pathlib.Path(map).expanduser()
     problems = map_files.check_files(folder)
     for problem in problems:
         print(problem)

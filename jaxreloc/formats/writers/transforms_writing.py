@@ -26,9 +26,21 @@ def frame_fields(image: PosedCamera) -> dict[str, Any]:
 
 
 def write_transforms_json(
-    path: pathlib.Path, images: Iterable[PosedCamera], more: Mapping[str, Any] = {}
+    path: pathlib.Path,
+    images: Iterable[PosedCamera],
+    more: Mapping[str, Any] = {},
+    *,
+    prefix: str | None = None,
 ) -> None:
-    """Writes the file by rename; `more` are other fields of it."""
+    """Writes the file by rename.
+
+    Args:
+      more: other fields of it.
+      prefix: the way to the images, from the folder of the file; None: they lie there.
+    """
     frames = [frame_fields(image) for image in images]
+    if prefix is not None:
+        for frame in frames:
+            frame["file_path"] = f"{prefix}/{frame['file_path']}"
     content = {"camera_model": "OPENCV", **more, "frames": frames}
     files.write_text(path, json.dumps(content, indent=1) + "\n")

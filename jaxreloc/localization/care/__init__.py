@@ -1,0 +1,1 @@
+"""Looking after maps: checking, merging and exporting them."""
