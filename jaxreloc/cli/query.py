@@ -13,12 +13,13 @@ FORMATS = "tum, 7scenes, jsonl, colmap, nerfstudio or geopose."
 
 def query(
     map: Annotated[str, flag("Folder of the map.", "DIR")],
-    images: Annotated[str, flag("Picture, folder, video, stream or camera:0.", "PATH")],
+    images: Annotated[str, flag("Picture, folder, video, ROS bag, stream, camera:0.", "PATH")],
     out: Annotated[str, flag("File of the poses; of colmap a folder.", "FILE")],
     format: Annotated[str, flag(FORMATS, "NAME")] = "tum",
     intrinsics: Annotated[
         str | None, flag("`fx fy cx cy` of the images; none: the map's.", "FILE")
     ] = None,
+    topic: Annotated[str | None, flag("Of a ROS bag with several.", "/NAME")] = None,
     near: Annotated[
         Listed, flag("Look among the map's images there only.", "X,Y,Z,RADIUS")
     ] = (),
@@ -33,7 +34,7 @@ def query(
     retrieval: Retrieval = Retrieval(),
     views: Views = Views(),
 ) -> None:
-    """Localizes pictures, a video or a camera's stream in a map.
+    """Localizes pictures, a video, a ROS bag or a camera's stream in a map.
 
     A line of the poses is printed for each image as it is done.
     """
@@ -76,6 +77,7 @@ def query(
             form,
             intrinsics_path=intrinsics,
             near=place,
+            topic=topic,
             keep=seen.keep,
             resume=resume,
         )

@@ -1,4 +1,4 @@
-"""Images to localize: a picture, a folder of pictures, a video, or a camera's stream."""
+"""Images to localize: a picture, a folder of pictures, a video, a ROS bag, a camera's stream."""
 
 import dataclasses
 import os
@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxreloc.files import printable
+from jaxreloc.formats.common.camera_models import Camera
+from jaxreloc.formats.readers import ros_bag
 from jaxreloc.images import (
     PICTURE_SUFFIXES,
     PictureHeader,
@@ -34,6 +36,7 @@ class QueryImage:
     name: str
     image: UInt8[np.ndarray, "h w 3"] | None  # upright; None: it cannot be read
     header: PictureHeader | None = None
+    camera: Camera | None = None  # where its source tells of one; a pinhole camera
     problem: str = ""  # why it cannot be read
 
 
@@ -48,27 +51,50 @@ class QueryImages:
     is_video: bool  # each is taken shortly after the one before
     pictures: tuple[tuple[str, pathlib.Path], ...] = ()  # names and files; none of a video
     is_live: bool = False  # it goes on until it is interrupted
+    topic: str | None = None  # of a ROS bag
+    with_cameras: bool = True  # of a ROS bag, as `ros_bag.bag_pictures` takes it
 
     def __iter__(self) -> Iterator[QueryImage]:
         return self.without(())
 
     def without(self, names: Container[str]) -> Iterator[QueryImage]:
         """Those that are not of these names; of pictures, only they are read."""
+        if self.topic is not None:
+            return (frame for frame in self._bag_frames() if frame.name not in names)
         if self.is_video:
             return (frame for frame in _video_frames(self.source) if frame.name not in names)
         return _read([(name, path) for name, path in self.pictures if name not in names])
 
+    def _bag_frames(self) -> Iterator[QueryImage]:
+        found = ros_bag.bag_pictures(
+            pathlib.Path(self.source), self.topic, with_cameras=self.with_cameras
+        )
+        for x in found:
+            header = None if x.image is None else PictureHeader(x.image.shape[1::-1])
+            yield QueryImage(x.time, x.image, header, x.camera, x.problem)
 
-def find_query_images(source: str | pathlib.Path) -> QueryImages:
+
+def find_query_images(
+    source: str | pathlib.Path, topic: str | None = None, *, with_cameras: bool = True
+) -> QueryImages:
     """The pictures of a folder and its subfolders by name, one picture, or a video's frames.
 
     Args:
       source: a path, `camera:0` for the first camera of this computer, or the address of a stream
         (rtsp, rtmp, http, udp, tcp).
+      topic: of a ROS bag; None: the only one with pictures.
+      with_cameras: of a ROS bag, see `ros_bag.bag_pictures`.
 
     Raises:
-      UsageError: nothing of the kind is there.
+      UsageError: nothing of the kind is there, or a topic of what is no ROS bag is asked for.
     """
+    is_stream = CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source))
+    bag = pathlib.Path(source).expanduser()
+    if not is_stream and ros_bag.is_bag(bag):
+        chosen = ros_bag.picture_topic(bag, topic)
+        return QueryImages(str(bag), True, topic=chosen, with_cameras=with_cameras)
+    if topic is not None:
+        raise UsageError(f"{source}: is no ROS bag, and has no --topic={topic}; leave it out")
     if CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source)):
         return QueryImages(str(source), True, is_live=True)
     path = pathlib.Path(source).expanduser()

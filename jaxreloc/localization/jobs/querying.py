@@ -113,6 +113,7 @@ def localize_images(
     *,
     intrinsics_path: str | pathlib.Path | None = None,
     near: Sequence[float] | None = None,
+    topic: str | None = None,
     keep: Callable[[LocalizedImage], object] = lambda image: None,
     resume: bool = False,
 ) -> Count:
@@ -127,9 +128,10 @@ def localize_images(
       images: as `find_query_images` takes them.
       form: of the answers.
       intrinsics_path: an intrinsics.txt of the queries; without it they are assumed to be taken
-        with a camera like the map's.
+        with a camera like the map's, unless a ROS bag tells of one.
       near: x, y, z and a radius, in the axes and the unit of the map: only images taken there may
         be neighbours.
+      topic: of a ROS bag; None: the only one with pictures.
       keep: is called with each query that could be read and its answer.
       resume: leaves out the images that an earlier run has answered in `out`.partial.
 
@@ -137,7 +139,8 @@ def localize_images(
       UsageError: no picture could be read, a name does not fit the format, or `out` cannot be
         written.
     """
-    queries, out = find_query_images(images), pathlib.Path(out).expanduser()
+    queries = find_query_images(images, topic, with_cameras=intrinsics_path is None)
+    out = pathlib.Path(out).expanduser()
     if form.is_folder and os.path.lexists(out):
         raise UsageError(f"{out}: exists; --out names the new folder of the {form.name} model")
     if os.path.isdir(out):
@@ -193,6 +196,7 @@ def _settings(
     names = "\n".join(localizer.scene_map.names).encode("utf-8", "backslashreplace")
     settings = {
         "images": printable(queries.source),
+        "topic": queries.topic,
         "map": hashlib.sha256(names).hexdigest()[:16],
         "intrinsics": intrinsics_path and printable(str(intrinsics_path)),
         "near": near and list(near),
@@ -227,7 +231,9 @@ def _localize(
         found, problem = None, query.problem
         if query.image is not None:
             try:
-                intrinsics = intrinsics_of(query.header)
+                intrinsics = (
+                    intrinsics_of(query.header) if query.camera is None else query.camera.intrinsics
+                )
                 found = localizer(
                     query.image, intrinsics, candidates, expected_poses(last), allowed
                 )

@@ -68,9 +68,8 @@ def test_nerfstudio_gets_frames_and_points(scene_map, tmp_path):
     for frame in content["frames"]:
         assert (tmp_path / "out" / frame["file_path"]).resolve().parent == photographs
     cloud = trimesh.load(tmp_path / "out" / content["ply_file_path"])
-    np.testing.assert_allclose(
-        cloud.vertices, scene_points(scene_map).positions, rtol=0.2, atol=0.5
-    )  # the oracle's noise is drawn anew
+    off = np.abs(np.linalg.norm(cloud.vertices, axis=1) - BALL)
+    assert len(off) > 150 and np.median(off) < 0.03 * BALL
     assert cloud.colors.shape == (len(cloud.vertices), 4)
 
 

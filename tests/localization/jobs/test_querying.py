@@ -20,6 +20,7 @@ from jaxreloc.localization.jobs import querying
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
+from tests.formats.readers.bags import Messages, write_bag
 
 ORIGIN = GeographicOrigin(60.0, 25.0, 10.0)
 FILES = sorted({*answer_formats.NAMES} - {"colmap"})
@@ -234,6 +235,36 @@ def test_where_nothing_could_be_read_nothing_is_left(tmp_path):
     with pytest.raises(UsageError, match="no picture could be localized"):
         run(folder, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "old" and len(os.listdir(tmp_path)) == 2
+
+
+def test_a_ros_bag_is_a_video_with_its_own_camera(tmp_path, rng):
+    make = Messages("mcap")
+    pixels = rng.integers(0, 256, (24, 32, 3), np.uint8)
+    K = np.array([[30.0, 0, 16], [0, 31.0, 11], [0, 0, 1]])
+    topics = {
+        "/left/image": [make.image(pixels, "rgb8", 7), make.image(pixels, "16UC1")],
+        "/left/camera_info": [make.camera_info(32, 24, K, [])],
+        "/right/image": [make.image(pixels, "rgb8")],
+    }
+    bag = write_bag(tmp_path, "mcap", make, topics)
+    with pytest.raises(UsageError, match="choose with --topic: /left/image, /right/image"):
+        run(bag, tmp_path / "out")
+    localizer = StandIn()
+    count = run(bag, tmp_path / "out", localizer, topic="/left/image")
+    assert (count.total, count.unread) == (2, 1)
+    ((_, intrinsics),) = localizer.asked
+    np.testing.assert_array_equal(intrinsics, K)
+    assert answered(tmp_path / "out") == ["0.000000007"]
+    localizer = StandIn()
+    given = intrinsics_file(tmp_path, "40 40 15.5 11.5")
+    run(bag, tmp_path / "out", localizer, topic="/left/image", intrinsics_path=given)
+    assert localizer.asked[0][1][0, 0] == 40
+
+
+def test_only_a_bag_has_topics(pictures, tmp_path):
+    for source in (pictures, "camera:0"):
+        with pytest.raises(UsageError, match="is no ROS bag, and has no --topic=/a; leave it out"):
+            run(source, tmp_path / "out", topic="/a")
 
 
 def test_pictures_of_formats_that_are_not_read_are_named(pictures, tmp_path, caplog):
