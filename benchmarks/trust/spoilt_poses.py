@@ -52,7 +52,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of what is spoilt, and how.")
 KINDS = ("turned", "moved", "swapped")
 TURNED_DEG = 3.0, 30.0
 MOVED = 0.05, 0.5  # of the depth
-MAX_DRAWS = 1000
 
 
 def spoil(
@@ -95,13 +94,13 @@ def _direction(rng: np.random.Generator) -> Float64[np.ndarray, "3"]:
     return x / np.linalg.norm(x)
 
 
-def _depth(scene_map: SceneMap) -> float:
+def median_depth(scene_map: SceneMap) -> float:
     """The median distance of what the images show."""
     inverse = scene_map.neighbor_depth(np.arange(len(scene_map)))[..., 0]
     return float(1 / np.median(inverse[inverse > 0]))
 
 
-def _scenes() -> Iterator[PosedFrames]:
+def scenes() -> Iterator[PosedFrames]:
     if _IMAGES.value:
         yield read_posed_images(_IMAGES.value)
         return
@@ -120,7 +119,7 @@ def trials(frames: PosedFrames, rng: np.random.Generator) -> Iterator[list[objec
     true = with_depth(SceneMap.from_images(network, encoded))
     yield _row(frames.scene, true, {})
     for _ in range(_TRIALS.value):
-        poses, kinds = spoil(rng, encoded.world_from_cam, _depth(true), _SPOILT.value)
+        poses, kinds = spoil(rng, encoded.world_from_cam, median_depth(true), _SPOILT.value)
         spoilt = dataclasses.replace(encoded, world_from_cam=poses)
         yield _row(frames.scene, with_depth(SceneMap.from_images(network, spoilt)), kinds)
 
@@ -153,7 +152,7 @@ def _row(scene: str, scene_map: SceneMap, kinds: Mapping[int, str]) -> list[obje
 def main(_: list[str]) -> None:
     use_compilation_cache()
     rng = np.random.default_rng(_SEED.value)
-    rows = [row for frames in _scenes() for row in trials(frames, rng)]
+    rows = [row for frames in scenes() for row in trials(frames, rng)]
     total = [sum(row[i] for row in rows) for i in (1, 2, 3)]
     found = f"{total[2] / max(total[1], 1):.0%}"
     false, intact = sum(row[-2] for row in rows), total[0] - total[1]

@@ -110,7 +110,7 @@ def check(
 
     use_compilation_cache()
     scene_map = SceneMap.open(map)
-    checked = check_map(scene_map, _bar(len(scene_map), "localizing"))
+    checked = check_map(scene_map, _bar(None, "localizing"))
     for problem in checked.problems:
         print(f"{problem.kind:14}{problem.name}: {problem.advice}")
     print(f"{map}: {checked}")

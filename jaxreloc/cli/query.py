@@ -23,6 +23,9 @@ def query(
     near: Annotated[
         Listed, flag("Look among the map's images there only.", "X,Y,Z,RADIUS")
     ] = (),
+    near_gps: Annotated[
+        Listed, flag("The same in degrees and metres.", "LAT,LON,RADIUS")
+    ] = (),
     quarter_turns: Annotated[
         bool, flag("Do not look at refused images again, turned.")
     ] = True,
@@ -47,7 +50,10 @@ def query(
     from jaxreloc.usage import UsageError, check_choice
 
     check_choice("format", format, answer_formats.NAMES)
+    if near and near_gps:
+        raise UsageError("--near and --near_gps both name a place; give one of them")
     place = numbers("near", near, 4) if near else None
+    place_gps = numbers("near_gps", near_gps, 3) if near_gps else None
     limit_pictures(max_megapixels)
     path = pathlib.Path(out).expanduser()
     shown = ReportViews(
@@ -67,6 +73,8 @@ def query(
         quarter_turns=quarter_turns,
     )
     clock.lap("map, network")
+    if place_gps is not None:
+        place = localizer.scene_map.near_gps(place_gps)
     form = answer_formats.answer_format(format, localizer.scene_map.geographic_origin, map)
     settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
     with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:

@@ -11,8 +11,10 @@ import time
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 
+from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.readers.pose_list import read_evaluation_poses
 from tests.photographs import save_small_network, write_photographs
 from tests.scripts import ROOT, assert_fails, call_command, run_command
@@ -113,7 +115,7 @@ def test_geographic_answers_need_an_origin(folder, tmp_path):
     assert_fails(query(folder, *asked), "map: has no geographic origin", "--geographic_origin=LAT")
     given = (*map_arguments(folder, tmp_path / "map"), "--geographic_origin=60.1,24.9,12")
     assert call_command(*given).returncode == 0
-    result = query(tmp_path, *asked, "--near=0,0,0,100")
+    result = query(tmp_path, *asked, "--near_gps=60.1,24.9,100")
     assert result.returncode == 0, result.stderr
     for line in (tmp_path / "out").read_text().splitlines():
         assert json.loads(line)["position"]["lat"] == pytest.approx(60.1, abs=1e-2)
@@ -125,13 +127,43 @@ def test_geographic_answers_need_an_origin(folder, tmp_path):
 
 def test_a_damaged_map_is_found(folder, tmp_path):
     shutil.copytree(folder / "map", tmp_path / "map")
-    result = call_command("map", "check", f"--map={tmp_path}/map")
+    result = call_command("map", "check", f"--map={tmp_path}/map", "--files")
     assert result.returncode == 0 and "every file is as it was written" in result.stdout
     picture = tmp_path / "map/segments/000000/pictures/000003.jpg"
     picture.write_bytes(picture.read_bytes()[:-1] + b"x")
-    result = call_command("map", "check", f"--map={tmp_path}/map")
+    result = call_command("map", "check", f"--map={tmp_path}/map", "--files")
     assert_fails(result, "1 problem(s)")
     assert "pictures/000003.jpg: damaged, or of another map" in result.stdout
+
+
+def test_a_map_is_exported_and_what_cannot_be_is_said(folder, tmp_path):
+    def export(out, *options):
+        given = (f"--map={folder}/map", f"--out={tmp_path / out}", *options)
+        return call_command("map", "export", *given)
+
+    result = export("m", "--format=colmap")
+    assert result.returncode == 0 and "6 images and 0 points" in result.stdout, result.stderr
+    assert pycolmap.Reconstruction(str(tmp_path / "m")).num_reg_images() == 6
+    images = f"--images={folder}/photographs"
+    result = export("n", "--format=nerfstudio", images)
+    assert result.returncode == 0, result.stderr
+    again = read_posed_images(tmp_path / "n")
+    first = read_posed_images(folder / "photographs")
+    np.testing.assert_allclose(again.world_from_cam, first.world_from_cam, atol=1e-9)
+    np.testing.assert_allclose(again.intrinsics, first.intrinsics)
+    assert_fails(export("n", "--format=colmap"), "exists")
+    assert_fails(export("o"), "--format is missing")
+
+
+def test_a_map_is_checked_and_merged_by_what_its_network_sees(folder, tmp_path):
+    """This one sees nothing, having random weights."""
+    result = call_command("map", "check", f"--map={folder}/map")
+    assert result.returncode in (0, 2) and "6 images checked: " in result.stdout, result.stderr
+    shutil.copytree(folder / "map", tmp_path / "other")
+    out = f"--out={tmp_path}/new"
+    result = call_command("map", "merge", f"--map={folder}/map", f"--other={tmp_path}/other", out)
+    assert_fails(result, "images of", "agree on where the maps lie; too few to merge them")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
@@ -211,6 +243,9 @@ def test_mistakes(folder, tmp_path):
     assert_fails(query(folder, images, tmp_path / "o", "--format=xml"), "tum", "jsonl")
     assert_fails(query(folder, images, tmp_path / "o", "--near=1,2,3"), "--near=1,2,3: give 4")
     assert_fails(query(folder, images, tmp_path / "o", "--near=99,0,0,1"), "no image of the map")
+    both = ("--near=0,0,0,1", "--near_gps=60,24,5")
+    assert_fails(query(folder, images, tmp_path / "o", *both), "give one of them")
+    assert_fails(query(folder, images, tmp_path / "o", both[1]), "has no geographic origin")
     assert_fails(query(folder, images, tmp_path / "o", "--workdir=x"), "query takes no --workdir")
     assert_fails(query(folder, images, tmp_path), "is a folder; --out names the file")
     (tmp_path / "k.txt").write_text("100 100 640 360")

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxreloc.formats.common.geodesy import GeographicOrigin, placed
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.localizer import Localizer
@@ -133,6 +134,22 @@ def test_only_images_near_a_place_are_neighbours(database, rng):
     for wrong in [(0, 0, 0, 0), (0, 0, np.nan, 1), (0, 0, 0, -1)]:
         with pytest.raises(UsageError, match="give x, y, z and a radius over 0"):
             locate(image, intrinsics, near=wrong)
+
+
+def test_a_place_by_gps_needs_an_origin(database, rng):
+    locate = localizer(database)
+    with pytest.raises(UsageError, match="no geographic origin"):
+        locate.scene_map.near_gps((60, 25, 3))
+    origin = GeographicOrigin(rng.uniform(-80, 80), rng.uniform(-180, 180), 100.0)
+    scene_map = dataclasses.replace(locate.scene_map, geographic_origin=origin)
+    point = np.eye(4)
+    point[:3, 3] = 3.0, -2.0, 0.0
+    place, _ = placed(point, origin)
+    near = scene_map.near_gps((place.latitude_deg, place.longitude_deg, 7.0))
+    height = np.median(database.world_from_cam[:, 2, 3])
+    np.testing.assert_allclose(near, (3, -2, height, 7), atol=1e-4)
+    with pytest.raises(UsageError, match="latitude_deg is 95; give -90 to 90"):
+        scene_map.near_gps((95, 0, 3))
 
 
 def descriptors(frames):

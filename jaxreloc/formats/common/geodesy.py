@@ -74,6 +74,11 @@ def placed(
     return place, (inverse(earth_from_enu(place)) @ earth_from_body)[:3, :3]
 
 
+def in_map(place: GeographicOrigin, origin: GeographicOrigin) -> Float64[np.ndarray, "3"]:
+    """A place in the axes of a map of this origin."""
+    return (inverse(earth_from_enu(origin)) @ earth_from_enu(place))[:3, 3]
+
+
 def _normal_radius(sin_latitude: float) -> float:
     """N, of the curvature along the parallel."""
     return EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_SQUARED * sin_latitude**2)

@@ -6,7 +6,8 @@ An image's error is how far its pose lies from where the others see it, as an an
 
 Its pose is wrong if e is beyond FLOOR and beyond LIMIT times its deviation by the covariance, or
 more where the whole map is less precise than the covariances say. Since neighbours with wrong poses
-mislead, those under suspicion are localized again without each other.
+mislead, those under suspicion, and those that were not found, are localized again without the
+suspects.
 """
 
 import dataclasses
@@ -89,7 +90,7 @@ def check_map(scene_map: SceneMap, progress: Progress = lambda images: images) -
         )
     localizer = KeptLocalizer(scene_map)
     found = list(localizer.localize_all(range(len(scene_map)), progress=progress))
-    wrong = _wrong_poses(localizer, found)
+    wrong = _wrong_poses(localizer, found, progress)
     names, problems = scene_map.names, []
     for row, error in sorted(wrong.items(), key=lambda item: -item[1].angle):
         problems.append(
@@ -129,9 +130,12 @@ def pose_error(scene_map: SceneMap, row: int, found: Localization, depth: float)
 
 
 def _wrong_poses(
-    localizer: KeptLocalizer, found: Sequence[Localization]
+    localizer: KeptLocalizer, found: list[Localization], progress: Progress
 ) -> dict[int, PoseError]:
-    """The errors of the images whose poses are wrong, by their rows."""
+    """The errors of the images whose poses are wrong, by their rows.
+
+    In `found` what was localized again takes the place of what it was before.
+    """
     scene_map = localizer.scene_map
     depth_of = SceneDepth(scene_map)
 
@@ -147,8 +151,12 @@ def _wrong_poses(
         return x.angle > max(FLOOR, LIMIT * precision * x.deviation)
 
     suspects = [row for row, x in errors.items() if is_wrong(x)]
-    again = localizer.localize_all(suspects, excluded=suspects)
-    confirmed = {row: error(row, x) for row, x in zip(suspects, again) if x.success}
+    if not suspects:
+        return {}
+    again = [*suspects, *(row for row, x in enumerate(found) if not x.success)]
+    for row, x in zip(again, localizer.localize_all(again, suspects, progress), strict=True):
+        found[row] = x
+    confirmed = {row: error(row, found[row]) for row in again if found[row].success}
     return {row: x for row, x in confirmed.items() if is_wrong(x)}
 
 

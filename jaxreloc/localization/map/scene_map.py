@@ -11,7 +11,7 @@ import jaxlie
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int, PyTree
 
-from jaxreloc.formats.common.geodesy import GeographicOrigin
+from jaxreloc.formats.common.geodesy import GeographicOrigin, in_map
 from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
@@ -138,6 +138,26 @@ class SceneMap:
                 "away, enlarge the radius"
             )
         return allowed
+
+    def near_gps(self, place: Sequence[float]) -> tuple[float, float, float, float]:
+        """What `images_near` takes, at the cameras' median height.
+
+        Args:
+          place: latitude and longitude in degrees (WGS 84), and the radius in metres.
+
+        Raises:
+          UsageError: the map has no geographic origin, or there is no such place.
+        """
+        latitude, longitude, radius = (float(x) for x in place)
+        if self.geographic_origin is None:
+            raise UsageError(
+                "the map has no geographic origin, which a place by GPS needs; give the place in "
+                "the axes of the map (near), or build it with --geographic_origin=LAT,LON,HEIGHT"
+            )
+        height = self.geographic_origin.height_m
+        ground = GeographicOrigin(latitude, longitude, height).check("near_gps")
+        x, y, _ = in_map(ground, self.geographic_origin).tolist()
+        return x, y, float(np.median(self.world_from_db[:, 2, 3])), radius
 
     def in_world(self, local: Float[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
         """A pose of the local frame in the world."""

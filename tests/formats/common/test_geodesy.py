@@ -9,6 +9,7 @@ from jaxreloc.formats.common.geodesy import (
     GeographicOrigin,
     earth_from_enu,
     geographic,
+    in_map,
     placed,
 )
 from jaxreloc.usage import UsageError
@@ -70,6 +71,14 @@ def test_a_step_to_the_north_changes_the_latitude_by_the_meridians_curvature(rng
     assert math.radians(place.latitude_deg - latitude) * radius == pytest.approx(10, abs=1e-4)
     assert place.height_m == pytest.approx(3, abs=1e-4)
     np.testing.assert_allclose(rotation, np.eye(3), atol=1e-5)
+
+
+def test_a_place_in_a_map_is_where_it_was_placed(rng):
+    origin = random_place(rng)
+    point = np.eye(4)
+    point[:3, 3] = 1000 * rng.normal(size=3)
+    place, _ = placed(point, origin)
+    np.testing.assert_allclose(in_map(place, origin), point[:3, 3], atol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [(91, 0, 0), (0, 181, 0), (0, 0, math.nan), (math.inf, 0, 0)])

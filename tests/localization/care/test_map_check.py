@@ -13,9 +13,10 @@ from jaxreloc.localization.care import map_check
 from jaxreloc.localization.care.leave_one_out import KeptLocalizer
 from jaxreloc.localization.care.map_check import check_map
 from jaxreloc.localization.map.pictures import Pictures
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.usage import UsageError
-from tests.localization.care.known_maps import angle, encoded, in_memory
-from tests.localization.fakes import MatchingOracle, _frames_of, looking_frames
+from tests.localization.care.known_maps import SavedOracle, angle, encoded, in_memory
+from tests.localization.fakes import _frames_of, looking_frames
 
 COUNT = 30
 
@@ -126,10 +127,4 @@ def test_a_blurred_picture_is_told_from_those_that_show_the_same(rng, images):
 
 def test_a_map_of_few_images_is_refused(rng):
     with pytest.raises(UsageError, match="a map of 3 images cannot be checked; give it 4"):
-        check_map(in_memory(rng, encoded(rng, looking_frames(rng, 3))))
-
-
-def test_the_oracle_is_a_matcher(rng):
-    from jaxreloc.localization.networks.matcher import Matcher
-
-    assert isinstance(MatchingOracle(rng), Matcher)
+        check_map(SceneMap.from_images(SavedOracle(rng), encoded(rng, looking_frames(rng, 3))))

@@ -103,7 +103,7 @@ def test_a_map_of_another_network_is_encoded_again(tmp_path, rng, frames, monkey
     """The oracle reads its poses from lossless pictures only, so that nothing is found."""
     a, b = halves(tmp_path, rng, frames, other_axes(rng))
     monkeypatch.setattr(known_maps.SavedOracle, "mark", b"another")
-    c = on_disk(tmp_path / "other", rng, encoded(rng, selected(frames, range(4))))
+    c = on_disk(tmp_path / "other", rng, encoded(rng, selected(frames, range(12))))
     with pytest.raises(UsageError, match="too few to merge"):
         merge_maps(a, c, tmp_path / "c")
     assert not (tmp_path / "c").exists()
