@@ -71,7 +71,8 @@ class BagPicture:
 def is_bag(path: pathlib.Path) -> bool:
     """Whether a path is one, by its name or what lies in it."""
     if os.path.isdir(path):
-        return os.path.isfile(path / METADATA)
+        kinds = {suffix for file in path.iterdir() for suffix in file.suffixes}
+        return os.path.isfile(path / METADATA) and bool(kinds & SUFFIXES)
     return path.suffix.lower() in SUFFIXES
 
 

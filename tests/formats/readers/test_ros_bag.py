@@ -165,6 +165,14 @@ def test_what_is_wrong_is_one_line(tmp_path, pixels, caplog):
     assert found.camera is None and "no calibrated camera_info beside" in caplog.text
 
 
+def test_a_folder_of_pictures_with_metadata_is_no_bag(tmp_path):
+    (tmp_path / "metadata.yaml").touch()
+    (tmp_path / "a.jpg").touch()
+    assert not is_bag(tmp_path)
+    (tmp_path / "a_0.db3.zstd").touch()
+    assert is_bag(tmp_path)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_bags_are_one_line_or_some_pictures(tmp_path, rng, pixels, kind):
     make = Messages(kind)
