@@ -1,6 +1,6 @@
 """Seconds to mine training pairs, beside the limit of a minute for 26,000 frames without depth.
 
-  python -m benchmarks.speed.mining_speed [--shared_data=DIR]
+  python -m benchmarks.networks.mining_speed [--shared_data=DIR]
 
 The frames are those of 7 Scenes if a folder with its poses is given (seven_scenes_poses/dslam),
 otherwise hand-held camera paths of the same lengths; a second row has all 26,000 in one scene.
