@@ -20,6 +20,7 @@ from jaxreloc.images.headers import (
     check_shape,
     image_size,
     note_unread_formats,
+    read_bytes,
     read_header,
     set_max_pixels,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "image_size",
     "note_unread_formats",
     "random_crop",
+    "read_bytes",
     "read_depth",
     "read_header",
     "read_image",

@@ -17,6 +17,7 @@ from absl import logging
 from PIL import Image
 
 from jaxreloc import files
+from jaxreloc.images import exif
 from jaxreloc.usage import UsageError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -39,8 +40,6 @@ _TO_UPRIGHT = {
     7: (True, 3),
     8: (False, 1),
 }
-_ORIENTATION_TAG = 274
-_EXIF_FOLDER, _FOCAL_35MM_TAG = 0x8769, 0xA405
 _FILM_MM = (36.0, 24.0)
 _HEADER_BYTES = 1 << 26  # that a file may have besides its pixels
 _PIXEL_BYTES = 8  # four channels of 16 bits
@@ -61,6 +60,9 @@ class PictureHeader:
     orientation: int = 1  # of EXIF
     decodes_upright: bool = False  # OpenCV turns a TIFF whatever it is told
     focal_35mm: float | None = None  # of EXIF: as if the picture were a film of 36 x 24 mm
+    focal_in_sides: float | None = None  # of EXIF: in lengths of the longer side
+    camera_name: str = ""  # of EXIF
+    position: tuple[float, float, float] | None = None  # of EXIF: latitude, longitude, height
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,9 +72,9 @@ class PictureHeader:
     @property
     def focal_px(self) -> float | None:
         """The focal length by EXIF, whose film has the picture's diagonal; None: not said."""
-        if self.focal_35mm is None:
-            return None
-        return self.focal_35mm * math.hypot(*self.size) / math.hypot(*_FILM_MM)
+        if self.focal_35mm is not None:
+            return self.focal_35mm * math.hypot(*self.size) / math.hypot(*_FILM_MM)
+        return self.focal_in_sides and self.focal_in_sides * max(self.size)
 
     @property
     def is_mirrored(self) -> bool:
@@ -161,28 +163,18 @@ def _parse_header(file: BinaryIO, source: str) -> PictureHeader:
             is_tiff = opened.format == "TIFF"
             # Some versions of Pillow give the size of a TIFF as it is upright.
             size = (opened.tag_v2[256], opened.tag_v2[257]) if is_tiff else opened.size
-            return PictureHeader(size, _orientation(opened), is_tiff, _focal_35mm(opened))
+            turned = exif.orientation(opened)
+            return PictureHeader(
+                stored_size=size,
+                orientation=turned if turned in _TO_UPRIGHT else 1,
+                decodes_upright=is_tiff,
+                focal_35mm=exif.focal_35mm(opened),
+                focal_in_sides=exif.focal_in_sides(opened),
+                camera_name=exif.camera_name(opened),
+                position=exif.position(opened),
+            )
     except Exception as error:
         raise not_readable(source) from error
-
-
-def _orientation(opened: Image.Image) -> int:
-    """1 where EXIF is absent or damaged."""
-    try:
-        # The method of the base class: a PNG's own decodes the picture in search of more.
-        orientation = Image.Image.getexif(opened).get(_ORIENTATION_TAG)
-        return orientation if orientation in _TO_UPRIGHT else 1
-    except Exception:
-        return 1
-
-
-def _focal_35mm(opened: Image.Image) -> float | None:
-    """None where EXIF is absent, damaged, or does not say it."""
-    try:
-        focal = float(Image.Image.getexif(opened).get_ifd(_EXIF_FOLDER)[_FOCAL_35MM_TAG])
-        return focal if 0 < focal < math.inf else None
-    except Exception:
-        return None
 
 
 @contextlib.contextmanager
