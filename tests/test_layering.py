@@ -14,7 +14,7 @@ BASE += ["interrupts", "new_folder", "usage"]
 LAYERS = [
     *[f"jaxreloc.{name}" for name in ("geometry", "formats")],
     "tfds_builders",
-    *[f"jaxreloc.{name}" for name in ("data", "models", "localization")],
+    *[f"jaxreloc.{name}" for name in ("data", "models", "localization", "capture")],
     *[f"jaxreloc.{name}" for name in ("evaluation", "training", "serving", "cli")],
     "benchmarks",
 ]

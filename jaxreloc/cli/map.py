@@ -8,17 +8,22 @@ from typing import Annotated, Literal
 
 from jaxreloc.cli.options import MaxMegapixels, Network, limit_pictures
 from jaxreloc.cli.parsing import Listed, flag, numbers
+from jaxreloc.usage import UsageError
 
 Images = Annotated[str, flag("Folder of the photographs.", "DIR")]
+Captured = Annotated[str, flag("Folder of the photographs, or a video.", "PATH")]
 Poses = Annotated[str | None, flag("Their poses, where they lie apart.", "PATH")]
 SkipBadFrames = Annotated[bool, flag("Leave bad frames out, and list them.")]
 Map = Annotated[str, flag("Folder of the map.", "DIR")]
 
 
 def build(
-    images: Images,
+    images: Captured,
     out: Annotated[str, flag("Folder of the new map.", "DIR")],
     poses: Poses = None,
+    distance: Annotated[
+        Listed, flag("Between two photographs without poses.", "A,B,METRES")
+    ] = (),
     skip_bad_frames: SkipBadFrames = False,
     geographic_origin: Annotated[
         Listed, flag("Of poses whose axes are East, North, Up.", "LAT,LON,HEIGHT")
@@ -26,7 +31,8 @@ def build(
     max_megapixels: MaxMegapixels = 200.0,
     network: Network = Network(),
 ) -> None:
-    """Makes a map of photographs with known poses."""
+    """Makes a map of photographs; where they have no poses, these are found first."""
+    from jaxreloc.capture.photographs import lacks_poses
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.formats.common.geodesy import GeographicOrigin
     from jaxreloc.localization.jobs import building
@@ -38,6 +44,22 @@ def build(
         origin = GeographicOrigin(*place).check("--geographic_origin")
     use_compilation_cache()
     limit_pictures(max_megapixels)
+    if poses is None and lacks_poses(images):
+        from jaxreloc.capture import from_photographs
+
+        lines = from_photographs.build_map_from_photographs(
+            images,
+            out,
+            network.named,
+            distance=distance,
+            skip_bad_frames=skip_bad_frames,
+            long_side=network.long_side or LONG_SIDE,
+        )
+        for line in lines:
+            print(line)
+        return
+    if distance:
+        raise UsageError("--distance is for photographs without poses; drop it")
     line = building.build_map(
         images,
         out,
@@ -106,7 +128,6 @@ def check(
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.care.map_check import check_map
     from jaxreloc.localization.map.scene_map import SceneMap
-    from jaxreloc.usage import UsageError
 
     use_compilation_cache()
     scene_map = SceneMap.open(map)
@@ -172,7 +193,6 @@ def _bar(total: int | None, what: str) -> Callable[[Iterable], Iterable]:
 def _check_files(folder: pathlib.Path) -> None:
     """Compares every file of a map with the checksum that was written with it."""
     from jaxreloc.localization.map import map_files
-    from jaxreloc.usage import UsageError
 
     problems = map_files.check_files(folder)
     for problem in problems:

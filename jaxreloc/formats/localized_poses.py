@@ -35,10 +35,11 @@ class LocalizedPose:
     covariance: Float64[np.ndarray, "6 6"]  # of (rotation vector, centre), world axes
     total_ms: float
     turn_deg: int = 0  # counterclockwise: how the picture was turned to be localized
-    scale_source: str = "database_poses"  # or "database_depth", "network": what metres come from
+    scale_source: str = "database_poses"  # what metres come from; see `Localization`
     reason: str = ""  # why there is no pose
     focal_factor: float = 1.0  # times the given focal length suits the matches better
     camera: Camera | None = None  # a pinhole camera, of the upright picture
+    scale_deviation: float | None = None  # of every length, relative
 
 
 def tum_line(pose: LocalizedPose) -> str:
@@ -80,6 +81,8 @@ def json_fields(pose: LocalizedPose) -> dict[str, Any]:
         }
         if pose.camera is not None:
             fields["camera"] = {name: getattr(pose.camera, name) for name in CAMERA_FIELDS}
+        if pose.scale_deviation is not None:
+            fields["scale_deviation"] = pose.scale_deviation
     elif pose.reason:
         fields["reason"] = pose.reason
     return fields
@@ -109,6 +112,7 @@ def from_json_fields(fields: Mapping[str, Any]) -> LocalizedPose:
             num_neighbors=int(fields["num_neighbors"]),
             covariance=np.reshape(np.array(fields["covariance_world"], np.float64), (6, 6)),
             scale_source=str(fields["scale_source"]),
+            scale_deviation=fields.get("scale_deviation"),
             turn_deg=int(fields["turn_deg"]),
             focal_factor=float(fields["focal_factor"]),
             camera=_camera(fields.get("camera")),

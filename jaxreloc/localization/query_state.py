@@ -47,7 +47,8 @@ class Localization:
     `turn_deg` says that the network saw it turned (counterclockwise).
 
     `covariance` is of (rotation vector in world axes, centre): the true rotation is
-    exp(w) R. `scale_source` says where the metres come from. With
+    exp(w) R. `scale_source` says where the metres come from: the poses that the map was made of, a
+    depth camera, or what `MapScale` names, whose deviation is `scale_deviation`. With
     `focal_factor` other than 1, the matches suit that multiple of the given focal length better.
     """
 
@@ -63,7 +64,8 @@ class Localization:
     refused: bool = False  # no success, by a network that knows how likely its poses are right
     turn_deg: int = 0  # 0, 90, 180 or 270
     covariance: Float[np.ndarray, "6 6"] | None = None
-    scale_source: str = "database_poses"  # or "database_depth", "network"
+    scale_source: str = "database_poses"  # "database_depth", "gps", "distance", "network"
+    scale_deviation: float | None = None  # of every length, relative, where that is known
     reason: str = ""  # why there is no pose
     focal_factor: float = 1.0
     evidence: Float[np.ndarray, "E"] | None = None  # what the confidence is made from

@@ -1,11 +1,11 @@
 """Building and changing maps: `jaxreloc map`."""
 
 import collections
-import functools
+import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -30,6 +30,7 @@ PARTS = (
     ("*.jpg", "pictures"),
     ("depth*.npy", "depths of cells"),
 )
+Progress = Callable[[Iterable], Iterable]  # of images
 SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
 
 
@@ -60,15 +61,21 @@ def build_map(
     out = pathlib.Path(out).expanduser()
     map_files.check_new(out)
     frames = _read(images, poses, skip_bad_frames)
-    if network_path is None:
-        network = pretrained_network(frames.image_sizes, long_side=long_side)
-    else:
-        network = load_network(network_path)
+    network = network_for(frames, network_path, long_side)
     start = time.perf_counter()
-    SceneMap.create(out, network, _encode(frames, network), geographic_origin)
+    SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
     triangulate_map(out)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(out)}; {rate:.1f} images/s"
+
+
+def network_for(
+    frames: PosedFrames, network_path: str | pathlib.Path | None, long_side: int
+) -> PoseNetwork:
+    """The network that is named, or else the one that needs no training; see `build_map`."""
+    if network_path is None:
+        return pretrained_network(frames.image_sizes, long_side=long_side)
+    return load_network(network_path)
 
 
 def add_to_map(
@@ -95,11 +102,11 @@ def add_frames(folder: pathlib.Path, frames: PosedFrames, scene_map: SceneMap) -
       UsageError: an image of one of their names is in the map, or it cannot be written.
     """
     map_files.check_new_names(folder, frames.names)
-    map_files.add(folder, _encode(frames, scene_map.network, scene_map.feature_format))
+    map_files.add(folder, encode_in_parts(frames, scene_map.network, scene_map.feature_format))
     triangulate_map(folder)
 
 
-def triangulate_map(map_path: str | pathlib.Path) -> int:
+def triangulate_map(map_path: str | pathlib.Path, progress: Progress | None = None) -> int:
     """Adds the depth of those images that have none; returns how many these were.
 
     A map answers without it too, less precisely. What an interrupted call has done stays, segment
@@ -114,14 +121,14 @@ def triangulate_map(map_path: str | pathlib.Path) -> int:
         return 0
     missing = sum(x.num_images - len(x.removed) for x in segments if not x.depth)
     first = 0
-    with _bar(missing, "triangulating") as bar:
+    with _ticking(missing, "triangulating", progress) as ticking:
         for segment in segments:
             kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
             rows = range(first, first + len(kept))
             first += len(kept)
             if segment.depth:
                 continue
-            depth = triangulate(scene_map, rows, progress=functools.partial(_ticking, bar=bar))
+            depth = triangulate(scene_map, rows, progress=ticking)
             codes = np.zeros((segment.num_images, *depth.codes[0].shape), np.uint16)
             unit = np.ones(segment.num_images, np.float32)
             codes[kept], unit[kept] = depth.codes, depth.unit
@@ -169,14 +176,14 @@ def _read(
     return read_posed_images(poses, images=images, skip_bad_frames=skip_bad_frames)
 
 
-def _encode(
+def encode_in_parts(
     frames: PosedFrames,
     network: PoseNetwork,
     feature_format: jax.tree_util.PyTreeDef | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[EncodedImages]:
     """The frames in parts that fit into memory, under one progress bar."""
-    with _bar(len(frames), "encoding") as bar:
-        ticking = functools.partial(_ticking, bar=bar)
+    with _ticking(len(frames), "encoding", progress) as ticking:
         for start in range(0, len(frames), SEGMENT_SIZE):
             rows = range(start, min(start + SEGMENT_SIZE, len(frames)))
             yield encode_frames(
@@ -184,11 +191,19 @@ def _encode(
             )
 
 
-def _bar(total: int, what: str) -> tqdm.tqdm:
-    return tqdm.tqdm(total=total, desc=what, unit="image", disable=not sys.stderr.isatty())
+@contextlib.contextmanager
+def _ticking(total: int, what: str, progress: Progress | None) -> Iterator[Progress]:
+    """What counts the items that pass: a bar of its own, unless `progress` does."""
+    if progress is not None:
+        yield progress
+        return
+    with tqdm.tqdm(
+        total=total, desc=what, unit="image", disable=not sys.stderr.isatty()
+    ) as bar:
 
+        def ticking(items: Iterable) -> Iterator:
+            for item in items:
+                yield item
+                bar.update()
 
-def _ticking(items: Iterable, bar: tqdm.tqdm) -> Iterator:
-    for item in items:
-        yield item
-        bar.update()
+        yield ticking

@@ -313,6 +313,7 @@ def localized_pose(
         total_ms=sum(found.stage_ms.values()),
         turn_deg=found.turn_deg,
         scale_source=found.scale_source,
+        scale_deviation=found.scale_deviation,
         reason=found.reason,
         focal_factor=found.focal_factor,
         camera=camera,

@@ -27,6 +27,7 @@ from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import FILE_NAME as MANIFEST
 from jaxreloc.localization.map.map_manifest import (
     Manifest,
+    MapScale,
     Segment,
     read_manifest,
     write_manifest,
@@ -56,6 +57,7 @@ def create(
     save_network: Callable[[pathlib.Path], object],
     parts: Iterable[EncodedImages],
     geographic_origin: GeographicOrigin | None = None,
+    scale: MapScale | None = None,
 ) -> None:
     """Writes a new map; the folder appears whole, by rename.
 
@@ -63,6 +65,7 @@ def create(
       save_network: writes the network that made the map into a folder, as NETWORK_FILE.
       parts: become a segment each, as they come.
       geographic_origin: of the poses, whose axes are East, North, Up there.
+      scale: of poses that came without a unit.
 
     Raises:
       UsageError: the folder exists, or cannot be written.
@@ -72,7 +75,7 @@ def create(
         save_network(temporary)
         segments = _write_segments(temporary, 0, parts)
         network = _sha256(temporary / NETWORK_FILE)
-        write_manifest(temporary, Manifest(network, segments, geographic_origin))
+        write_manifest(temporary, Manifest(network, segments, geographic_origin, scale))
 
 
 def check_new(folder: pathlib.Path) -> None:

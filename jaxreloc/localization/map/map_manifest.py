@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ FORMAT = "jaxreloc scene map"
 VERSION = 3
 READABLE = (1, 2, 3)  # the first has no digests, the second has features in whole bytes
 DEPTHS = ("triangulated", "measured")
+SCALES = ("gps", "distance", "network")
 CONVENTIONS = {
     "world_from_cam": "4x4, x_world = world_from_cam @ x_cam, in the unit of the given poses",
     "camera_axes": "x right, y down, z forward",
@@ -43,12 +45,21 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
+class MapScale:
+    """Where the metres of a map come from whose poses had no unit."""
+
+    source: str  # of SCALES
+    deviation: float | None  # of every length, relative; None: not known
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The content of manifest.json."""
 
     network_sha256: str
     segments: tuple[Segment, ...]
     geographic_origin: GeographicOrigin | None = None  # where the axes are East, North, Up
+    scale: MapScale | None = None  # None: the poses came with their unit
 
 
 def read_manifest(folder: pathlib.Path) -> Manifest:
@@ -81,7 +92,9 @@ def read_manifest(folder: pathlib.Path) -> Manifest:
         if origin is not None:
             place = {name: float(value) for name, value in origin.items()}
             origin = GeographicOrigin(**place).check(f"{path}: geographic_origin")
-        return Manifest(str(content["network_sha256"]), segments, origin)
+        scale = content.get("scale")
+        scale = None if scale is None else _parse_scale(scale)
+        return Manifest(str(content["network_sha256"]), segments, origin, scale)
     except UNREADABLE as error:
         raise UsageError(f"{path}: damaged ({error!r}); build the map again") from error
 
@@ -101,6 +114,15 @@ def write_content(folder: pathlib.Path, content: dict[str, Any]) -> None:
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _parse_scale(entry: dict[str, Any]) -> MapScale:
+    source, deviation = entry["source"], entry["deviation"]
+    if source not in SCALES:
+        raise ValueError(f"scale by {source!r}")
+    if deviation is not None and not 0 <= deviation < math.inf:
+        raise ValueError(f"scale deviates by {deviation!r}")
+    return MapScale(source, deviation)
 
 
 def _parse_segment(entry: dict[str, Any]) -> Segment:

@@ -15,7 +15,7 @@ from jaxreloc.formats.common.geodesy import GeographicOrigin, in_map
 from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
-from jaxreloc.localization.map.map_manifest import Manifest
+from jaxreloc.localization.map.map_manifest import Manifest, MapScale
 from jaxreloc.localization.map.pictures import Pictures
 from jaxreloc.localization.neighbors.retrieval import near
 from jaxreloc.localization.networks.loading import load_network
@@ -44,6 +44,7 @@ class SceneMap:
     pictures: Pictures
     depth: CellDepth | None = None  # of the cells that the network matches
     geographic_origin: GeographicOrigin | None = None  # where the axes are East, North, Up
+    scale: MapScale | None = None  # None: the poses came with their unit
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,6 +55,7 @@ class SceneMap:
         network: PoseNetwork,
         *parts: EncodedImages,
         geographic_origin: GeographicOrigin | None = None,
+        scale: MapScale | None = None,
     ) -> "SceneMap":
         """A map of all the images of `parts`."""
         world_from_cam = np.concatenate([part.world_from_cam for part in parts])
@@ -78,6 +80,7 @@ class SceneMap:
             pictures=Pictures(Chain(tuple(part.pictures for part in parts))),
             depth=_joined_depth(parts),
             geographic_origin=geographic_origin,
+            scale=scale,
         )
 
     @classmethod
@@ -95,7 +98,12 @@ class SceneMap:
 
         manifest, network, parts = map_files.read_between_changes(folder, read)
         _check_arrays(network, parts, str(folder))
-        return cls.from_images(network, *parts, geographic_origin=manifest.geographic_origin)
+        return cls.from_images(
+            network,
+            *parts,
+            geographic_origin=manifest.geographic_origin,
+            scale=manifest.scale,
+        )
 
     @staticmethod
     def create(
@@ -103,13 +111,14 @@ class SceneMap:
         network: PoseNetwork,
         parts: Iterable[EncodedImages],
         geographic_origin: GeographicOrigin | None = None,
+        scale: MapScale | None = None,
     ) -> None:
         """Writes a new map of all the images of `parts`, which appears whole or not at all.
 
         Raises:
           UsageError: the folder exists or cannot be written.
         """
-        map_files.create(pathlib.Path(folder), network.save, parts, geographic_origin)
+        map_files.create(pathlib.Path(folder), network.save, parts, geographic_origin, scale)
 
     @staticmethod
     def generation(folder: str | os.PathLike) -> Hashable | None:

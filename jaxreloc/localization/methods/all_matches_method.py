@@ -172,7 +172,8 @@ class AllMatches:
         success = bool(pose.success) and confidence > CONFIDENCE.threshold
         local = np.asarray(pose.world_from_query.as_matrix(), np.float64)
         covariance = np.asarray(pose.covariance, np.float64)
-        depth = self.scene_map.depth
+        scale, depth = self.scene_map.scale, self.scene_map.depth
+        of_depth = "database_depth" if depth and depth.measured else "database_poses"
         return Localization(
             world_from_query=query.view.pose_as_given(self.scene_map.in_world(local)),
             success=success,
@@ -186,7 +187,8 @@ class AllMatches:
             refused=not success,
             turn_deg=query.view.turn_deg,
             covariance=covariance,
-            scale_source="database_depth" if depth and depth.measured else "database_poses",
+            scale_source=scale.source if scale else of_depth,
+            scale_deviation=scale and scale.deviation,
             reason="" if success else _reason(found),
             evidence=found.evidence,
             focal_factor=float(pose.focal_factor) if pose.focal_gain > MIN_FOCAL_GAIN else 1.0,

@@ -145,11 +145,18 @@ class PairFusion:
                 refused=relations.confidence_model is not None and not fused.success[i],
                 turn_deg=query.view.turn_deg,
                 covariance=_block_covariance(fused.rotation_std[i], fused.position_covariance[i]),
-                scale_source=_scale_source(fused.location_inliers[i]),
+                scale_source=self._scale_source(fused.location_inliers[i]),
+                scale_deviation=self.scene_map.scale and self.scene_map.scale.deviation,
                 reason="" if fused.success[i] else TOO_FEW,
             )
             for i, (query, relations) in enumerate(zip(queries, related, strict=True))
         ]
+
+    def _scale_source(self, inliers: Bool[np.ndarray, "N"]) -> str:
+        """A network's length is all there is where one neighbour alone tells of the location."""
+        if np.sum(inliers) == 1:
+            return "network"
+        return self.scene_map.scale.source if self.scene_map.scale else "database_poses"
 
 
 def query_confidence(relations: PairRelations) -> Float[Array, "*batch"]:
@@ -239,8 +246,3 @@ def _block_covariance(
     covariance[:3, :3] = rotation_std**2 * np.eye(3)
     covariance[3:, 3:] = position_covariance
     return covariance
-
-
-def _scale_source(inliers: Bool[np.ndarray, "N"]) -> str:
-    """A network's length is all there is where one neighbour alone tells of the location."""
-    return "network" if np.sum(inliers) == 1 else "database_poses"

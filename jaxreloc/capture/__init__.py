@@ -1,0 +1,1 @@
+"""Maps from photographs or a video without poses, by structure from motion."""

@@ -1,0 +1,1 @@
+"""Structure from motion by COLMAP, from pictures to poses without a scale."""
