@@ -85,6 +85,7 @@ def pose_from_all_matches(
     given: SE3,
     given_usable: Bool[Array, "G"],
     familiar: Bool[Array, ""] | bool = True,
+    focal_deviation: Float[Array, ""] | None = None,
     config: AbsolutePoseConfig = AbsolutePoseConfig(),
 ) -> MatchedPose:
     """Estimates the pose and judges it.
@@ -94,6 +95,7 @@ def pose_from_all_matches(
       depth: inverse depth and its deviation for the cells of each; None if nothing is known.
       given, given_usable: poses that are hypotheses too, and which of them are any.
       familiar: the map's cameras have such a focal length.
+      focal_deviation: of a focal length that is to be found; see `estimate_absolute_pose`.
     """
     found = estimate_absolute_pose(
         world_from_db,
@@ -105,6 +107,7 @@ def pose_from_all_matches(
         depth=None if depth is None else depth_prior(matches, depth),
         given=given,
         given_usable=given_usable,
+        focal_deviation=focal_deviation,
         config=config,
     )
     agreeing = jnp.sum(jnp.where(found.inliers, matches.weights, 0.0), axis=1)

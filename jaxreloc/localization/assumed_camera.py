@@ -8,14 +8,22 @@ from jaxreloc.formats.common.camera_models import Camera, contradiction
 from jaxreloc.localization.map.scene_map import SceneMap
 
 
+# Of the logarithm of a focal length that nothing is known of, and of one that EXIF says.
+UNKNOWN_DEVIATION, EXIF_DEVIATION = 0.5, 0.03
+
+
 class AssumedCamera:
     """A camera like the map's, for images of any size.
 
     The focal length is the map's median in lengths of the longer side; the principal point is the
     centre of the image. A guess: the true focal length of another camera may differ by a factor.
+
+    Args:
+      is_start: a method takes it as the start of a search, which the warning says.
     """
 
-    def __init__(self, scene_map: SceneMap):
+    def __init__(self, scene_map: SceneMap, *, is_start: bool = False):
+        self._is_start = is_start
         focal_px = np.mean(scene_map.intrinsics[:, [0, 1], [0, 1]], axis=1)
         self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
         self._known: dict[tuple[int, int], np.ndarray] = {}
@@ -24,11 +32,13 @@ class AssumedCamera:
         """Intrinsics of a width x height image; warns once of each size."""
         if (width, height) not in self._known:
             focal = self._relative_focal * max(width, height)
+            how = "searched from" if self._is_start else "taken to be"
             logging.warning(
-                "no intrinsics given: %d x %d images are taken to have a focal length of %.0f px, "
-                "as the map's have, and its centre as principal point",
+                "no intrinsics given: the focal length of %d x %d images is %s %.0f px, as the "
+                "map's have, and their principal point is the middle",
                 width,
                 height,
+                how,
                 focal,
             )
             self._known[width, height] = Camera.centred(focal, width, height).intrinsics

@@ -13,7 +13,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from jaxreloc.images import decode_image
-from jaxreloc.localization.assumed_camera import AssumedCamera, check_intrinsics
+from jaxreloc.localization.assumed_camera import (
+    UNKNOWN_DEVIATION,
+    AssumedCamera,
+    check_intrinsics,
+)
 from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods import all_matches_method, pair_fusion
@@ -75,7 +79,6 @@ class Localizer:
         self.network = scene_map.network
         self.quarter_turns = quarter_turns
         self.index = ExactIndex(scene_map.descriptors) if index is None else index
-        self.assumed_camera = AssumedCamera(scene_map)
         known = METHODS if isinstance(self.network, Matcher) else METHODS[1:]
         name = method or known[0]
         check_choice("method", name, known)
@@ -91,6 +94,9 @@ class Localizer:
             )
         )
         self.num_neighbors = self.method.num_neighbors
+        self.assumed_camera = AssumedCamera(
+            scene_map, is_start=self.method.finds_focal_length
+        )
 
     def __call__(
         self,
@@ -100,6 +106,7 @@ class Localizer:
         expected: Float[np.ndarray, "G 4 4"] | None = None,
         allowed: Bool[np.ndarray, "M"] | None = None,
         near: Sequence[float] | None = None,
+        focal_deviation: float | None = None,
     ) -> Localization:
         """Localizes one image.
 
@@ -108,7 +115,8 @@ class Localizer:
         Args:
           image: RGB, of any size.
           intrinsics: of that image, in pixels; (0, 0) is the centre of the top-left pixel. None
-            takes the image to be of a camera like the map's, with a warning.
+            takes the image to be of a camera like the map's, with a warning; "all_matches" finds
+            its focal length along with the pose, beginning there.
           candidates: database images to consider besides the retrieved ones, at most
             `num_neighbors`, such as those that agreed on the frame before in a video. Where
             relative poses are fused, not None doubles their number.
@@ -117,12 +125,17 @@ class Localizer:
           allowed: the database images that may be neighbours; None allows all.
           near: x, y, z and a radius, in the axes and the unit of the map: only images taken there
             may be neighbours.
+          focal_deviation: of the logarithm of the focal length in `intrinsics`, which
+            "all_matches" then finds along with the pose; None takes it as it is.
 
         Raises:
           ValueError: it is no such image, these are not its intrinsics, or nothing is allowed.
           UsageError: no image of the map was taken `near` there.
         """
-        return self.localize(self.retrieve(image, intrinsics, candidates, expected, allowed, near))
+        query = self.retrieve(
+            image, intrinsics, candidates, expected, allowed, near, focal_deviation
+        )
+        return self.localize(query)
 
     def localize_all(
         self,
@@ -192,9 +205,10 @@ class Localizer:
         expected: Float[np.ndarray, "G 4 4"] | None = None,
         allowed: Bool[np.ndarray, "M"] | None = None,
         near: Sequence[float] | None = None,
+        focal_deviation: float | None = None,
     ) -> Query:
         """Encodes the image and finds its neighbours; see `__call__`."""
-        view = self._view(image, intrinsics)
+        view = self._view(image, intrinsics, focal_deviation)
         if near is not None:
             within = self.scene_map.images_near(near)
             allowed = within if allowed is None else within & allowed
@@ -297,7 +311,10 @@ class Localizer:
         return np.take_along_axis(rankings, order, axis=1)[:, : self.method.num_ranked]
 
     def _view(
-        self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"] | None
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"] | None,
+        focal_deviation: float | None = None,
     ) -> View:
         """The image as given; see `__call__` for what is checked."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -306,9 +323,10 @@ class Localizer:
             )
         height, width = image.shape[:2]
         if intrinsics is None:
-            return View(image, self.assumed_camera.intrinsics(width, height))
+            assumed = self.assumed_camera.intrinsics(width, height)
+            return View(image, assumed, focal_deviation=focal_deviation or UNKNOWN_DEVIATION)
         check_intrinsics(intrinsics, width, height)
-        return View(image, np.asarray(intrinsics, np.float64))
+        return View(image, np.asarray(intrinsics, np.float64), focal_deviation=focal_deviation)
 
 
 def _best_of_turns(refused: Localization, turned: Sequence[Localization]) -> Localization:

@@ -27,6 +27,7 @@ class View:
     Attributes:
       turn_deg: counterclockwise.
       view_from_given: takes points of the camera of the picture as given to this one's frame.
+      focal_deviation: of the logarithm of the focal length; None: it is known.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -35,6 +36,7 @@ class View:
     view_from_given: Float[np.ndarray, "3 3"] = dataclasses.field(
         default_factory=lambda: np.eye(3)
     )
+    focal_deviation: float | None = None
 
     def pose_as_given(
         self, world_from_view: Float[np.ndarray, "4 4"]
@@ -49,4 +51,4 @@ def turned_views(given: View) -> Iterator[View]:
     """The picture turned by each of QUARTER_TURNS."""
     for turns in QUARTER_TURNS:
         image, intrinsics, rotation = turn(given.image, given.intrinsics, turns)
-        yield View(image, intrinsics, 90 * turns, rotation)
+        yield View(image, intrinsics, 90 * turns, rotation, given.focal_deviation)

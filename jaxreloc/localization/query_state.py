@@ -50,6 +50,9 @@ class Localization:
     exp(w) R. `scale_source` says where the metres come from: the poses that the map was made of, a
     depth camera, or what `MapScale` names, whose deviation is `scale_deviation`. With
     `focal_factor` other than 1, the matches suit that multiple of the given focal length better.
+
+    Where the focal length was not known and has been found with the pose, `focal_px` is what it was
+    found to be, and `focal_deviation` its relative deviation.
     """
 
     world_from_query: Float[np.ndarray, "4 4"]
@@ -68,4 +71,6 @@ class Localization:
     scale_deviation: float | None = None  # of every length, relative, where that is known
     reason: str = ""  # why there is no pose
     focal_factor: float = 1.0
+    focal_px: float | None = None
+    focal_deviation: float | None = None
     evidence: Float[np.ndarray, "E"] | None = None  # what the confidence is made from

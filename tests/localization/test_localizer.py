@@ -187,7 +187,7 @@ def test_missing_intrinsics_are_the_maps_with_a_warning(rng, caplog):
     database = dataclasses.replace(database, intrinsics=intrinsics)
     query = localizer(database).retrieve(database.images[0])
     np.testing.assert_allclose(query.intrinsics, [[14, 0, 13.5], [0, 14, 0], [0, 0, 1]])
-    assert "28 x 1 images are taken to have a focal length of 14 px" in caplog.text
+    assert "the focal length of 28 x 1 images is taken to be 14 px" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 11])

@@ -116,12 +116,12 @@ def refine(
 
     def stage(carry, scale):
         pose, rho = carry
-        state = (pose, rho, _normal_equations(tracks, pose, rho, scale), jnp.float32(DAMPING))
+        state = (pose, rho, normal_equations(tracks, pose, rho, scale), jnp.float32(DAMPING))
 
         def step(_, state):
             pose, rho, equations, damping = state
             new_pose, new_rho = _solve(equations, tracks, pose, rho, damping)
-            new = _normal_equations(tracks, new_pose, new_rho, scale)
+            new = normal_equations(tracks, new_pose, new_rho, scale)
             better = new.cost < equations.cost
             pose, rho, equations = jax.tree.map(
                 lambda a, b: jnp.where(better, a, b),
@@ -185,14 +185,14 @@ def refine_depth(
     """The inverse depths alone by Gauss-Newton, the pose being known, and their information."""
 
     def step(_, rho):
-        equations = _normal_equations(tracks, pose, rho, jnp.float32(scale))
+        equations = normal_equations(tracks, pose, rho, jnp.float32(scale))
         change = -equations.depth_gradient / (equations.depth_curvature + RIDGE)
         smallest, largest = LARGEST_CHANGE
         change = jnp.clip(change, -smallest * rho, largest * rho)
         return jnp.clip(rho + change, *INVERSE_DEPTHS)
 
     rho = jax.lax.fori_loop(0, steps, step, inverse_depth)
-    equations = _normal_equations(tracks, pose, rho, jnp.float32(scale))
+    equations = normal_equations(tracks, pose, rho, jnp.float32(scale))
     return rho, scale**2 * equations.depth_curvature
 
 
@@ -215,9 +215,9 @@ def information(
     tracks: Tracks, pose: QueryPose, inverse_depth: Float[Array, "K"], scale: float
 ) -> Float[Array, "6 6"]:
     """The Schur complement at a pose: of the rotation vector and the centre, world axes."""
-    equations = _normal_equations(tracks, pose, inverse_depth, jnp.float32(scale))
+    equations = normal_equations(tracks, pose, inverse_depth, jnp.float32(scale))
     # d(cost) / d(e) at e = 0 is w / S^2.
-    return scale**2 * _reduced(equations, inverse_depth, pose, tracks, 0.0)[0]
+    return scale**2 * reduced(equations, inverse_depth, pose, tracks, 0.0)[0]
 
 
 def _in_database(tracks: Tracks, pose: QueryPose):
@@ -249,7 +249,7 @@ def _cost(tracks: Tracks, seen: _Observed, scale) -> Float[Array, ""]:
     return jnp.sum(tracks.weights * share)
 
 
-class _NormalEquations(NamedTuple):
+class NormalEquations(NamedTuple):
     """Sums over the database images, for each cell.
 
     With G_ij = d r_ij / d v_ij R_i^T: `curvature` sum w G^T G (its upper triangle), `gradient` sum
@@ -268,9 +268,9 @@ class _NormalEquations(NamedTuple):
 _UPPER = tuple(zip(*np.triu_indices(3), strict=True))
 
 
-def _normal_equations(
+def normal_equations(
     tracks: Tracks, pose: QueryPose, rho: Float[Array, "K"], scale: Array
-) -> _NormalEquations:
+) -> NormalEquations:
     seen = _observe(tracks, pose, rho)
     robust = tracks.weights * scale**2 / (scale**2 + seen.squared + seen.r_depth**2) ** 2
     robust = jnp.where(seen.ahead, robust, 0.0)
@@ -292,7 +292,7 @@ def _normal_equations(
     numbers = jnp.stack(square + right + extra)  # [7 or 10, N, K]
     coefficients = _coefficients(tracks, pose, len(extra))  # [14, 7 or 10, N]
     sums = jnp.einsum("fsn,snk->fk", coefficients, numbers)
-    return _NormalEquations(
+    return NormalEquations(
         curvature=sums[:6],
         gradient=sums[6:9],
         mixed=sums[9:12],
@@ -303,7 +303,7 @@ def _normal_equations(
 
 
 def _coefficients(tracks: Tracks, pose: QueryPose, extra: int) -> Float[Array, "14 numbers N"]:
-    """Of each per-match number in each sum; see `_NormalEquations`."""
+    """Of each per-match number in each sum; see `NormalEquations`."""
     c = jnp.moveaxis(tracks.rotation, 0, -1)  # columns c[:, k] are the camera's axes in the world
     offset = pose.centre[:, None] - tracks.centre.T  # [3, N]
     zero = jnp.zeros_like(offset[0])
@@ -340,11 +340,30 @@ def _coefficients(tracks: Tracks, pose: QueryPose, extra: int) -> Float[Array, "
     return jnp.stack([jnp.stack(row) for row in rows])
 
 
-def _reduced(equations: _NormalEquations, rho, pose: QueryPose, tracks: Tracks, damping):
-    """The 6 x 6 system without the depths, the diagonal before, and how each depth follows.
+class Reduced(NamedTuple):
+    """The system of six unknowns without the depths, and what it is made of.
 
-    A step (w, dc) moves cell j's ray by T_j (w, dc), T_j = [-[R x_j]_x, rho_j I].
+    A step (w, dc) moves cell j's ray by T_j (w, dc), T_j = [-[R x_j]_x, rho_j I]; the matrix is
+    sum T_j^T schur_j T_j, the right side sum T_j^T gradient_j.
     """
+
+    matrix: Float[Array, "6 6"]
+    right: Float[Array, "6"]
+    diagonal: Float[Array, "6"]  # before the depths are eliminated
+    depth: Float[Array, "K"]  # the curvature along each
+    turned: Float[Array, "K 3"]  # R x_j
+    schur: Float[Array, "6 K"]  # upper triangles
+    gradient: Float[Array, "3 K"]
+
+
+def reduced(
+    equations: NormalEquations,
+    rho: Float[Array, "K"],
+    pose: QueryPose,
+    tracks: Tracks,
+    damping: Array | float,
+) -> Reduced:
+    """The depths eliminated by the Schur complement."""
     depth = equations.depth_curvature * (1 + damping) + RIDGE
     mixed = equations.mixed
     products = jnp.stack([mixed[i] * mixed[j] for i, j in _UPPER])
@@ -357,23 +376,34 @@ def _reduced(equations: _NormalEquations, rho, pose: QueryPose, tracks: Tracks, 
     matrix = jnp.einsum("abpq,pq->ab", _FORMS, moments[:, :6])
     full = jnp.einsum("abpq,pq->ab", _FORMS, moments[:, 6:])
     right = jnp.einsum("azi,zi->a", _LINEAR, jnp.einsum("zk,ik->zi", z, gradient))
-    return matrix, right, jnp.diagonal(full), (depth, turned)
+    return Reduced(matrix, right, jnp.diagonal(full), depth, turned, schur, gradient)
 
 
 def _solve(equations, tracks, pose, rho, damping):
-    matrix, right, diagonal, (depth, turned) = _reduced(equations, rho, pose, tracks, damping)
-    matrix = matrix + jnp.diag(damping * diagonal + RIDGE * jnp.sum(diagonal) + lanes.TINY)
-    step = -jnp.linalg.solve(matrix, right[:, None])[:, 0]
+    system = reduced(equations, rho, pose, tracks, damping)
+    diagonal, turned = system.diagonal, system.turned
+    matrix = system.matrix + jnp.diag(damping * diagonal + RIDGE * jnp.sum(diagonal) + lanes.TINY)
+    step = -jnp.linalg.solve(matrix, system.right[:, None])[:, 0]
     step = jnp.where(jnp.all(jnp.isfinite(step)), step, 0.0)
     step = step * jnp.minimum(1.0, LONGEST_STEP / (jnp.max(jnp.abs(step)) + lanes.TINY))
     moved = jnp.cross(step[None, :3], turned) + rho[:, None] * step[None, 3:]
-    change = -(equations.depth_gradient + jnp.sum(equations.mixed.T * moved, axis=1)) / depth
+    new_rho = depths_after(equations, rho, moved, system.depth)
+    return QueryPose(turn(step[:3]) @ pose.rotation, pose.centre + step[3:]), new_rho
+
+
+def depths_after(
+    equations: NormalEquations,
+    rho: Float[Array, "K"],
+    moved: Float[Array, "K 3"],
+    curvature: Float[Array, "K"],
+) -> Float[Array, "K"]:
+    """The inverse depths that suit rays which a step has moved."""
+    change = -(equations.depth_gradient + jnp.sum(equations.mixed.T * moved, axis=1)) / curvature
     smallest, largest = LARGEST_CHANGE
-    new_rho = jnp.clip(rho + jnp.clip(change, -smallest * rho, largest * rho), *INVERSE_DEPTHS)
-    return QueryPose(_turn(step[:3]) @ pose.rotation, pose.centre + step[3:]), new_rho
+    return jnp.clip(rho + jnp.clip(change, -smallest * rho, largest * rho), *INVERSE_DEPTHS)
 
 
-def _turn(w: Float[Array, "3"]) -> Float[Array, "3 3"]:
+def turn(w: Float[Array, "3"]) -> Float[Array, "3 3"]:
     """The rotation by a rotation vector, from the quaternion (1, w / 2)."""
     q = lanes.unit((jnp.ones(()), *(0.5 * x for x in w)))
     return jnp.stack([jnp.stack(row) for row in lanes.rotation_rows(q)])

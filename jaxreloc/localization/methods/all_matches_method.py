@@ -60,6 +60,11 @@ class AllMatches:
     fusion = "robust"
 
     @property
+    def finds_focal_length(self) -> bool:
+        """A query's, where it is not known; by depths alone."""
+        return self.scene_map.depth is not None
+
+    @property
     def num_neighbors(self) -> int:
         """Those that a query is matched with."""
         return self.mode.num_neighbors
@@ -109,6 +114,7 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         given, usable = self.given_poses(query)
+        unknown = self.finds_focal_length and query.view.focal_deviation is not None
         world_from_db = jaxlie.SE3(self._wxyz_xyz[query.neighbors])
         depth = self.scene_map.neighbor_depth(query.neighbors)
         found = pose_from_all_matches(
@@ -118,23 +124,30 @@ class AllMatches:
             jaxlie.SE3(given),
             usable,
             familiar=np.bool_(self.is_familiar(query.intrinsics, query.image.shape[:2])),
+            focal_deviation=np.float32(query.view.focal_deviation) if unknown else None,
             config=self.mode.pose,
         )
         if self.mode.precision and found.confidence > CONFIDENCE.threshold:
-            pictures = self._pictures(query)
+            intrinsics = query.network_intrinsics
+            if unknown:
+                factor = np.asarray(found.pose.focal_factor)
+                intrinsics = intrinsics * np.array([factor, factor, 1], np.float32)[:, None]
+                intrinsics[:, :2, 2] = query.network_intrinsics[:, :2, 2]
+                matches = matches.replace(x_query=matches.x_query / factor)
+            pictures = self._pictures(query, intrinsics)
             if pictures is not None:
                 found = refined_by_pictures(
                     world_from_db, matches, depth, found, pictures, config=self.mode.precision
                 )
-        return self._localization(query, jax.device_get(found))
+        return self._localization(query, jax.device_get(found), unknown)
 
-    def _pictures(self, query: Query) -> Pictures | None:
+    def _pictures(self, query: Query, intrinsics: Float[np.ndarray, "1 3 3"]) -> Pictures | None:
         grey = cv2.cvtColor(query.network_image, cv2.COLOR_RGB2GRAY)
         of_neighbors = self.scene_map.pictures.grey(query.neighbors, grey.shape)
         if of_neighbors is None:
             return None
         db_intrinsics = self.scene_map.network_intrinsics[query.neighbors]
-        return Pictures(grey, of_neighbors, query.network_intrinsics, db_intrinsics)
+        return Pictures(grey, of_neighbors, intrinsics, db_intrinsics)
 
     def is_familiar(self, intrinsics: Float[np.ndarray, "3 3"], sides: Iterable[int]) -> bool:
         """Whether the map's cameras have such a focal length, for pictures of such a size."""
@@ -166,7 +179,7 @@ class AllMatches:
             given[i] = jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)).wxyz_xyz
         return given, np.arange(GIVEN_POSES) < len(expected)
 
-    def _localization(self, query: Query, found: MatchedPose) -> Localization:
+    def _localization(self, query: Query, found: MatchedPose, searched: bool) -> Localization:
         pose = found.pose
         confidence = float(found.confidence)
         success = bool(pose.success) and confidence > CONFIDENCE.threshold
@@ -192,6 +205,8 @@ class AllMatches:
             reason="" if success else _reason(found),
             evidence=found.evidence,
             focal_factor=float(pose.focal_factor) if pose.focal_gain > MIN_FOCAL_GAIN else 1.0,
+            focal_px=float(pose.focal_factor * query.intrinsics[0, 0]) if searched else None,
+            focal_deviation=float(pose.focal_deviation) if searched else None,
         )
 
 

@@ -22,6 +22,7 @@ class Method(Protocol):
     """Chooses neighbours, relates the query to them, and solves for its pose."""
 
     num_ranked: int  # similar images that neighbours are chosen from
+    finds_focal_length: bool  # of a query, where that is not known
     fusion: str  # of `fusion.Method`: how relative poses from elsewhere are fused beside it
 
     def choose(

@@ -49,6 +49,8 @@ class PairFusion:
       relator: predicts relative poses; None takes the map's network.
     """
 
+    finds_focal_length = False
+
     def __init__(
         self,
         scene_map: SceneMap,

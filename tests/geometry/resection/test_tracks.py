@@ -66,20 +66,20 @@ def test_normal_equations_are_the_gradient_of_the_cost(rng, with_depth):
     pose, scale = perturbed(rng, scene.world_from_query, 0.005, 0.01), 2.0
 
     def cost(step, rho):
-        turn = tracks_lib._turn(step[:3])
+        turn = tracks_lib.turn(step[:3])
         moved = QueryPose(turn @ pose.rotation, pose.centre + step[3:])
         return tracks_lib.cost(tracks, moved, rho, scale)
 
     by_depth = jax.grad(cost, argnums=1)(jnp.zeros(6), rho)
-    equations = tracks_lib._normal_equations(tracks, pose, rho, jnp.float32(scale))
+    equations = tracks_lib.normal_equations(tracks, pose, rho, jnp.float32(scale))
     np.testing.assert_allclose(
         2 * equations.depth_gradient, by_depth, rtol=1e-2, atol=1e-3 * np.abs(by_depth).max()
     )
     # At the best depths eliminating them leaves the pose's gradient as it is.
     rho, _ = tracks_lib.refine_depth(tracks, pose, rho, scale, 60)
     by_pose = np.asarray(jax.grad(cost)(jnp.zeros(6), rho))
-    equations = tracks_lib._normal_equations(tracks, pose, rho, jnp.float32(scale))
-    _, right, _, _ = tracks_lib._reduced(equations, rho, pose, tracks, 0.0)
+    equations = tracks_lib.normal_equations(tracks, pose, rho, jnp.float32(scale))
+    right = tracks_lib.reduced(equations, rho, pose, tracks, 0.0).right
     np.testing.assert_allclose(
         2 * np.asarray(right), by_pose, rtol=2e-2, atol=5e-3 * np.abs(by_pose).max()
     )
