@@ -7,7 +7,6 @@ from jaxtyping import Float
 from jaxreloc.formats.common.camera_models import Camera, contradiction
 from jaxreloc.localization.map.scene_map import SceneMap
 
-
 # Of the logarithm of a focal length that nothing is known of, and of one that EXIF says.
 UNKNOWN_DEVIATION, EXIF_DEVIATION = 0.5, 0.03
 

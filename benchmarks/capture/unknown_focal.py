@@ -1,6 +1,6 @@
 """What it costs not to know a query's focal length: both answers beside each other.
 
-  taskset -c 0 python -m benchmarks.accuracy.unknown_focal --images=PHOTOS [--poses=FILE]
+  taskset -c 0 python -m benchmarks.capture.unknown_focal --images=PHOTOS [--poses=FILE]
       [--query_every=5] [--leave_one_out] [--factors=1,0.7,1.4]
 
 Every so many-th photograph is a query of a map of the others; or each one of a map of all others.
