@@ -96,7 +96,6 @@ def selected(encoded, rows):
     """Some of the encoded images."""
     import dataclasses
 
-    import jax
 
     take = np.array(rows)
     return dataclasses.replace(
@@ -115,10 +114,11 @@ def selected(encoded, rows):
 
 
 def said(found: dict[str, Localization]) -> str:
+    """An answer's confidence, and the focal length that was found."""
     parts = []
-    for answer in found.values():
-        focal = f" {answer.focal_px:.0f} px +- {answer.focal_deviation:.1%}" if answer.focal_px else ""
-        parts.append(f"{answer.confidence:.3f}{focal}")
+    for x in found.values():
+        focal = f" {x.focal_px:.0f} px +- {x.focal_deviation:.1%}" if x.focal_px else ""
+        parts.append(f"{x.confidence:.3f}{focal}")
     return "; ".join(parts)
 
 

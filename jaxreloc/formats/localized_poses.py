@@ -19,6 +19,7 @@ from jaxtyping import Float64
 from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.rigid_arrays import inverse, quaternion_wxyz
 
+WHERE_KNOWN = ("scale_deviation", "focal_px", "focal_deviation")  # fields that may be absent
 CAMERA_FIELDS = ("fx", "fy", "cx", "cy", "width", "height")
 
 
@@ -40,6 +41,8 @@ class LocalizedPose:
     focal_factor: float = 1.0  # times the given focal length suits the matches better
     camera: Camera | None = None  # a pinhole camera, of the upright picture
     scale_deviation: float | None = None  # of every length, relative
+    focal_px: float | None = None  # where it was found with the pose,
+    focal_deviation: float | None = None  # and its relative deviation
 
 
 def tum_line(pose: LocalizedPose) -> str:
@@ -81,8 +84,9 @@ def json_fields(pose: LocalizedPose) -> dict[str, Any]:
         }
         if pose.camera is not None:
             fields["camera"] = {name: getattr(pose.camera, name) for name in CAMERA_FIELDS}
-        if pose.scale_deviation is not None:
-            fields["scale_deviation"] = pose.scale_deviation
+        for name in WHERE_KNOWN:
+            if getattr(pose, name) is not None:
+                fields[name] = getattr(pose, name)
     elif pose.reason:
         fields["reason"] = pose.reason
     return fields
@@ -112,7 +116,7 @@ def from_json_fields(fields: Mapping[str, Any]) -> LocalizedPose:
             num_neighbors=int(fields["num_neighbors"]),
             covariance=np.reshape(np.array(fields["covariance_world"], np.float64), (6, 6)),
             scale_source=str(fields["scale_source"]),
-            scale_deviation=fields.get("scale_deviation"),
+            **{name: fields.get(name) for name in WHERE_KNOWN},
             turn_deg=int(fields["turn_deg"]),
             focal_factor=float(fields["focal_factor"]),
             camera=_camera(fields.get("camera")),

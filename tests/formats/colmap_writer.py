@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jaxreloc import files
 from jaxreloc.files import write_text
+from jaxreloc.formats.common import colmap_cameras
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.readers import colmap_model
 from jaxreloc.formats.readers.colmap_model import ModelCamera, ModelImage
@@ -52,7 +53,7 @@ def _write_binary(
     folder: pathlib.Path, cameras: dict[int, ModelCamera], images: Sequence[ModelImage]
 ) -> None:
     """Writes cameras.bin, images.bin and an empty points3D.bin."""
-    numbers_by_name = {name: number for number, (name, _) in colmap_model.CAMERA_MODELS.items()}
+    numbers_by_name = {name: number for number, (name, _) in colmap_cameras.CAMERA_MODELS.items()}
     content = [colmap_model._COUNT.pack(len(cameras))]
     for key, camera in cameras.items():
         number = numbers_by_name[camera.model]

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
+from jaxreloc.extras import extra
 from jaxreloc.images import PictureHeader, turn_camera
 from jaxreloc.usage import UsageError
 
@@ -16,6 +17,7 @@ from jaxreloc.usage import UsageError
 MIN_FOCAL, MAX_FOCAL = 0.25, 10.0  # lengths of the longer side
 MAX_FOCAL_RATIO = 2.0  # fx to fy
 MAX_SKEW = 1e-6  # lengths of fx
+OUTSIDE = -1e4  # pixels
 MAX_OFF_CENTRE = 0.12  # of the principal point, in widths, where it fits the turned picture
 
 
@@ -24,7 +26,8 @@ class Camera:
     """Intrinsics in pixels, pixel (0, 0) being the centre of the top-left pixel, and distortion.
 
     `distortion` is OpenCV's: k1 k2 p1 p2 [k3 [k4 k5 k6]], or k1 k2 k3 k4 of the equidistant model
-    if `fisheye`. Empty: none.
+    if `fisheye`. Empty: none. `colmap_model` has the distortion that OpenCV has not: the name and
+    the parameters of COLMAP's.
     """
 
     fx: float
@@ -35,6 +38,7 @@ class Camera:
     height: int
     distortion: tuple[float, ...] = ()
     fisheye: bool = False
+    colmap_model: tuple[str, tuple[float, ...]] | None = None
 
     @classmethod
     def centred(cls, focal_px: float, width: int, height: int) -> "Camera":
@@ -47,7 +51,7 @@ class Camera:
 
     @property
     def is_pinhole(self) -> bool:
-        return not self.fisheye and not any(self.distortion)
+        return not (self.fisheye or any(self.distortion) or self.colmap_model)
 
     def check(self, source: str) -> "Camera":
         """Self; UsageError if a value cannot be a camera's."""
@@ -144,10 +148,10 @@ def turned_upright(
     is_stored = stored if header.size == stored_size else size == stored_size
     if header.orientation == 1 or not is_stored:
         return camera, np.eye(3)
-    if header.is_mirrored:
+    if header.is_mirrored or camera.colmap_model:
         raise UsageError(
             f"{source} are for the picture as it is stored, which EXIF orientation "
-            f"{header.orientation} mirrors; store it upright"
+            f"{header.orientation} mirrors or turns; store it upright"
         )
     K, rotation = turn_camera(camera.intrinsics, *stored_size, header.quarter_turns)
     distortion = camera.distortion
@@ -179,10 +183,16 @@ class UndistortedImages(Sequence):
         return len(self.images)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        image, camera = self.images[i], self.cameras[i]
-        if camera.is_pinhole:
-            return image
-        return cv2.remap(image, *_undistortion_maps(camera), interpolation=self.interpolation)
+        return undistorted(self.images[i], self.cameras[i], self.interpolation)
+
+
+def undistorted(
+    image: np.ndarray, camera: Camera, interpolation: int = cv2.INTER_LINEAR
+) -> np.ndarray:
+    """A picture as the pinhole part of its camera sees it."""
+    if camera.is_pinhole:
+        return image
+    return cv2.remap(image, *_undistortion_maps(camera), interpolation=interpolation)
 
 
 def from_corner_convention(
@@ -196,8 +206,25 @@ def from_corner_convention(
 def _undistortion_maps(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     K, size = camera.intrinsics, (camera.width, camera.height)
     distortion = np.array(camera.distortion)
+    if camera.colmap_model:
+        return _maps_by_colmap(camera)
     if camera.fisheye:
         return cv2.fisheye.initUndistortRectifyMap(
             K, distortion, np.eye(3), K, size, cv2.CV_32FC1
         )
     return cv2.initUndistortRectifyMap(K, distortion, None, K, size, cv2.CV_32FC1)
+
+
+def _maps_by_colmap(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """The same by pycolmap, whose pixels count from the corner."""
+    with extra("colmap"):
+        import pycolmap
+    model, parameters = camera.colmap_model
+    x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy], axis=-1)
+    size = {"width": camera.width, "height": camera.height}
+    with_distortion = pycolmap.Camera(model=model, params=parameters, **size)
+    homogeneous = np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=-1)
+    places = with_distortion.img_from_cam(homogeneous.reshape(-1, 3)).reshape(rays.shape) - 0.5
+    places = np.nan_to_num(places, nan=OUTSIDE).astype(np.float32)
+    return places[..., 0], places[..., 1]

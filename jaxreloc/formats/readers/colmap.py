@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxreloc.formats.common.camera_models import Camera, from_corner_convention
 from jaxreloc.formats.common.collector import (
     BadFrames,
     FrameCollector,
@@ -20,6 +19,7 @@ from jaxreloc.formats.common.collector import (
     relative_name,
     unlisted_images,
 )
+from jaxreloc.formats.common.colmap_cameras import from_colmap
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.readers.colmap_model import ModelCamera, ModelImage, read_model
 from jaxreloc.formats.rigid_arrays import inverse, rigid_from_quaternion
@@ -27,13 +27,6 @@ from jaxreloc.usage import UsageError
 
 MODEL_FILES = ("images.bin", "images.txt")
 MODEL_FOLDERS = (".", "sparse/0", "sparse", "colmap/sparse/0", "dense/sparse")
-
-# Models whose distortion is OpenCV's, in OpenCV's order.
-_PERSPECTIVE = {"SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"}
-_FISHEYE = {"SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"}
-_ONE_FOCAL = {
-    *("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-}
 
 
 def read_colmap(
@@ -121,7 +114,8 @@ def _named_pose(
     cam_from_world = rigid_from_quaternion(image.q_wxyz, image.translation, source)
     if image.camera_id not in cameras:
         raise UsageError(f"{source}: its camera {image.camera_id} is not in the model; export it")
-    camera = _camera(cameras[image.camera_id], source)
+    stored = cameras[image.camera_id]
+    camera = from_colmap(stored.model, stored.width, stored.height, stored.parameters, source)
     return NamedPose(image.name, inverse(cam_from_world), lambda picture: camera, stored=True)
 
 
@@ -140,28 +134,3 @@ def _find_images(
         f"{project}: the model's image {names[0]} is not there, nor any other; put the images into "
         f"{project / 'images'}"
     )
-
-
-def _camera(camera: ModelCamera, source: str) -> Camera:
-    model, parameters = camera.model, list(camera.parameters)
-    if model not in _PERSPECTIVE | _FISHEYE:
-        raise UsageError(
-            f"{source}: camera model {model} is not read; run COLMAP's image_undistorter first"
-        )
-    if model in _ONE_FOCAL:
-        parameters.insert(0, parameters[0])
-    fx, fy, cx, cy, *distortion = parameters
-    distortion = tuple(distortion)
-    if distortion:
-        distortion += (0.0,) * (4 - len(distortion))
-    return from_corner_convention(
-        fx,
-        fy,
-        cx,
-        cy,
-        camera.width,
-        camera.height,
-        distortion=distortion,
-        fisheye=model in _FISHEYE,
-    ).check(source)
-

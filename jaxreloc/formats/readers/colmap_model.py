@@ -13,33 +13,12 @@ import struct
 from collections.abc import Iterator
 
 from jaxreloc import files
+from jaxreloc.formats.common.colmap_cameras import CAMERA_MODELS, PARAMETERS
 from jaxreloc.formats.common.text import numbers
 from jaxreloc.usage import UsageError
 
-# By COLMAP's number: the name, and how many parameters there are.
-CAMERA_MODELS = {
-    0: ("SIMPLE_PINHOLE", 3),
-    1: ("PINHOLE", 4),
-    2: ("SIMPLE_RADIAL", 4),
-    3: ("RADIAL", 5),
-    4: ("OPENCV", 8),
-    5: ("OPENCV_FISHEYE", 8),
-    6: ("FULL_OPENCV", 12),
-    7: ("FOV", 5),
-    8: ("SIMPLE_RADIAL_FISHEYE", 4),
-    9: ("RADIAL_FISHEYE", 5),
-    10: ("THIN_PRISM_FISHEYE", 12),
-    11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
-    12: ("SIMPLE_DIVISION", 4),
-    13: ("DIVISION", 5),
-    14: ("SIMPLE_FISHEYE", 3),
-    15: ("FISHEYE", 4),
-    16: ("EUCM", 6),
-    17: ("EQUIRECTANGULAR", 2),
-}
 MAX_NAME = 4096  # bytes, the longest path of Linux
 
-_PARAMETERS = dict(CAMERA_MODELS.values())
 _COUNT = struct.Struct("<Q")
 _CAMERA = struct.Struct("<IiQQ")  # id, model, width, height; then the parameters
 _IMAGE = struct.Struct("<I7dI")  # id, q_wxyz, translation, camera id; then name, 0, points
@@ -140,7 +119,7 @@ def _text_cameras(path: pathlib.Path) -> Iterator[tuple[int, ModelCamera]]:
         if not line or line.startswith("#"):
             continue
         fields = line.split()
-        if len(fields) < 4 or len(fields) != 4 + _PARAMETERS.get(fields[1], len(fields)):
+        if len(fields) < 4 or len(fields) != 4 + PARAMETERS.get(fields[1], len(fields)):
             raise UsageError(f"{source}: not a camera 'id MODEL width height parameters'; mend it")
         key, width, height = (_whole(fields[i], source) for i in (0, 2, 3))
         parameters = tuple(numbers(fields[4:], source, "a parameter"))

@@ -16,12 +16,11 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import interrupts
 from jaxreloc.files import printable
-from jaxreloc.formats.common.camera_models import Camera, turned_upright
-from jaxreloc.formats.common.intrinsics_file import read_intrinsics, read_pinhole
+from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.localized_poses import LocalizedPose
 from jaxreloc.formats.writers.answer_formats import AnswerFormat
-from jaxreloc.images import PictureHeader
 from jaxreloc.localization.jobs.answer_file import AnswerFile
+from jaxreloc.localization.jobs.query_cameras import QueryCameras, SeenQuery
 from jaxreloc.localization.jobs.query_images import QueryImages, find_query_images
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -151,7 +150,7 @@ def localize_images(
             f"{queries.source}: {spaced[0]!r} has a space, at which lines of this format are "
             "split; rename it, or choose --format=jsonl"
         )
-    intrinsics_of = _Intrinsics(localizer, intrinsics_path)
+    cameras = QueryCameras(localizer, intrinsics_path)
     allowed = None if near is None else localizer.scene_map.images_near(near)
     settings = _settings(localizer, queries, intrinsics_path, near)
     with AnswerFile(out, settings, resume=resume) as answers:
@@ -165,7 +164,7 @@ def localize_images(
         def kept() -> str:
             return f"{answers.path}: {count}; --resume goes on from there" if count.total else ""
 
-        located = _localize(localizer, queries, intrinsics_of, keep, answers.answered, allowed)
+        located = _localize(localizer, queries, cameras, keep, answers.answered, allowed)
         live = interrupts.Request() if queries.is_live else contextlib.nullcontext()
         with interrupts.saying(kept), live:
             for name, image, problem in located:
@@ -215,7 +214,7 @@ def _print(line: str) -> None:
 def _localize(
     localizer: Localizer,
     queries: QueryImages,
-    intrinsics_of: Callable[[PictureHeader], Float[np.ndarray, "3 3"]],
+    cameras: QueryCameras,
     keep: Callable[[LocalizedImage], object],
     answered: Collection[str],
     allowed: Bool[np.ndarray, "M"] | None,
@@ -231,11 +230,14 @@ def _localize(
         found, problem = None, query.problem
         if query.image is not None:
             try:
-                intrinsics = (
-                    intrinsics_of(query.header) if query.camera is None else query.camera.intrinsics
-                )
+                seen = cameras.see(query)
                 found = localizer(
-                    query.image, intrinsics, candidates, expected_poses(last), allowed
+                    seen.image,
+                    seen.intrinsics,
+                    candidates,
+                    expected_poses(last),
+                    allowed,
+                    focal_deviation=seen.focal_deviation,
                 )
             except (UsageError, ValueError, cv2.error) as error:
                 problem = f"{query.name}: {error}"
@@ -247,7 +249,7 @@ def _localize(
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
             last = [*last[-1:], found.world_from_query] if found.success else []
-        image = LocalizedImage(query.name, query.image, intrinsics, found)
+        image = LocalizedImage(query.name, seen.image, intrinsics_found(seen, found), found)
         keep(image)
         yield query.name, image, ""
 
@@ -264,35 +266,12 @@ def expected_poses(
     return np.stack([now, now @ np.linalg.inv(before) @ now])
 
 
-class _Intrinsics:
-    """Of the upright pictures, by their headers: read from a file, or assumed."""
-
-    def __init__(self, localizer: Localizer, path: str | pathlib.Path | None):
-        self._assumed = localizer.assumed_camera.intrinsics
-        self._path = path
-        if path is not None:
-            read_pinhole(path)  # so that a wrong file is said before the work
-        self._known: dict[PictureHeader, Camera] = {}
-
-    def __call__(self, header: PictureHeader) -> Float[np.ndarray, "3 3"]:
-        if self._path is None:
-            return self._assumed(*header.size)
-        if header not in self._known:
-            self._known[header] = self._read(header)
-        return self._known[header].intrinsics
-
-    def _read(self, header: PictureHeader) -> Camera:
-        given = read_intrinsics(self._path, header)
-        camera, _ = turned_upright(given, header, f"{self._path}: intrinsics", stored=False)
-        sizes = {(known.width, known.height) for known in self._known.values()}
-        if sizes and (camera.width, camera.height) not in sizes:
-            logging.warning(
-                "%s: is used for %d x %d images, too; they should be of one size",
-                self._path,
-                camera.width,
-                camera.height,
-            )
-        return camera
+def intrinsics_found(seen: SeenQuery, found: Localization) -> Float[np.ndarray, "3 3"]:
+    """With the focal length that was found along with the pose, if it was."""
+    if found.focal_px is None or not found.success:
+        return seen.intrinsics
+    scale = found.focal_px / seen.intrinsics[0, 0]
+    return seen.intrinsics * np.array([[scale, 1, 1], [1, scale, 1], [1, 1, 1]])
 
 
 def localized_pose(
@@ -316,6 +295,8 @@ def localized_pose(
         scale_deviation=found.scale_deviation,
         reason=found.reason,
         focal_factor=found.focal_factor,
+        focal_px=found.focal_px,
+        focal_deviation=found.focal_deviation,
         camera=camera,
     )
 

@@ -8,8 +8,8 @@ import pycolmap
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jaxreloc.formats.common.colmap_cameras import CAMERA_MODELS
 from jaxreloc.formats.readers.colmap import read_colmap
-from jaxreloc.formats.readers.colmap_model import CAMERA_MODELS
 from jaxreloc.usage import UsageError
 from tests.formats.colmap_writer import write_colmap
 from tests.formats.scenes import HEIGHT, WIDTH, frames_with_pictures, truncate, write_picture
@@ -77,8 +77,8 @@ def test_distorted_cameras_keep_their_pinhole_part(
 
 def test_other_models_are_refused_with_the_remedy(tmp_path):
     write_picture(tmp_path / "images/a.png", 7)
-    write_text_model(tmp_path, "1 FOV 32 24 30 30 16 12 0.1\n", ["1 1 0 0 0 0 0 0 1 a.png"])
-    with pytest.raises(UsageError, match="a.png: camera model FOV is not read; run COLMAP's"):
+    write_text_model(tmp_path, "1 EQUIRECTANGULAR 32 24 32 24\n", ["1 1 0 0 0 0 0 0 1 a.png"])
+    with pytest.raises(UsageError, match="a.png: camera model EQUIRECTANGULAR is not read; run"):
         read_colmap(tmp_path)
 
 
