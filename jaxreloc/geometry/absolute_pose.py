@@ -360,14 +360,9 @@ def _report(
     margin = jnp.clip((jnp.min(others) - jnp.min(cost)) / (total + lanes.TINY), 0.0, support)
     squared, ahead = tracks_lib.residuals(tracks, pose, depth)
     inliers = ahead & (squared < INLIER**2) & (tracks.weights > 0)
-    if focal.deviation is None:
-        covariance, determined = covariance_of(tracks, pose, depth, unit)
-        focal_deviation = jnp.zeros(())
-    else:
-        wide, determined = inverse_information(
-            focal_length.information(tracks, pose, depth, FINAL_SCALE, focal.deviation), unit
-        )
-        covariance, focal_deviation = wide[:6, :6], jnp.sqrt(jnp.maximum(wide[6, 6], 0.0))
+    covariance, focal_deviation, determined = covariance_of(
+        tracks, pose, depth, unit, focal.deviation
+    )
     enough = jnp.sum(inliers) >= config.min_inliers
     seen = jnp.any(inliers, axis=0)
     far = jnp.nanmedian(jnp.where(seen, unit / depth, jnp.nan))
@@ -391,19 +386,26 @@ def _report(
 
 
 def covariance_of(
-    tracks: Tracks, pose: QueryPose, depth, unit
-) -> tuple[Float[Array, "6 6"], Bool[Array, ""]]:
-    """The inverse of the information at the solution, and whether it has full rank.
+    tracks: Tracks,
+    pose: QueryPose,
+    depth: Float[Array, "K"],
+    unit: Float[Array, ""],
+    focal_deviation: Float[Array, ""] | None = None,
+) -> tuple[Float[Array, "6 6"], Float[Array, ""], Bool[Array, ""]]:
+    """The inverse of the information at the solution.
 
-    Very large where there is none.
+    Args:
+      tracks: of the focal length that was found, if it was searched.
+      focal_deviation: of its logarithm beforehand; None: it was not searched.
+
+    Returns:
+      Of rotation and centre, very large where there is no inverse; the deviation of the logarithm
+      of the focal length, 0 if it was not searched; and whether the information has full rank.
     """
-    return inverse_information(tracks_lib.information(tracks, pose, depth, FINAL_SCALE), unit)
-
-
-def inverse_information(
-    information: Float[Array, "n n"], unit
-) -> tuple[Float[Array, "n n"], Bool[Array, ""]]:
-    """`covariance_of`, from the information of rotation, centre and perhaps more unknowns."""
+    if focal_deviation is None:
+        information = tracks_lib.information(tracks, pose, depth, FINAL_SCALE)
+    else:
+        information = focal_length.information(tracks, pose, depth, FINAL_SCALE, focal_deviation)
     count = len(information)
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(information), 0.0)) + lanes.TINY
     information = information / (scale[:, None] * scale[None])
@@ -412,4 +414,6 @@ def inverse_information(
     units = jnp.concatenate([jnp.ones(3), jnp.full(3, unit), jnp.ones(count - 6)]) / scale
     covariance = jnp.linalg.inv(information) * units[:, None] * units[None]
     good = jnp.all(jnp.isfinite(covariance)) & jnp.all(jnp.diagonal(covariance) > 0)
-    return jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(count)), good & determined
+    covariance = jnp.where(good, covariance, UNKNOWN_VARIANCE * jnp.eye(count))
+    deviation = jnp.sqrt(covariance[6, 6]) if count > 6 else jnp.zeros(())
+    return covariance[:6, :6], deviation, good & determined

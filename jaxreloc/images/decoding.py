@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxreloc.images.headers import not_readable, read_bytes, read_header
+from jaxreloc.images.heif import decode_heif
 
 
 def read_image(path: str | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -23,7 +24,10 @@ def read_image(path: str | pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
 def decode_image(encoded: bytes, source: str) -> UInt8[np.ndarray, "h w 3"]:
     """As `read_image`, from the bytes of a picture file."""
     header = read_header(encoded, source)
-    image = decode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if header.is_heif:
+        image = decode_heif(encoded)
+    else:
+        image = decode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     decoded_size = header.size if header.decodes_upright else header.stored_size
     if image is None or image.shape[1::-1] != decoded_size:
         raise not_readable(source)

@@ -17,12 +17,13 @@ from absl import logging
 from PIL import Image
 
 from jaxreloc import files
-from jaxreloc.images import exif
+from jaxreloc.images import exif, heif
 from jaxreloc.usage import UsageError
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Pictures that are not read: skipping them is said.
-UNREAD_SUFFIXES = {".heic", ".heif", ".gif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw"}
+UNREAD_SUFFIXES = {".gif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw"}
+(PICTURE_SUFFIXES if heif.is_readable() else UNREAD_SUFFIXES).update(heif.SUFFIXES)
 MAX_PIXELS = 200_000_000
 # Of pictures to localize in or by; beyond, nothing is left of the shorter side in a network.
 MIN_SIDE = 16
@@ -58,7 +59,8 @@ class PictureHeader:
 
     stored_size: tuple[int, int]  # width, height
     orientation: int = 1  # of EXIF
-    decodes_upright: bool = False  # OpenCV turns a TIFF whatever it is told
+    decodes_upright: bool = False  # a TIFF or HEIC is turned whatever a decoder is told
+    is_heif: bool = False
     focal_35mm: float | None = None  # of EXIF: as if the picture were a film of 36 x 24 mm
     focal_in_sides: float | None = None  # of EXIF: in lengths of the longer side
     camera_name: str = ""  # of EXIF
@@ -138,11 +140,14 @@ def note_unread_formats(source: str | pathlib.Path, paths: Iterable[pathlib.Path
     """One warning that counts the pictures of formats that are not read, if there are any."""
     if unread := sorted(path for path in paths if path.suffix.lower() in UNREAD_SUFFIXES):
         logging.warning(
-            "%s: %d picture(s) in %s are skipped, the first is %s; convert them to JPEG",
+            "%s: %d picture(s) in %s are skipped, the first is %s; convert them to JPEG%s",
             source,
             len(unread),
             ", ".join(sorted({path.suffix.lower() for path in unread})),
             unread[0].name,
+            ", or pip install 'jaxreloc[heic]'"
+            if any(path.suffix.lower() in heif.SUFFIXES for path in unread)
+            else "",
         )
 
 
@@ -157,17 +162,22 @@ def not_readable(source: str) -> UsageError:
 
 
 def _parse_header(file: BinaryIO, source: str) -> PictureHeader:
+    is_heif = heif.is_heif(file.read(heif.HEAD_BYTES))
+    file.seek(0)
+    if is_heif:
+        heif.let_pillow_open()
     # Whatever Pillow raises of damaged bytes, which is most of Python's exceptions.
     try:
         with _without_pillow_limit(), Image.open(file) as opened:
             is_tiff = opened.format == "TIFF"
             # Some versions of Pillow give the size of a TIFF as it is upright.
             size = (opened.tag_v2[256], opened.tag_v2[257]) if is_tiff else opened.size
-            turned = exif.orientation(opened)
+            turned = 1 if is_heif else exif.orientation(opened)
             return PictureHeader(
                 stored_size=size,
                 orientation=turned if turned in _TO_UPRIGHT else 1,
-                decodes_upright=is_tiff,
+                decodes_upright=is_tiff or is_heif,
+                is_heif=is_heif,
                 focal_35mm=exif.focal_35mm(opened),
                 focal_in_sides=exif.focal_in_sides(opened),
                 camera_name=exif.camera_name(opened),

@@ -129,23 +129,38 @@ def refined_by_pictures(
     depth: Float[Array, "N h w 2"] | None,
     found: MatchedPose,
     pictures: Pictures,
-    config: PrecisionConfig,
+    focal_deviation: Float[Array, ""] | None = None,
+    config: PrecisionConfig = PrecisionConfig(),
 ) -> MatchedPose:
     """The pose from patches aligned in the pictures; as found, where too few of them are.
 
     Args:
       world_from_db, matches, depth: what `pose_from_all_matches` found it from.
+      pictures: with the intrinsics that the query was given with.
+      focal_deviation: as there.
     """
     prior = None if depth is None else depth_prior(matches, depth)
-    precise = precise_pose(world_from_db, matches, prior, found.pose, pictures, config)
+    if focal_deviation is not None:
+        factor = found.pose.focal_factor
+        matches = matches.replace(x_query=matches.x_query / factor)
+        longer = jnp.ones((3, 3)).at[0, 0].set(factor).at[1, 1].set(factor)
+        pictures = pictures.replace(query_intrinsics=pictures.query_intrinsics * longer[None])
+    precise = precise_pose(
+        world_from_db, matches, prior, found.pose, pictures, focal_deviation, config
+    )
     covariance = _scaled(precise.covariance, PRECISE_ROTATION, PRECISE_POSITION)
     world_from_query, covariance = jax.tree.map(
         lambda new, old: jnp.where(precise.success, new, old),
         (precise.world_from_query, covariance),
         (found.pose.world_from_query, found.pose.covariance),
     )
+    old = found.pose.focal_deviation
     pose = dataclasses.replace(
-        found.pose, world_from_query=world_from_query, covariance=covariance
+        found.pose,
+        world_from_query=world_from_query,
+        covariance=covariance,
+        focal_factor=found.pose.focal_factor * precise.focal_factor,
+        focal_deviation=jnp.where(precise.success, precise.focal_deviation, old),
     )
     return found.replace(pose=pose)
 

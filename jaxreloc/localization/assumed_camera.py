@@ -14,8 +14,9 @@ UNKNOWN_DEVIATION, EXIF_DEVIATION = 0.5, 0.03
 class AssumedCamera:
     """A camera like the map's, for images of any size.
 
-    The focal length is the map's median in lengths of the longer side; the principal point is the
-    centre of the image. A guess: the true focal length of another camera may differ by a factor.
+    The focal length is the map's median in lengths of the longer side. The principal point is the
+    centre of the image, or the median of the map's images of the same size, which are likely of the
+    same camera. A guess: the true focal length of another camera may differ by a factor.
 
     Args:
       is_start: a method takes it as the start of a search, which the warning says.
@@ -23,6 +24,7 @@ class AssumedCamera:
 
     def __init__(self, scene_map: SceneMap, *, is_start: bool = False):
         self._is_start = is_start
+        self._intrinsics, self._sizes = scene_map.intrinsics, scene_map.image_sizes
         focal_px = np.mean(scene_map.intrinsics[:, [0, 1], [0, 1]], axis=1)
         self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
         self._known: dict[tuple[int, int], np.ndarray] = {}
@@ -34,13 +36,17 @@ class AssumedCamera:
             how = "searched from" if self._is_start else "taken to be"
             logging.warning(
                 "no intrinsics given: the focal length of %d x %d images is %s %.0f px, as the "
-                "map's have, and their principal point is the middle",
+                "map's have",
                 width,
                 height,
                 how,
                 focal,
             )
-            self._known[width, height] = Camera.centred(focal, width, height).intrinsics
+            intrinsics = Camera.centred(focal, width, height).intrinsics
+            same = (self._sizes == (width, height)).all(axis=1)
+            if same.any():
+                intrinsics[:2, 2] = np.median(self._intrinsics[same][:, :2, 2], axis=0)
+            self._known[width, height] = intrinsics
         return self._known[width, height]
 
 

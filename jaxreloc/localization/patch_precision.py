@@ -21,8 +21,9 @@ from jaxlie import SE3, SO3
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from jaxreloc.geometry.absolute_pose import AbsolutePose, covariance_of, normalised
-from jaxreloc.geometry.resection import patch_alignment
+from jaxreloc.geometry.resection import focal_length, patch_alignment
 from jaxreloc.geometry.resection import tracks as tracks_lib
+from jaxreloc.geometry.resection.focal_length import FocalPose, with_log_factor
 from jaxreloc.geometry.resection.surfaces import inverse_depth_slopes
 from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose, Tracks
 from jaxreloc.models.matching.descriptors import FINE_STRIDE
@@ -87,12 +88,16 @@ class PrecisePose:
     Attributes:
       covariance: of (rotation vector in world axes, centre), from the normal equations.
       deviation_px: of an aligned place.
+      focal_factor, focal_deviation: of the focal length, if it is searched: times that of the
+        matches, and of its logarithm.
       success: enough patches are aligned, and agree.
     """
 
     world_from_query: SE3
     covariance: Float[Array, "6 6"]
     deviation_px: Float[Array, ""]
+    focal_factor: Float[Array, ""]
+    focal_deviation: Float[Array, ""]
     success: Bool[Array, ""]
 
 
@@ -117,12 +122,15 @@ def precise_pose(
     depth: DepthPrior | None,
     found: AbsolutePose,
     pictures: Pictures,
+    focal_deviation: Float[Array, ""] | None = None,
     config: PrecisionConfig = PrecisionConfig(),
 ) -> PrecisePose:
     """Refines a pose that was found from `matches`.
 
     Args:
       world_from_db, matches, depth: what `estimate_absolute_pose` took to find it.
+      matches, pictures: of the focal length that was found, if it was searched.
+      focal_deviation: of it beforehand; None: it was not searched.
     """
     tracks, origin, unit = normalised(
         world_from_db, matches.x_query, matches.x_db, matches.weights, matches.sigma, depth
@@ -146,8 +154,8 @@ def precise_pose(
     warps = _Warps(cell, (unit / FINE_STRIDE) * slopes[cells][cell], image)
     focal_px = jnp.sqrt(pictures.db_intrinsics[:, 0, 0] * pictures.db_intrinsics[:, 1, 1])
 
-    def aligned(pose: QueryPose, rho: Float[Array, "K"], deviation_px: Array) -> Tracks:
-        start, jacobian, usable = _projected(tracks, pose, rho, warps, places, pictures)
+    def aligned(found: FocalPose, rho: Float[Array, "K"], deviation_px: Array) -> Tracks:
+        start, jacobian, usable = _projected(tracks, found, rho, warps, places, pictures)
         seen = patch_alignment.align(
             patches,
             cell,
@@ -171,24 +179,27 @@ def precise_pose(
         )
 
     def round_(_, state):
-        pose, rho, deviation_px, *_ = state
-        now = aligned(pose, rho, deviation_px)
-        pose, rho, _ = tracks_lib.refine(now, pose, rho, (config.scale,), config.pose_steps)
-        squared, ahead = tracks_lib.residuals(now, pose, rho)
+        found, rho, deviation_px, *_ = state
+        now = aligned(found, rho, deviation_px)
+        found, rho = _refined(now, found, rho, focal_deviation, config)
+        seen = with_log_factor(now, found.log_factor)
+        squared, ahead = tracks_lib.residuals(seen, found.pose, rho)
         used = ahead & (now.weights > 0)
         error_px = jnp.sqrt(squared) * deviation_px
         median = jnp.nan_to_num(jnp.nanmedian(jnp.where(used, error_px, jnp.nan)), nan=1e3)
         deviation_px = jnp.maximum(DEVIATIONS_PER_MEDIAN * median, LEAST_DEVIATION_PX)
         agreeing = jnp.sum(used & (error_px < config.scale * deviation_px))
-        return pose, rho, deviation_px, now, agreeing
+        return found, rho, deviation_px, now, agreeing
 
     centre = (found.world_from_query.translation() - origin) / unit
     pose = QueryPose(found.world_from_query.rotation().as_matrix(), centre)
     rho = found.inverse_depth[cells] * unit
-    state = pose, rho, jnp.float32(FIRST_DEVIATION_PX), tracks, jnp.zeros((), jnp.int32)
-    pose, rho, deviation_px, now, agreeing = jax.lax.fori_loop(0, config.rounds, round_, state)
-    now = now._replace(sigma=deviation_px / focal_px)
-    covariance, determined = covariance_of(now, pose, rho, unit)
+    start = FocalPose(pose, jnp.zeros(()))
+    state = start, rho, jnp.float32(FIRST_DEVIATION_PX), tracks, jnp.zeros((), jnp.int32)
+    last, rho, deviation_px, now, agreeing = jax.lax.fori_loop(0, config.rounds, round_, state)
+    pose = last.pose
+    now = with_log_factor(now._replace(sigma=deviation_px / focal_px), last.log_factor)
+    covariance, of_focal, determined = covariance_of(now, pose, rho, unit, focal_deviation)
     fewest = jnp.maximum(config.fewest, LEAST_SHARE * jnp.sum(likely > 0))
     finite = jnp.all(jnp.isfinite(pose.rotation)) & jnp.all(jnp.isfinite(pose.centre))
     success = found.success & determined & finite & (agreeing >= fewest)
@@ -199,13 +210,31 @@ def precise_pose(
         ),
         covariance=covariance,
         deviation_px=deviation_px,
+        focal_factor=jnp.where(success, jnp.exp(last.log_factor), 1.0),
+        focal_deviation=of_focal,
         success=success,
     )
 
 
+def _refined(
+    tracks: Tracks,
+    start: FocalPose,
+    rho: Float[Array, "K"],
+    focal_deviation: Float[Array, ""] | None,
+    config: PrecisionConfig,
+) -> tuple[FocalPose, Float[Array, "K"]]:
+    """The pose, and the focal length if it is searched, by the aligned places."""
+    scales, steps = (config.scale,), config.pose_steps
+    if focal_deviation is None:
+        pose, rho, _ = tracks_lib.refine(tracks, start.pose, rho, scales, steps)
+        return start._replace(pose=pose), rho
+    found, rho, _ = focal_length.refine(tracks, start, rho, scales, steps, focal_deviation)
+    return found, rho
+
+
 def _projected(
     tracks: Tracks,
-    pose: QueryPose,
+    found: FocalPose,
     rho: Float[Array, "K"],
     warps: _Warps,
     places: Float[Array, "K 2"],
@@ -216,9 +245,11 @@ def _projected(
     K_i v with v = R_i^T (R x + rho (c - c_i)) is the pixel over w; x and rho are affine in the
     query's pixel.
     """
+    pose, factor = found.pose, jnp.exp(found.log_factor)
     rotation = tracks.rotation[warps.image]
     camera = pictures.db_intrinsics[warps.image]
-    per_pixel = pose.rotation @ jnp.linalg.inv(pictures.query_intrinsics[0])
+    ray_per_pixel = jnp.linalg.inv(pictures.query_intrinsics[0])
+    per_pixel = pose.rotation @ (ray_per_pixel / jnp.stack([factor, factor, jnp.ones(())])[:, None])
     turned = jnp.einsum("mab,mcb,cd->mad", camera, rotation, per_pixel)
     offset = jnp.einsum(
         "mab,mcb,mc->ma", camera, rotation, pose.centre[None] - tracks.centre[warps.image]

@@ -87,6 +87,7 @@ def found(rng, wall, inverse_depth):
         margin=jnp.ones(()),
         covariance=jnp.eye(6),
         focal_factor=jnp.ones(()),
+        focal_deviation=jnp.zeros(()),
         focal_gain=jnp.zeros(()),
         success=jnp.asarray(True),
     )
@@ -94,7 +95,7 @@ def found(rng, wall, inverse_depth):
 
 def refine(wall, matches, start, pictures):
     world_from_db = jaxlie.SE3.from_matrix(jnp.asarray(wall.db, jnp.float32))
-    return precise_pose(world_from_db, matches, None, start, pictures, CONFIG)
+    return precise_pose(world_from_db, matches, None, start, pictures, config=CONFIG)
 
 
 def errors(estimate, truth):

@@ -114,7 +114,8 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         given, usable = self.given_poses(query)
-        unknown = self.finds_focal_length and query.view.focal_deviation is not None
+        deviation = query.view.focal_deviation if self.finds_focal_length else None
+        deviation = None if deviation is None else np.float32(deviation)
         world_from_db = jaxlie.SE3(self._wxyz_xyz[query.neighbors])
         depth = self.scene_map.neighbor_depth(query.neighbors)
         found = pose_from_all_matches(
@@ -124,30 +125,30 @@ class AllMatches:
             jaxlie.SE3(given),
             usable,
             familiar=np.bool_(self.is_familiar(query.intrinsics, query.image.shape[:2])),
-            focal_deviation=np.float32(query.view.focal_deviation) if unknown else None,
+            focal_deviation=deviation,
             config=self.mode.pose,
         )
         if self.mode.precision and found.confidence > CONFIDENCE.threshold:
-            intrinsics = query.network_intrinsics
-            if unknown:
-                factor = np.asarray(found.pose.focal_factor)
-                intrinsics = intrinsics * np.array([factor, factor, 1], np.float32)[:, None]
-                intrinsics[:, :2, 2] = query.network_intrinsics[:, :2, 2]
-                matches = matches.replace(x_query=matches.x_query / factor)
-            pictures = self._pictures(query, intrinsics)
+            pictures = self._pictures(query)
             if pictures is not None:
                 found = refined_by_pictures(
-                    world_from_db, matches, depth, found, pictures, config=self.mode.precision
+                    world_from_db,
+                    matches,
+                    depth,
+                    found,
+                    pictures,
+                    deviation,
+                    config=self.mode.precision,
                 )
-        return self._localization(query, jax.device_get(found), unknown)
+        return self._localization(query, jax.device_get(found), deviation is not None)
 
-    def _pictures(self, query: Query, intrinsics: Float[np.ndarray, "1 3 3"]) -> Pictures | None:
+    def _pictures(self, query: Query) -> Pictures | None:
         grey = cv2.cvtColor(query.network_image, cv2.COLOR_RGB2GRAY)
         of_neighbors = self.scene_map.pictures.grey(query.neighbors, grey.shape)
         if of_neighbors is None:
             return None
         db_intrinsics = self.scene_map.network_intrinsics[query.neighbors]
-        return Pictures(grey, of_neighbors, intrinsics, db_intrinsics)
+        return Pictures(grey, of_neighbors, query.network_intrinsics, db_intrinsics)
 
     def is_familiar(self, intrinsics: Float[np.ndarray, "3 3"], sides: Iterable[int]) -> bool:
         """Whether the map's cameras have such a focal length, for pictures of such a size."""
