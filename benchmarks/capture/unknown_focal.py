@@ -1,9 +1,10 @@
 """What it costs not to know a query's focal length: both answers beside each other.
 
   taskset -c 0 python -m benchmarks.capture.unknown_focal --images=PHOTOS [--poses=FILE]
-      [--query_every=5] [--leave_one_out] [--factors=1,0.7,1.4]
+      [--query_every=5] [--each_once] [--factors=1,0.7,1.4]
 
-Every so many-th photograph is a query of a map of the others; or each one of a map of all others.
+Every so many-th photograph is a query of a map of the others; with --each_once, that is done as
+often as there are ways to begin to count, so that each is a query once.
 A query of known focal length has its own intrinsics. One of unknown focal length has none: the
 search begins where the map's cameras are, times each of `--factors`. Medians count a query without
 an answer as infinitely far off; the last column is the error of the focal length that was found.
@@ -40,7 +41,7 @@ _POSES = flags.DEFINE_string("poses", None, "Their poses, where they lie apart."
 _EVERY = flags.DEFINE_integer(
     "query_every", 5, "Every so many-th photograph is a query.", lower_bound=2, **_SHARED
 )
-_EACH = flags.DEFINE_bool("leave_one_out", False, "Each photograph is a query.", **_SHARED)
+_EACH = flags.DEFINE_bool("each_once", False, "Each photograph is a query once.", **_SHARED)
 _FACTORS = flags.DEFINE_list(
     "factors", ["1"], "Of the map's focal length, to begin the search at.", **_SHARED
 )
@@ -49,12 +50,9 @@ _FACTORS = flags.DEFINE_list(
 def splits(frames: PosedFrames) -> Iterator[tuple[list[int], list[int]]]:
     """Rows of a database and of its queries."""
     rows = range(len(frames))
-    if _EACH.value:
-        for i in rows:
-            yield [k for k in rows if k != i], [i]
-        return
-    queries = [i for i in rows if (i + 1) % _EVERY.value == 0]
-    yield [k for k in rows if k not in queries], queries
+    for first in range(_EVERY.value) if _EACH.value else (_EVERY.value - 1,):
+        queries = list(rows[first :: _EVERY.value])
+        yield [k for k in rows if k not in queries], queries
 
 
 def ways(localizer: Localizer, image: np.ndarray, K: np.ndarray) -> dict[str, Localization]:

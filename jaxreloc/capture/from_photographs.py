@@ -1,12 +1,16 @@
 """A map of photographs or a video without poses: `jaxreloc map build`."""
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from jaxreloc.capture import coverage, metric_scale
+from jaxreloc.capture.keyframes import keyframes
 from jaxreloc.capture.metric_scale import Distance, Metric
 from jaxreloc.capture.photographs import Photograph, check_enough, find_photographs, note_cameras
 from jaxreloc.capture.sfm import mapping, pairing, sift_features
@@ -14,19 +18,24 @@ from jaxreloc.capture.sfm.mapping import Pair
 from jaxreloc.capture.sfm.sift_features import quoted
 from jaxreloc.capture.sfm.work_folder import WorkFolder, work_folder
 from jaxreloc.capture.stages import Stages
+from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.common.collector import BadFrames, FrameCollector
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.readers.colmap import named_poses
-from jaxreloc.images import read_image
+from jaxreloc.images import ImageFiles, read_image
 from jaxreloc.localization.jobs import building
+from jaxreloc.localization.jobs.query_images import VIDEO_SUFFIXES
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import EncodedImages
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE
+from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
 
 # Seconds that each stage takes on one core: of a photograph, of a pair.
-SECONDS = {"features": 0.6, "mapping": 0.3, "encoding": 0.3, "triangulating": 0.7}
+SECONDS = {"features": 0.6, "comparing": 0.3, "mapping": 0.3, "encoding": 0.3}
+SECONDS |= {"triangulating": 0.7}
+STAGES = ("keyframes", "features", "comparing", "matching", "mapping", "encoding", "triangulating")
 PAIR_SECONDS = 0.05
 ADVICE = (
     "photograph in steps of half a metre to the side, so that each picture shows most of what the "
@@ -78,48 +87,88 @@ def build_map_from_photographs(
       UsageError: a file is no picture, the photographs do not hang together, the unit cannot be
         found, or the map exists.
     """
-    out = pathlib.Path(out).expanduser()
+    out, source = pathlib.Path(out).expanduser(), pathlib.Path(source).expanduser()
     map_files.check_new(out)
     measured = Distance.parse(distance) if distance else None
+    print(f"{source}: no poses; they are found from the pictures", file=sys.stderr)
     start = time.perf_counter()
-    with work_folder(out) as work:
-        photographs = find_photographs(source, skip_bad_frames=skip_bad_frames)
-        print(f"{source}: no poses; they are found from the pictures", file=sys.stderr)
+    with work_folder(out) as work, Stages(dict.fromkeys(STAGES, 1.0)) as stages:
+        is_video = source.suffix.lower() in VIDEO_SUFFIXES
+        if is_video:
+            stages.start("keyframes")
+            folder = keyframes(source, work.path, stages.at)
+        photographs = find_photographs(
+            folder if is_video else source, skip_bad_frames=skip_bad_frames
+        )
         _check_distance(measured, photographs)
         note_cameras(source, photographs)
-        pairs = pairing.all_pairs(len(photographs))
-        seconds = {stage: each * len(photographs) for stage, each in SECONDS.items()}
-        order = ("features", "matching", "mapping", "encoding", "triangulating")
-        seconds["matching"] = PAIR_SECONDS * len(pairs)
-        with Stages({stage: seconds[stage] for stage in order}) as stages:
-            bad = BadFrames(source, skip=skip_bad_frames)
-            structure = find_structure(work, photographs, pairs, bad, stages)
-            frames = structure.frames
-            network = building.network_for(frames, network_path, long_side)
-
-            def progress(items):
-                return stages.ticking(items, len(frames))
-
-            stages.start("encoding")
-            parts = list(building.encode_in_parts(frames, network, progress=progress))
-            metric = find_metric(structure, SceneMap.from_images(network, *parts), measured)
-            moved = [_moved(part, metric) for part in parts]
-            SceneMap.create(out, network, moved, metric.geographic_origin, metric.source)
-            stages.start("triangulating")
-            building.triangulate_map(out, progress)
+        sizes = np.array([x.header.size for x in photographs])
+        network = building.network_for(sizes, network_path, long_side)
+        stages.expect(_expected(len(photographs)))
+        bad = BadFrames(source, skip=skip_bad_frames)
+        structure = find_structure(
+            work, photographs, lambda: _pairs(photographs, network, is_video, stages), bad, stages
+        )
+        frames = structure.frames
+        progress = functools.partial(stages.ticking, total=len(frames))
+        stages.start("encoding")
+        parts = list(building.encode_in_parts(frames, network, progress=progress))
+        metric = find_metric(structure, SceneMap.from_images(network, *parts), measured)
+        moved = [_moved(part, metric) for part in parts]
+        SceneMap.create(out, network, moved, metric.geographic_origin, metric.source)
+        stages.start("triangulating")
+        building.triangulate_map(out, progress)
     yield from report(structure, len(photographs))
     yield metric.said
     yield f"{building.describe_map(out)}; {time.perf_counter() - start:.0f} s"
 
 
+def _expected(count: int) -> dict[str, float]:
+    """Seconds of each stage for so many photographs."""
+    many = count > pairing.ALL_OF
+    each = SECONDS if many else SECONDS | {"comparing": 0.0}
+    pairs = count * pairing.SIMILAR if many else count * (count - 1) / 2
+    return {stage: count * x for stage, x in each.items()} | {"matching": PAIR_SECONDS * pairs}
+
+
+def unposed_frames(photographs: Sequence[Photograph]) -> PosedFrames:
+    """The photographs with poses and cameras that mean nothing."""
+    sizes = np.array([x.header.size for x in photographs])
+    return PosedFrames(
+        scene="",
+        names=tuple(x.name for x in photographs),
+        world_from_cam=np.tile(np.eye(4), (len(photographs), 1, 1)),
+        intrinsics=np.stack([Camera.centred(max(size), *size).intrinsics for size in sizes]),
+        image_sizes=sizes,
+        images=ImageFiles(tuple(x.path for x in photographs)),
+    )
+
+
+def _pairs(
+    photographs: Sequence[Photograph], network: PoseNetwork, in_order: bool, stages: Stages
+) -> list[tuple[int, int]]:
+    """Which photographs are to be matched: of many, those that the network finds similar."""
+    count = len(photographs)
+    if count <= pairing.ALL_OF:
+        return pairing.all_pairs(count)
+    stages.start("comparing")
+    progress = functools.partial(stages.ticking, total=count)
+    parts = building.encode_in_parts(unposed_frames(photographs), network, progress=progress)
+    descriptors = np.concatenate([part.descriptors for part in parts]).astype(np.float32)
+    return pairing.similar_pairs(descriptors, in_order=in_order)
+
+
 def find_structure(
     work: WorkFolder,
     photographs: Sequence[Photograph],
-    pairs: Sequence[tuple[int, int]],
+    choose: Callable[[], Sequence[tuple[int, int]]],
     bad: BadFrames,
     stages: Stages,
 ) -> Structure:
     """Poses by COLMAP; what the work folder has is not made again.
+
+    Args:
+      choose: gives the pairs of photographs to match, once features are found.
 
     Raises:
       UsageError: a picture breaks off, or no FEWEST of them hang together.
@@ -132,9 +181,9 @@ def find_structure(
         bad.report()
         known = sift_features.num_features(work.database)
         check_enough(bad.source, [x for x in photographs if quoted(x.name) in known])
-        stages.start("matching")
         quoted_names = [quoted(x.name) for x in photographs]
-        wanted = [(quoted_names[i], quoted_names[j]) for i, j in pairs]
+        wanted = [(quoted_names[i], quoted_names[j]) for i, j in choose()]
+        stages.start("matching")
         wanted = [(a, b) for a, b in wanted if a in known and b in known]
         mapping.match(work, wanted, stages.at)
         stages.start("mapping")

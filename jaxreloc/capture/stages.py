@@ -23,6 +23,11 @@ class Stages:
         self._seconds = dict(seconds)
         self._stage, self._done = "", 0.0
 
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Of stages that have not begun, what they will take, now that more is known."""
+        self._seconds |= seconds
+        self._bar.total = sum(self._seconds.values())
+
     def __enter__(self) -> "Stages":
         self._bar = tqdm.tqdm(
             total=sum(self._seconds.values()), bar_format=FORM, disable=not sys.stderr.isatty()

@@ -1,5 +1,6 @@
 """Photographs without poses become a map; what cannot is one sentence, and nothing is written."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -23,7 +24,7 @@ from tests.scripts import assert_fails, call_command
 
 def structure_of(folder: pathlib.Path, out: pathlib.Path):
     photographs = find_photographs(folder)
-    pairs = pairing.all_pairs(len(photographs))
+    pairs = functools.partial(pairing.all_pairs, len(photographs))
     stages = Stages({"features": 1, "matching": 1, "mapping": 1})
     with work_folder(out) as work, stages:
         bad = BadFrames(folder, skip=False)

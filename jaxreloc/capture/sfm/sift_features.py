@@ -55,9 +55,9 @@ def extract(
                 with pycolmap.DatabaseTransaction(opened):
                     camera = cameras.get(photograph.camera)
                     if camera is None:
-                        camera = cameras[photograph.camera] = _write_camera(opened, photograph)
+                        camera = cameras[photograph.camera] = write_camera(opened, photograph)
                     image = pycolmap.Image(name=quoted(photograph.name), camera_id=camera)
-                    key = _write_image(opened, image)
+                    key = write_image(opened, image)
                     opened.write_keypoints(key, keypoints)
                     opened.write_descriptors(key, descriptors)
 
@@ -98,7 +98,7 @@ def _cameras(
     return {camera: by_name[name] for camera, name in names if name in by_name}
 
 
-def _write_camera(database: pycolmap.Database, photograph: Photograph) -> int:
+def write_camera(database: pycolmap.Database, photograph: Photograph) -> int:
     """With a rig of its own, which COLMAP wants; what EXIF says is where its search begins."""
     width, height = photograph.header.size
     known = photograph.focal_px or _focal_by_model(photograph)
@@ -124,7 +124,7 @@ def _focal_by_model(photograph: Photograph) -> float | None:
     return camera.mean_focal_length() if camera.has_prior_focal_length else None
 
 
-def _write_image(database: pycolmap.Database, image: pycolmap.Image) -> int:
+def write_image(database: pycolmap.Database, image: pycolmap.Image) -> int:
     """With a frame of its own, which COLMAP wants."""
     key = database.write_image(image)
     sensor = _sensor(image.camera_id)

@@ -3,6 +3,7 @@
     MAP.sfm/photographs.json   of which pictures, by size and time of change
     MAP.sfm/database.db        COLMAP's: cameras, features, matches
     MAP.sfm/models/0, 1, ...   COLMAP's: groups of images that hang together
+    MAP.sfm/frames-...         the keyframes of a video
 """
 
 import contextlib
@@ -32,7 +33,6 @@ class WorkFolder:
         self.state = path / "photographs.json"
         self.database = path / "database.db"
         self.models = path / "models"
-        self.frames = path / "frames"  # of a video
 
     @property
     def has_models(self) -> bool:

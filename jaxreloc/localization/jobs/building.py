@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 import tqdm
+from jaxtyping import Int
 
 from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.frames import PosedFrames
@@ -61,7 +62,7 @@ def build_map(
     out = pathlib.Path(out).expanduser()
     map_files.check_new(out)
     frames = _read(images, poses, skip_bad_frames)
-    network = network_for(frames, network_path, long_side)
+    network = network_for(frames.image_sizes, network_path, long_side)
     start = time.perf_counter()
     SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
     triangulate_map(out)
@@ -70,11 +71,13 @@ def build_map(
 
 
 def network_for(
-    frames: PosedFrames, network_path: str | pathlib.Path | None, long_side: int
+    image_sizes: Int[np.ndarray, "n 2"],
+    network_path: str | pathlib.Path | None,
+    long_side: int,
 ) -> PoseNetwork:
     """The network that is named, or else the one that needs no training; see `build_map`."""
     if network_path is None:
-        return pretrained_network(frames.image_sizes, long_side=long_side)
+        return pretrained_network(image_sizes, long_side=long_side)
     return load_network(network_path)
 
 
