@@ -22,6 +22,7 @@ ABSENT = [
     ("embreex.mesh_construction", "tfds_builders.rooms.graphics.ray_casting", "rooms"),
     ("fastapi", "jaxreloc.serving.request_limits", "serve"),
     ("plotly.offline", "jaxreloc.serving.page_files", "serve"),
+    ("pycolmap", "jaxreloc.capture.sfm.quiet_colmap", "colmap"),
     ("prometheus_client", "jaxreloc.serving.server_metrics", "serve"),
     ("python_multipart", "jaxreloc.serving.application", "serve"),
     ("uvicorn", "jaxreloc.serving.running", "serve"),

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import pycolmap
 
 from jaxreloc.capture.photographs import Photograph
 from jaxreloc.capture.sfm import sift_features
 from jaxreloc.capture.sfm.mapping import SEED
+from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.capture.sfm.sift_features import quoted
 from jaxreloc.capture.sfm.work_folder import WorkFolder
 from jaxreloc.formats.frames import PosedFrames

@@ -19,7 +19,6 @@ import tempfile
 import time
 
 import numpy as np
-import pycolmap
 import tabulate
 from absl import flags
 
@@ -27,6 +26,7 @@ from benchmarks.capture import matched_database
 from jaxreloc.capture import from_photographs
 from jaxreloc.capture.photographs import find_photographs
 from jaxreloc.capture.sfm import mapping, pairing
+from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.capture.sfm.work_folder import WorkFolder
 from jaxreloc.capture.stages import Stages
 from jaxreloc.compilation.compilation_cache import use_compilation_cache

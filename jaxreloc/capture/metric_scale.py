@@ -11,15 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-from jaxreloc.extras import extra
+from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.formats.common.geodesy import GeographicOrigin, earth_from_enu
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.localization.map.map_manifest import MapScale
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.usage import UsageError
-
-with extra("colmap"):
-    import pycolmap
 
 GPS_DEVIATION_M = 5.0
 FEWEST_PLACES = 4

@@ -168,7 +168,9 @@ class Localizer:
             found[i] = _best_of_turns(found[i], answers)
         return found
 
-    def warm_up(self, *, candidates: bool = False, batch_size: int | None = None) -> float:
+    def warm_up(
+        self, *, candidates: bool = False, batch_size: int | None = None, searching: bool = False
+    ) -> float:
         """Compiles what a query needs, by localizing a picture of the map.
 
         Where the map has the picture that the network saw, it is found, so that nothing is left to
@@ -177,6 +179,7 @@ class Localizer:
         Args:
           candidates: for queries with candidates, as a video's are.
           batch_size: for `localize_all` with that batch size.
+          searching: for queries whose focal length is to be found.
 
         Returns:
           The latency then: the milliseconds of a query that is not refused, in a batch if
@@ -187,7 +190,8 @@ class Localizer:
         intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
         if isinstance(self.network, Matcher):
             intrinsics = self.scene_map.network_intrinsics[0].astype(np.float64)
-        view, none = View(image, intrinsics), np.zeros(0, int) if candidates else None
+        view = View(image, intrinsics, focal_deviation=UNKNOWN_DEVIATION if searching else None)
+        none = np.zeros(0, int) if candidates else None
         for _ in range(2):
             start = time.perf_counter()
             if batch_size is None:

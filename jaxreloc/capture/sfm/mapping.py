@@ -14,15 +14,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.capture.sfm.work_folder import WorkFolder
-from jaxreloc.extras import extra
 from jaxreloc.formats.readers.colmap_model import read_model
 from jaxreloc.usage import UsageError
-
-with extra("colmap"):
-    import pycolmap
-
-pycolmap.logging.minloglevel = 3  # what goes wrong is said here
 
 PAIRS_AT_ONCE = 64  # that an interrupt may lose
 POLL_S = 0.5

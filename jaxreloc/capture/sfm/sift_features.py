@@ -14,12 +14,9 @@ import cv2
 import numpy as np
 
 from jaxreloc.capture.photographs import Photograph
-from jaxreloc.extras import extra
+from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.formats.common.collector import BadFrames
 from jaxreloc.images import read_image, shrunk
-
-with extra("colmap"):
-    import pycolmap
 
 LONG_SIDE = 1600
 MAX_FEATURES = 4096

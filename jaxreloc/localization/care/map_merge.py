@@ -57,7 +57,8 @@ def merge_maps(
     alignment, evidence = _aligned(a, b, progress)
     parts = [*a.parts, *(_moved(part, alignment.similarity, names) for part in b.parts)]
     origin = a.scene_map.geographic_origin
-    SceneMap.create(out, a.scene_map.network, map(_in_memory, parts), origin)
+    merged = map(_in_memory, parts)
+    SceneMap.create(out, a.scene_map.network, merged, origin, a.scene_map.scale)
     if any(part.depth is None for part in parts):
         triangulate_map(out)
     is_renamed = tuple(names.values()) != b.scene_map.names

@@ -54,6 +54,11 @@ class QueryCameras:
             read_pinhole(path)  # so that a wrong file is said before the work
         self._known: dict[tuple[tuple[int, int], int], Camera] = {}
 
+    @property
+    def may_search(self) -> bool:
+        """Whether focal lengths are found along with the poses, as far as no source tells them."""
+        return self._searches and self._path is None
+
     def see(self, query: QueryImage) -> SeenQuery:
         """The query, whose image could be read.
 

@@ -156,7 +156,9 @@ def localize_images(
     with AnswerFile(out, settings, resume=resume) as answers:
         print("getting ready; the first time this takes a minute", file=sys.stderr, flush=True)
         if len(queries.pictures) != 1:  # one picture alone is as fast without
-            latency_ms = localizer.warm_up(candidates=queries.is_video)
+            latency_ms = localizer.warm_up(
+                candidates=queries.is_video, searching=cameras.may_search
+            )
             print(f"ready; a query takes {latency_ms:.0f} ms", file=sys.stderr, flush=True)
         count = Count(len(answers.answered), sum(answers.answered.values()))
         count.left_out_of = "" if form.holds_failures else form.name
