@@ -29,6 +29,7 @@ from jaxreloc.capture.sfm import mapping, pairing
 from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.capture.sfm.work_folder import WorkFolder
 from jaxreloc.capture.stages import Stages
+from jaxreloc.capture.structure import find_structure, unposed_frames
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.formats.common.collector import BadFrames
 from jaxreloc.formats.frames import PosedFrames
@@ -75,14 +76,14 @@ def found_by(kind: str, photographs, work: WorkFolder) -> PosedFrames:
     """The frames of the largest model."""
     work.start(photographs)
     if kind == "network":
-        unposed = from_photographs.unposed_frames(photographs)
+        unposed = unposed_frames(photographs)
         network = pretrained_network(unposed.image_sizes)
         matched_database.fill(work, photographs, unposed, network)
         mapping.find_models(work, lambda count: None)
     pairs = functools.partial(pairing.all_pairs, len(photographs))
     bad = BadFrames(_IMAGES.value, skip=False)
     with Stages(dict.fromkeys(from_photographs.STAGES, 1.0)) as stages:
-        found = from_photographs.find_structure(work, photographs, pairs, bad, stages)
+        found = find_structure(work, photographs, pairs, bad, stages)
     return found.frames
 
 

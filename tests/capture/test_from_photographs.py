@@ -15,6 +15,7 @@ from jaxreloc.capture.photographs import find_photographs, lacks_poses
 from jaxreloc.capture.sfm import pairing, sift_features
 from jaxreloc.capture.sfm.work_folder import work_folder
 from jaxreloc.capture.stages import Stages
+from jaxreloc.capture.structure import find_structure
 from jaxreloc.formats.common.collector import BadFrames
 from jaxreloc.localization.map.scene_map import SceneMap
 from tests.capture.textured_room import TexturedRoom, walk, write_walk
@@ -28,7 +29,7 @@ def structure_of(folder: pathlib.Path, out: pathlib.Path):
     stages = Stages({"features": 1, "matching": 1, "mapping": 1})
     with work_folder(out) as work, stages:
         bad = BadFrames(folder, skip=False)
-        return from_photographs.find_structure(work, photographs, pairs, bad, stages)
+        return find_structure(work, photographs, pairs, bad, stages)
 
 
 def relative_lengths(poses: np.ndarray) -> np.ndarray:

@@ -46,6 +46,18 @@ def test_the_pose_is_exact_though_matches_are_wrong(rng):
         np.testing.assert_array_equal(found.position_covariance, found.covariance[3:, 3:])
 
 
+def test_a_focal_length_that_is_not_known_is_found_with_the_pose(rng):
+    locate, queries = Localizer(mapped(rng)), looking_frames(rng, 4)
+    for i in range(4):
+        K = queries.intrinsics[i]
+        found = locate(queries.images[i], K, focal_deviation=0.5)
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and position < 0.05 and degrees < 0.5
+        assert found.focal_px == pytest.approx(K[0, 0], rel=0.01)
+        assert 0 < found.focal_deviation < 0.02 and found.focal_factor == 1.0
+        assert locate(queries.images[i], K).focal_px is None
+
+
 def test_a_batch_gives_the_answers_of_single_queries(rng):
     locate, queries = Localizer(mapped(rng, wrong=0.0)), looking_frames(rng, 5)
     together = locate.localize_all(queries.images, list(queries.intrinsics), batch_size=4)

@@ -69,7 +69,7 @@ class QueryCameras:
             return SeenQuery(query.image, query.camera.intrinsics)
         header = query.header
         if self._list is not None:
-            source = f"{self._path}: the camera of {query.name}"
+            source = f"{self._path}: the intrinsics of {query.name}"
             camera, _ = turned_upright(self._list.of(query.name), header, source, stored=True)
             return SeenQuery(undistorted(query.image, camera), camera.intrinsics)
         if self._path is not None:
