@@ -38,20 +38,28 @@ def relative_lengths(poses: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory):
+def workdir(tmp_path_factory):
+    """Of a small network."""
+    folder = tmp_path_factory.mktemp("network")
+    save_small_network(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory, workdir):
     """Photographs of a room with their true poses, a map of them, and what was printed."""
     folder = tmp_path_factory.mktemp("walked")
     poses = write_walk(folder / "photographs", np.random.default_rng(3))
     (folder / "photographs" / "05.png").rename(folder / "photographs" / "at home 5.png")
-    save_small_network(folder / "workdir")
     metres = np.linalg.norm(poses[5, :3, 3] - poses[0, :3, 3])
-    result = build(folder / "photographs", folder, f"--distance=00.png,at home 5.png,{metres}")
+    distance = f"--distance=00.png,at home 5.png,{metres}"
+    result = build(folder / "photographs", folder, workdir, distance)
     assert result.returncode == 0, result.stderr
     return folder, poses, result
 
 
-def build(photographs, folder, *arguments):
-    out = (f"--out={folder}/map", f"--workdir={folder}/workdir")
+def build(photographs, folder, workdir, *arguments):
+    out = (f"--out={folder}/map", f"--workdir={workdir}")
     return call_command("map", "build", f"--images={photographs}", *out, *arguments)
 
 
@@ -119,13 +127,14 @@ def test_a_picture_of_elsewhere_is_named_with_the_reason(tmp_path, rng):
 
 class TestBadInput:
     @pytest.fixture
-    def folder(self, tmp_path):
+    def folder(self, tmp_path, workdir):
+        self.workdir = workdir
         (tmp_path / "photographs").mkdir()
         return tmp_path
 
     def refused(self, folder, *words, arguments=()):
         before = sorted(folder.rglob("*"))
-        assert_fails(build(folder / "photographs", folder, *arguments), *words)
+        assert_fails(build(folder / "photographs", folder, self.workdir, *arguments), *words)
         assert sorted(folder.rglob("*")) == before
 
     def test_one_photograph(self, folder, rng):

@@ -1,15 +1,12 @@
 """Matching pictures of COLMAP's database, and mapping: groups of images whose poses hang together.
 """
 
-import contextlib
+import collections
 import dataclasses
 import enum
 import os
 import pathlib
 import shutil
-import sqlite3
-import threading
-import urllib.parse
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,8 +16,7 @@ from jaxreloc.capture.sfm.work_folder import WorkFolder
 from jaxreloc.formats.readers.colmap_model import read_model
 from jaxreloc.usage import UsageError
 
-PAIRS_AT_ONCE = 64  # that an interrupt may lose
-POLL_S = 0.5
+BLOCK = 12  # pictures of which each is matched with as many, before others are read
 SMALLEST_GROUP = 3
 STILL_PX = 2.0  # that the same point may lie apart in pictures of one view
 SEED = 0
@@ -48,24 +44,30 @@ def match(
 ) -> None:
     """Matches the pairs that the database does not have, and verifies each.
 
+    They go block by block of pictures, whose search trees COLMAP builds once a block.
+
     Args:
       pairs: COLMAP's names.
       progress: is told the share that is done.
     """
+    number = {name: i for i, name in enumerate(sorted({x for pair in pairs for x in pair}))}
+    blocks = collections.defaultdict(list)
+    for a, b in pairs:
+        blocks[number[a] // BLOCK, number[b] // BLOCK].append(f"{a} {b}\n")
     listed = work.path / "pairs.txt"
-    listed.write_text("".join(f"{a} {b}\n" for a, b in pairs))
     matching = pycolmap.FeatureMatchingOptions(use_gpu=False)
-    pairing = pycolmap.ImportedPairingOptions(match_list_path=listed, block_size=PAIRS_AT_ONCE)
+    pairing = pycolmap.ImportedPairingOptions(match_list_path=listed)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = SEED
-
-    def run() -> None:
+    done = 0
+    for lines in blocks.values():
+        listed.write_text("".join(lines))
         pycolmap.match_image_pairs(
             work.database, matching, pairing, verification, pycolmap.Device.cpu
         )
-
-    _watched(run, lambda: progress(_num_matched(work.database) / max(len(pairs), 1)))
-    listed.unlink()
+        done += len(lines)
+        progress(done / len(pairs))
+    listed.unlink(missing_ok=True)
 
 
 def find_models(work: WorkFolder, progress: Callable[[int], object]) -> None:
@@ -142,29 +144,3 @@ def motion_between(database: pathlib.Path) -> Motion:
         return Motion.NONE
     is_flat = all(pycolmap.TwoViewGeometryConfiguration(x.config) in flat for _, x in found)
     return Motion.TURNED if is_flat else Motion.MOVED
-
-
-def _watched(run: Callable[[], None], look: Callable[[], object]) -> None:
-    """Runs COLMAP's code in a thread, so that this one can look, and be interrupted."""
-    errors = []
-
-    def guarded() -> None:
-        try:
-            run()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=guarded, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_S)
-        look()
-    if errors:
-        raise errors[0]
-
-
-def _num_matched(database: pathlib.Path) -> int:
-    """By a second connection, while COLMAP writes."""
-    opened = sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=ro", uri=True)
-    with contextlib.closing(opened):
-        return opened.execute("SELECT COUNT(*) FROM two_view_geometries").fetchone()[0]
