@@ -147,8 +147,6 @@ def precise_pose(
         found.inverse_depth, total > 0, matches.query_cells.astype(jnp.int32), grid
     )
     tracks = tracks_lib.of_cells(tracks, cells)
-    if focal_deviation is not None:
-        tracks = tracks._replace(depth=None)
     weights = weights[:, cells]
     shape = weights.shape
     likely, match = jax.lax.top_k(weights.reshape(-1), min(config.patches, weights.size))
