@@ -37,6 +37,7 @@ class StandIn(Localizer):
     def __init__(self, stop_at=None, error=KeyboardInterrupt):
         self.scene_map = types.SimpleNamespace(names=("a", "b"), images_near=self._images_near)
         self.assumed_camera = types.SimpleNamespace(intrinsics=self._assumed)
+        self.method = types.SimpleNamespace(finds_focal_length=False)
         self.asked = []
         self._stop_at, self._error = stop_at, error
 
@@ -44,14 +45,25 @@ class StandIn(Localizer):
     def _assumed(width, height):
         return np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
 
-    def warm_up(self, *, candidates):
+    def warm_up(self, *, candidates, searching):
+        assert not searching
         return 1.0
 
     @staticmethod
     def _images_near(place):
         return np.array([place[0] < 0.5, True])
 
-    def __call__(self, image, intrinsics, candidates=None, expected=None, allowed=None):
+    def __call__(
+        self,
+        image,
+        intrinsics,
+        candidates=None,
+        expected=None,
+        allowed=None,
+        *,
+        focal_deviation=None,
+    ):
+        assert focal_deviation is None
         if len(self.asked) == self._stop_at:
             raise self._error
         self.allowed = allowed
