@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, UInt8
 
-from jaxreloc.files import read_bytes, replacing
+from jaxreloc.files import printable, read_bytes, replacing
 from jaxreloc.formats.common.camera_models import UndistortedImages
 from jaxreloc.formats.frames import Chain, PosedFrames, Selection
 from jaxreloc.images import ImageFiles, resize_frame
@@ -168,9 +168,11 @@ def _checksum(content: bytes) -> int:
 def _writable(directory: pathlib.Path) -> pathlib.Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file system holds
+        why = error.strerror if isinstance(error, OSError) else "it is no name of a folder"
+        name = printable(str(directory))
         raise UsageError(
-            f"{directory}: no frame cache can be made there ({error.strerror})"
+            f"{name}: no frame cache can be made there ({why}); choose another folder"
         ) from error
     if not os.access(directory, os.W_OK):
         raise UsageError(f"{directory}: the frame cache cannot be written; choose another folder")

@@ -85,6 +85,12 @@ def test_each_picture_is_decoded_once(frames, tmp_path, decoded):
     assert decoded == list(range(COUNT))
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_folder_that_cannot_be_named_is_one_line(frames, name):
+    with pytest.raises(UsageError, match="no frame cache can be made there"):
+        FrameCache([frames], SIZE, directory=name)
+
+
 def test_memory_is_filled_up_to_its_limit(frames, decoded):
     frame_bytes = SIZE * SIZE * WIDTH // HEIGHT * 3
     cache = FrameCache([frames], SIZE, memory_bytes=2 * frame_bytes + 1)

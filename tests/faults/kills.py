@@ -283,6 +283,7 @@ def two_writers_of_answers(folder: pathlib.Path, rng: np.random.Generator) -> Ou
     time.sleep(rng.uniform(0, 0.2))
     with contextlib.suppress(UsageError):
         with AnswerFile(folder / "out", targets.SETTINGS, resume=True) as answers:
+            first.process.join(5.0)  # where it came too late it is refused, and ends
             if first.process.is_alive():
                 first.kill(0)
                 return Outcome(WRONG, f"two write, {len(answers.answered)} answers")

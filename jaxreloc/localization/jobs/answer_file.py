@@ -99,6 +99,9 @@ class AnswerFile:
     def _take(self, resume: bool) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had it before may have taken the file away between our opening and our locking it.
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path)):
+                raise BlockingIOError
         except OSError as error:
             raise UsageError(
                 f"{self.path}: another program is writing it; wait for it, or choose another --out"

@@ -239,6 +239,18 @@ def test_two_runs_do_not_write_one_file(pictures, tmp_path):
             run(pictures, tmp_path / "out")
 
 
+def test_answers_that_another_run_takes_away_are_not_written_to(tmp_path, monkeypatch):
+    """It was finished between our opening the file and our locking it."""
+    from jaxreloc.localization.jobs import answer_file
+
+    def lock_late(*_):
+        (tmp_path / "out.partial").unlink()
+
+    monkeypatch.setattr(answer_file.fcntl, "flock", lock_late)
+    with pytest.raises(UsageError, match="another program is writing it"):
+        answer_file.AnswerFile(tmp_path / "out", "settings", resume=False)
+
+
 def test_where_nothing_could_be_read_nothing_is_left(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -280,10 +292,10 @@ def test_only_a_bag_has_topics(pictures, tmp_path):
 
 
 def test_pictures_of_formats_that_are_not_read_are_named(pictures, tmp_path, caplog):
-    for name in ("b.HEIC", "a.gif"):
+    for name in ("b.AVIF", "a.gif"):
         (pictures / name).write_bytes(b"")
     assert run(pictures, tmp_path / "out").total == 6
-    assert "2 picture(s) in .gif, .heic are skipped, the first is a.gif" in caplog.text
+    assert "2 picture(s) in .avif, .gif are skipped, the first is a.gif" in caplog.text
 
 
 def intrinsics_file(folder, text="60 62 34 22"):
