@@ -29,11 +29,18 @@ class AssumedCamera:
         self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
         self._known: dict[tuple[int, int], np.ndarray] = {}
 
-    def intrinsics(self, width: int, height: int) -> Float[np.ndarray, "3 3"]:
-        """Intrinsics of a width x height image; warns once of each size."""
+    def intrinsics(
+        self, width: int, height: int, *, is_final: bool = False
+    ) -> Float[np.ndarray, "3 3"]:
+        """Intrinsics of a width x height image; warns once of each size.
+
+        Args:
+          is_final: no search follows, whatever the method could do.
+        """
         if (width, height) not in self._known:
             focal = self._relative_focal * max(width, height)
-            how = "searched from" if self._is_start else "taken to be"
+            is_start = self._is_start and not is_final
+            how = "searched from" if is_start else "taken to be"
             logging.warning(
                 "no intrinsics given: the focal length of %d x %d images is %s %.0f px, as the "
                 "map's have",

@@ -89,7 +89,8 @@ def _camera(
         K = Camera.centred(header.focal_px, width, height).intrinsics
         if contradiction(K, width, height) is None:
             return K, "exif"
-    return localizer.assumed_camera.intrinsics(width, height), "map"
+    # A search would be another program, which the first of such requests would wait for.
+    return localizer.assumed_camera.intrinsics(width, height, is_final=True), "map"
 
 
 def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] | None:

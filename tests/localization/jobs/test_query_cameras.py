@@ -52,6 +52,12 @@ def test_without_anything_the_map_s_camera_is_where_the_search_begins(query, sea
     assert cameras.may_search == searches
 
 
+@pytest.mark.parametrize("is_final, said", [(False, "searched from"), (True, "taken to be")])
+def test_it_is_said_whether_a_search_follows(caplog, is_final, said):
+    localizer().assumed_camera.intrinsics(*SIZE, is_final=is_final)
+    assert f"the focal length of 64 x 48 images is {said} 70 px" in caplog.text
+
+
 def test_exif_is_nearly_known(query):
     seen = QueryCameras(localizer(), None).see(with_exif(query, 40))
     assert seen.focal_deviation == EXIF_DEVIATION
