@@ -40,14 +40,21 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import canvas
 from jaxreloc.usage import UsageError, run_script
 
-_IMAGES = flags.DEFINE_string("images", None, "Folder of posed photographs, instead of rooms.")
-_LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library (synthetic_rooms).")
-_SPLIT = flags.DEFINE_enum("split", "validation", ["validation", "test"], "Of the rooms.")
-_ROOMS = flags.DEFINE_integer("rooms", 2, "How many rooms.", lower_bound=1)
-_CACHE = flags.DEFINE_string("cache", None, "Folder that keeps rendered rooms.")
+_SHARED = {"allow_override": True}  # a test imports this beside modules with flags of these names
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of posed photographs, instead of rooms.", **_SHARED
+)
+_LIBRARY = flags.DEFINE_string(
+    "library", None, "Prepared furniture library (synthetic_rooms).", **_SHARED
+)
+_SPLIT = flags.DEFINE_enum(
+    "split", "validation", ["validation", "test"], "Of the rooms.", **_SHARED
+)
+_ROOMS = flags.DEFINE_integer("rooms", 2, "How many rooms.", lower_bound=1, **_SHARED)
+_CACHE = flags.DEFINE_string("cache", None, "Folder that keeps rendered rooms.", **_SHARED)
 _SPOILT = flags.DEFINE_integer("spoilt", 10, "Images with wrong poses in a trial.", lower_bound=1)
 _TRIALS = flags.DEFINE_integer("trials", 3, "Of each scene.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of what is spoilt, and how.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of what is spoilt, and how.", **_SHARED)
 
 KINDS = ("turned", "moved", "swapped")
 TURNED_DEG = 3.0, 30.0

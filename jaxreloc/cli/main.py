@@ -88,6 +88,8 @@ def _dispatch(argv: list[str]) -> None:
         return
     known = [command for command in COMMANDS if command.startswith(within)]
     wrong = " ".join((within, rest[0])).strip()
+    if rest[0].startswith("-"):
+        raise UsageError(f"no command {wrong!r}; give one of {', '.join(known)}")
     raise UsageError(f"no command {wrong!r}; {parsing.nearest(wrong, known)}")
 
 

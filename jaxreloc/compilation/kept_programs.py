@@ -106,7 +106,7 @@ class Program:
             with files.replacing(path, durable=False) as temporary:
                 temporary.write_bytes(_digest(content).encode() + content)
             _drop_old_versions(path.parent)
-        except (UsageError, ValueError, NotImplementedError):
+        except (UsageError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
             pass  # it cannot be kept, and serves this process
         return compiled
 

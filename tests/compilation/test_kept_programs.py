@@ -110,6 +110,17 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkey
     assert kept_json("facts", "x", lambda: {"a": 1}) == {"a": 1}
 
 
+def test_what_xla_cannot_write_serves_this_process(folder, monkeypatch):
+    def serialize(_):
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: not serializable")
+
+    monkeypatch.setattr(kept_programs.serialize_executable, "serialize", serialize)
+    program = Program(lambda x: x + 1, "plus")
+    for _ in range(2):
+        np.testing.assert_array_equal(program(np.zeros(3, np.float32)), np.ones(3))
+    assert not list(folder.rglob("plus-*"))
+
+
 def test_facts_are_made_once(folder):
     made = []
 
