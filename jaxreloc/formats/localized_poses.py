@@ -96,7 +96,7 @@ def from_json_fields(fields: Mapping[str, Any]) -> LocalizedPose:
     """What `json_fields` was made of; a failure has a pose of NaN and no confidence.
 
     Raises:
-      ValueError: a field is missing or has another type.
+      ValueError: a field is missing, has another type, or is too large a number.
     """
     try:
         common = {
@@ -121,7 +121,7 @@ def from_json_fields(fields: Mapping[str, Any]) -> LocalizedPose:
             focal_factor=float(fields["focal_factor"]),
             camera=_camera(fields.get("camera")),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"no answer of a localizer ({error!r})") from error
 
 

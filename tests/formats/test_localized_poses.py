@@ -100,6 +100,16 @@ def test_a_line_that_is_no_answer(line):
         parse_json_line(line)
 
 
+@pytest.mark.parametrize("name", ["total_ms", "confidence", "num_inliers", "turn_deg"])
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_number_beyond_all_bounds_is_no_answer(pose, name, value):
+    fields = json.loads(LINE_FORMATS["jsonl"](pose)) | {name: value}
+    if name in ("num_inliers", "turn_deg"):
+        fields[name] = float("inf")  # as JSON's 1e999 is read
+    with pytest.raises(ValueError):
+        from_json_fields(fields)
+
+
 @pytest.mark.parametrize("name", ["name", "success", "total_ms", "confidence", "covariance_world"])
 def test_json_without_a_field_is_no_answer(pose, name):
     fields = json.loads(LINE_FORMATS["jsonl"](pose))
