@@ -46,7 +46,8 @@ def load_frames() -> PosedFrames:
     from tfds_builders.rooms.generation import render_room
     from tfds_builders.rooms.settings import RoomSettings
 
-    return render_room(RoomSettings(width=512, height=384), "test", ROOM).database
+    one_lens = RoomSettings(width=512, height=384, focal_lengths=(0.9, 0.9))
+    return render_room(one_lens, "test", ROOM).database
 
 
 def write_video(frames: PosedFrames, path: pathlib.Path) -> int:
@@ -64,8 +65,8 @@ def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
     frames = load_frames()
-    if len(np.unique(frames.image_sizes, axis=0)) > 1:
-        raise UsageError("a video has pictures of one size; give photographs of one size")
+    if max(np.ptp(x, axis=0).max() for x in (frames.image_sizes, frames.intrinsics)) > 0:
+        raise UsageError("a video is of one camera; give photographs of one size and one lens")
     database, filmed = (split_frames(frames, part, query_every=2) for part in ("database", "query"))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
