@@ -12,8 +12,8 @@ from jaxreloc.capture.sfm.sift_features import quoted
 from jaxreloc.capture.sfm.work_folder import WorkFolder
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.map_depth import match_image
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
 from jaxreloc.localization.neighbors.retrieval import ExactIndex
 from jaxreloc.localization.networks.match_network import MatchNetwork
 
@@ -54,14 +54,7 @@ def fill(
     places = [_Places() for _ in photographs]
     matches: dict[tuple[int, int], set[tuple[int, int]]] = {}
     for row in progress(range(len(photographs))):
-        features, intrinsics = scene_map.neighbor_features(np.array([row]))
-        ranked, _ = index.search(scene_map.descriptors[row][None], RERANKED + 1)
-        others = ranked[0][ranked[0] != row][:RERANKED]
-        chosen, similarity = most_alike(scene_map, features, others, NEIGHBORS)
-        db_features, db_intrinsics = scene_map.neighbor_features(chosen)
-        found = network.match_tracks(
-            db_features, db_intrinsics, features, intrinsics, similarity, every_cell=True
-        )
+        chosen, found = match_image(scene_map, index, row, NEIGHBORS)
         here = _pixels(np.asarray(found.x_query), unposed.intrinsics[row])
         weights = np.asarray(found.weights)
         for k, other in enumerate(chosen.tolist()):

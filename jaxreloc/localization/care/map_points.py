@@ -19,9 +19,8 @@ from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.formats.writers.scene_content import ScenePoints
 from jaxreloc.images import decode_image
 from jaxreloc.localization.care.leave_one_out import Progress
-from jaxreloc.localization.map.map_depth import INLIER, NEIGHBORS
+from jaxreloc.localization.map.map_depth import INLIER, match_image
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
 from jaxreloc.localization.neighbors.retrieval import ExactIndex
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.models.matching.rays import RayTracks
@@ -55,13 +54,7 @@ def _matches(
     scene_map: SceneMap, index: ExactIndex, row: int
 ) -> tuple[Int[np.ndarray, "N"], RayTracks]:
     """Of every cell of an image with those that show most of the same."""
-    features, intrinsics = scene_map.neighbor_features(np.array([row]))
-    ranked, _ = index.search(scene_map.descriptors[row][None], RERANKED + 1)
-    others = ranked[0][ranked[0] != row][:RERANKED]
-    neighbors, similarity = most_alike(scene_map, features, others, NEIGHBORS)
-    matches = scene_map.network.match_tracks(
-        *scene_map.neighbor_features(neighbors), features, intrinsics, similarity, every_cell=True
-    )
+    neighbors, matches = match_image(scene_map, index, row)
     return neighbors, jax.device_get(matches)
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxlie import SE3
-from jaxtyping import Array, Float, UInt16
+from jaxtyping import Array, Float, Int, UInt16
 
 from jaxreloc.geometry.resection import tracks as tracks_lib
 from jaxreloc.geometry.resection.tracks import QueryPose, Tracks
@@ -68,23 +68,36 @@ def triangulate(
     return CellDepth(np.stack(codes), np.array(units, np.float32))
 
 
-def _triangulate_image(
-    scene_map: SceneMap, index: ExactIndex, row: int
-) -> tuple[UInt16[np.ndarray, "h w"], float]:
-    network: Matcher = scene_map.network
+def match_image(
+    scene_map: SceneMap, index: ExactIndex, row: int, count: int = NEIGHBORS
+) -> tuple[Int[np.ndarray, "N"], RayTracks]:
+    """The images that show most of what an image of the map shows, and its matches with them.
+
+    Args:
+      scene_map: its network is a `Matcher`.
+      index: of its images.
+      count: N, at most.
+    """
     features, intrinsics = scene_map.neighbor_features(np.array([row]))
     ranked, _ = index.search(scene_map.descriptors[row][None], RERANKED + 1)
     others = ranked[0][ranked[0] != row][:RERANKED]
-    neighbors, similarity = most_alike(scene_map, features, others, NEIGHBORS)
+    neighbors, similarity = most_alike(scene_map, features, others, count)
     db_features, db_intrinsics = scene_map.neighbor_features(neighbors)
-    matches = network.match_tracks(
+    matches = scene_map.network.match_tracks(
         db_features, db_intrinsics, features, intrinsics, similarity, every_cell=True
     )
+    return neighbors, matches
+
+
+def _triangulate_image(
+    scene_map: SceneMap, index: ExactIndex, row: int
+) -> tuple[UInt16[np.ndarray, "h w"], float]:
+    neighbors, matches = match_image(scene_map, index, row)
     poses = scene_map.local_from_db.wxyz_xyz
     inverse_depth, deviation, unit = jax.device_get(
         _depths(poses[neighbors], poses[row], matches)
     )
-    codes = np.zeros(network.cell_pixels().shape[:2], np.uint16)
+    codes = np.zeros(scene_map.network.cell_pixels().shape[:2], np.uint16)
     column, line = np.asarray(matches.query_cells, int).T
     codes[line, column] = encode_depth(inverse_depth, deviation)
     return codes, float(unit)
