@@ -34,10 +34,7 @@ class FocalPose(NamedTuple):
 
 def with_log_factor(tracks: Tracks, log_factor: Float[Array, ""]) -> Tracks:
     """The tracks, were the query's focal length e^l times the given one."""
-    shrink = jnp.exp(-log_factor)
-    return tracks._replace(
-        rays=tracks.rays * jnp.stack([shrink, shrink, jnp.ones(())])[None]
-    )
+    return pose_hypotheses.with_focal_factor(tracks, jnp.exp(log_factor))
 
 
 def refine(
@@ -61,30 +58,12 @@ def refine(
         prior = (found.log_factor / (deviation * scale)) ** 2
         return equations._replace(cost=equations.cost + prior)
 
-    def stage(carry, scale):
-        found, rho = carry
-        state = (found, rho, equations_of(found, rho, scale), jnp.float32(tracks_lib.DAMPING))
+    def step(equations, found: FocalPose, rho: Array, damping: Array, scale: Array):
+        return _step(equations, tracks, found, rho, damping, deviation * scale)
 
-        def step(_, state):
-            found, rho, equations, damping = state
-            new_found, new_rho = _step(equations, tracks, found, rho, damping, deviation * scale)
-            new = equations_of(new_found, new_rho, scale)
-            better = new.cost < equations.cost
-            found, rho, equations = jax.tree.map(
-                lambda a, b: jnp.where(better, a, b),
-                (new_found, new_rho, new),
-                (found, rho, equations),
-            )
-            damping = jnp.where(better, 0.1 * damping, 10.0 * damping)
-            return found, rho, equations, jnp.clip(damping, *tracks_lib.DAMPINGS)
-
-        found, rho, equations, _ = jax.lax.fori_loop(0, steps, step, state)
-        return (found, rho), equations.cost
-
-    (found, rho), costs = jax.lax.scan(
-        stage, (start, inverse_depth), jnp.asarray(scales, jnp.float32)
+    return tracks_lib.levenberg_marquardt(
+        equations_of, step, start, inverse_depth, scales, steps
     )
-    return found, rho, costs[-1]
 
 
 def information(

@@ -25,7 +25,8 @@ matrix products. Units: positions in any unit, `normalised` makes them suit sing
 coordinates on the plane z = 1.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,8 @@ DAMPINGS = (1e-7, 1e6)
 LONGEST_STEP = 0.3  # radians, and units of length
 # Of a track's inverse depth, in one step.
 LARGEST_CHANGE = (0.5, 3.0)
+
+T = TypeVar("T")  # what is sought besides the depths
 
 
 class DepthPrior(NamedTuple):
@@ -114,30 +117,55 @@ def refine(
 ) -> tuple[QueryPose, Float[Array, "K"], Float[Array, ""]]:
     """`steps` of Levenberg-Marquardt at each scale S; the pose, its depths, and its last cost."""
 
-    def stage(carry, scale):
-        pose, rho = carry
-        state = (pose, rho, normal_equations(tracks, pose, rho, scale), jnp.float32(DAMPING))
+    def equations_of(pose: QueryPose, rho: Array, scale: Array) -> NormalEquations:
+        return normal_equations(tracks, pose, rho, scale)
 
-        def step(_, state):
-            pose, rho, equations, damping = state
-            new_pose, new_rho = _solve(equations, tracks, pose, rho, damping)
-            new = normal_equations(tracks, new_pose, new_rho, scale)
+    def step(equations, pose: QueryPose, rho: Array, damping: Array, scale: Array):
+        return _solve(equations, tracks, pose, rho, damping)
+
+    return levenberg_marquardt(equations_of, step, start, inverse_depth, scales, steps)
+
+
+def levenberg_marquardt(
+    equations_of: Callable[[T, Array, Array], "NormalEquations"],
+    step: Callable[["NormalEquations", T, Array, Array, Array], tuple[T, Array]],
+    start: T,
+    inverse_depth: Float[Array, "K"],
+    scales: tuple[float, ...],
+    steps: int,
+) -> tuple[T, Float[Array, "K"], Float[Array, ""]]:
+    """`steps` at each scale S: what was sought, its depths, and its last cost.
+
+    Args:
+      equations_of: of what is sought, its depths and S.
+      step: what is sought and its depths after a step, of the equations, both, the damping and S.
+      start, inverse_depth: where to begin.
+    """
+
+    def stage(carry, scale):
+        found, rho = carry
+        state = (found, rho, equations_of(found, rho, scale), jnp.float32(DAMPING))
+
+        def one(_, state):
+            found, rho, equations, damping = state
+            new_found, new_rho = step(equations, found, rho, damping, scale)
+            new = equations_of(new_found, new_rho, scale)
             better = new.cost < equations.cost
-            pose, rho, equations = jax.tree.map(
+            found, rho, equations = jax.tree.map(
                 lambda a, b: jnp.where(better, a, b),
-                (new_pose, new_rho, new),
-                (pose, rho, equations),
+                (new_found, new_rho, new),
+                (found, rho, equations),
             )
             damping = jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), *DAMPINGS)
-            return pose, rho, equations, damping
+            return found, rho, equations, damping
 
-        pose, rho, equations, _ = jax.lax.fori_loop(0, steps, step, state)
-        return (pose, rho), equations.cost
+        found, rho, equations, _ = jax.lax.fori_loop(0, steps, one, state)
+        return (found, rho), equations.cost
 
-    (pose, rho), costs = jax.lax.scan(
+    (found, rho), costs = jax.lax.scan(
         stage, (start, inverse_depth), jnp.asarray(scales, jnp.float32)
     )
-    return pose, rho, costs[-1]
+    return found, rho, costs[-1]
 
 
 def linear_inverse_depth(tracks: Tracks, pose: QueryPose) -> Float[Array, "K"]:
