@@ -89,15 +89,14 @@ def find_query_images(
       UsageError: nothing of the kind is there, or a topic of what is no ROS bag is asked for.
     """
     is_stream = CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source))
-    bag = pathlib.Path(source).expanduser()
-    if not is_stream and ros_bag.is_bag(bag):
-        chosen = ros_bag.picture_topic(bag, topic)
-        return QueryImages(str(bag), True, topic=chosen, with_cameras=with_cameras)
+    path = pathlib.Path(source).expanduser()
+    if not is_stream and ros_bag.is_bag(path):
+        chosen = ros_bag.picture_topic(path, topic)
+        return QueryImages(str(path), True, topic=chosen, with_cameras=with_cameras)
     if topic is not None:
         raise UsageError(f"{source}: is no ROS bag, and has no --topic={topic}; leave it out")
-    if CAMERA.fullmatch(str(source)) or URL.fullmatch(str(source)):
+    if is_stream:
         return QueryImages(str(source), True, is_live=True)
-    path = pathlib.Path(source).expanduser()
     if os.path.isdir(path):
         visible = (p for p in path.rglob("*") if not p.name.startswith("."))
         files = sorted(p for p in visible if not os.path.isdir(p))
