@@ -60,7 +60,7 @@ def ways(localizer: Localizer, image: np.ndarray, K: np.ndarray) -> dict[str, Lo
     height, width = image.shape[:2]
     found = {"known": localizer(image, K)}
     for factor in map(float, _FACTORS.value):
-        start = localizer.assumed_camera.intrinsics(width, height).copy()
+        start = localizer.assumed_camera.intrinsics(width, height, is_start=True).copy()
         start[:2, :2] *= factor
         name = f"unknown, from {factor:g} times the map's"
         found[name] = localizer(image, start, focal_deviation=UNKNOWN_DEVIATION)

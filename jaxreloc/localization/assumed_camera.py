@@ -17,29 +17,24 @@ class AssumedCamera:
     The focal length is the map's median in lengths of the longer side. The principal point is the
     centre of the image, or the median of the map's images of the same size, which are likely of the
     same camera. A guess: the true focal length of another camera may differ by a factor.
-
-    Args:
-      is_start: a method takes it as the start of a search, which the warning says.
     """
 
-    def __init__(self, scene_map: SceneMap, *, is_start: bool = False):
-        self._is_start = is_start
+    def __init__(self, scene_map: SceneMap):
         self._intrinsics, self._sizes = scene_map.intrinsics, scene_map.image_sizes
         focal_px = np.mean(scene_map.intrinsics[:, [0, 1], [0, 1]], axis=1)
         self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
         self._known: dict[tuple[int, int], np.ndarray] = {}
 
     def intrinsics(
-        self, width: int, height: int, *, is_final: bool = False
+        self, width: int, height: int, *, is_start: bool
     ) -> Float[np.ndarray, "3 3"]:
         """Intrinsics of a width x height image; warns once of each size.
 
         Args:
-          is_final: no search follows, whatever the method could do.
+          is_start: a search begins there, which the warning says.
         """
         if (width, height) not in self._known:
             focal = self._relative_focal * max(width, height)
-            is_start = self._is_start and not is_final
             how = "searched from" if is_start else "taken to be"
             logging.warning(
                 "no intrinsics given: the focal length of %d x %d images is %s %.0f px, as the "

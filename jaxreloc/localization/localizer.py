@@ -94,9 +94,7 @@ class Localizer:
             )
         )
         self.num_neighbors = self.method.num_neighbors
-        self.assumed_camera = AssumedCamera(
-            scene_map, is_start=self.method.finds_focal_length
-        )
+        self.assumed_camera = AssumedCamera(scene_map)
 
     def __call__(
         self,
@@ -327,7 +325,9 @@ class Localizer:
             )
         height, width = image.shape[:2]
         if intrinsics is None:
-            assumed = self.assumed_camera.intrinsics(width, height)
+            assumed = self.assumed_camera.intrinsics(
+                width, height, is_start=self.method.finds_focal_length
+            )
             return View(image, assumed, focal_deviation=focal_deviation or UNKNOWN_DEVIATION)
         check_intrinsics(intrinsics, width, height)
         return View(image, np.asarray(intrinsics, np.float64), focal_deviation=focal_deviation)

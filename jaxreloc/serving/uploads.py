@@ -90,7 +90,7 @@ def _camera(
         if contradiction(K, width, height) is None:
             return K, "exif"
     # A search would be another program, which the first of such requests would wait for.
-    return localizer.assumed_camera.intrinsics(width, height, is_final=True), "map"
+    return localizer.assumed_camera.intrinsics(width, height, is_start=False), "map"
 
 
 def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] | None:

@@ -78,8 +78,8 @@ class QueryCameras:
         if by_exif is not None:
             deviation = EXIF_DEVIATION if self._searches else None
             return SeenQuery(query.image, by_exif.intrinsics, deviation)
-        deviation = UNKNOWN_DEVIATION if self._searches else None
-        return SeenQuery(query.image, self._assumed.intrinsics(*header.size), deviation)
+        assumed = self._assumed.intrinsics(*header.size, is_start=self._searches)
+        return SeenQuery(query.image, assumed, UNKNOWN_DEVIATION if self._searches else None)
 
     def _pinhole(self, header: PictureHeader) -> Camera:
         """The one camera of all queries, for pictures of one size and orientation."""

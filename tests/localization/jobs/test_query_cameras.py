@@ -21,7 +21,7 @@ def localizer(searches=True):
     K = np.array([[70.0, 0, 33.0], [0, 70.0, 20.0], [0, 0, 1]])
     scene_map = types.SimpleNamespace(intrinsics=K[None], image_sizes=np.array([SIZE]))
     return types.SimpleNamespace(
-        assumed_camera=AssumedCamera(scene_map, is_start=searches),
+        assumed_camera=AssumedCamera(scene_map),
         method=types.SimpleNamespace(finds_focal_length=searches),
     )
 
@@ -52,9 +52,9 @@ def test_without_anything_the_map_s_camera_is_where_the_search_begins(query, sea
     assert cameras.may_search == searches
 
 
-@pytest.mark.parametrize("is_final, said", [(False, "searched from"), (True, "taken to be")])
-def test_it_is_said_whether_a_search_follows(caplog, is_final, said):
-    localizer().assumed_camera.intrinsics(*SIZE, is_final=is_final)
+@pytest.mark.parametrize("is_start, said", [(True, "searched from"), (False, "taken to be")])
+def test_it_is_said_whether_a_search_follows(caplog, is_start, said):
+    localizer().assumed_camera.intrinsics(*SIZE, is_start=is_start)
     assert f"the focal length of 64 x 48 images is {said} 70 px" in caplog.text
 
 

@@ -42,7 +42,7 @@ class StandIn(Localizer):
         self._stop_at, self._error = stop_at, error
 
     @staticmethod
-    def _assumed(width, height):
+    def _assumed(width, height, *, is_start):
         return np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
 
     def warm_up(self, *, candidates, searching):
