@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 
 from absl import logging
 
-from jaxreloc.formats.common.camera_models import MAX_FOCAL, MIN_FOCAL
+from jaxreloc.formats.common.camera_models import camera_by_exif
 from jaxreloc.formats.common.collector import BadFrames
 from jaxreloc.formats.posed_images import FORMATS
 from jaxreloc.images import (
@@ -41,10 +41,7 @@ class Photograph:
     @property
     def focal_px(self) -> float | None:
         """By EXIF; None where that says nothing, or nothing that can be."""
-        focal = self.header.focal_px
-        longer = max(self.header.size)
-        known = focal is not None and MIN_FOCAL * longer <= focal <= MAX_FOCAL * longer
-        return focal if known else None
+        return self.header.focal_px if camera_by_exif(self.header) else None
 
 
 def lacks_poses(source: str | pathlib.Path) -> bool:

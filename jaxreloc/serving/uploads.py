@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import images
 from jaxreloc.files import printable
-from jaxreloc.formats.common.camera_models import Camera, contradiction, pinhole, turned_upright
+from jaxreloc.formats.common.camera_models import camera_by_exif, pinhole, turned_upright
 from jaxreloc.formats.frames import rigid
 from jaxreloc.images import headers
 from jaxreloc.localization.localizer import Localizer
@@ -84,13 +84,11 @@ def _camera(
         raise Refused(
             422, f"fx, fy, cx and cy belong together, but {missing[0]} is missing; give all or none"
         )
-    width, height = header.size
-    if header.focal_px is not None:
-        K = Camera.centred(header.focal_px, width, height).intrinsics
-        if contradiction(K, width, height) is None:
-            return K, "exif"
+    by_exif = camera_by_exif(header)
+    if by_exif is not None:
+        return by_exif.intrinsics, "exif"
     # A search would be another program, which the first of such requests would wait for.
-    return localizer.assumed_camera.intrinsics(width, height, is_start=False), "map"
+    return localizer.assumed_camera.intrinsics(*header.size, is_start=False), "map"
 
 
 def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] | None:

@@ -62,6 +62,14 @@ class Camera:
         return self
 
 
+def camera_by_exif(header: PictureHeader) -> Camera | None:
+    """None where EXIF says no focal length, or one that cannot be."""
+    if header.focal_px is None:
+        return None
+    camera = Camera.centred(header.focal_px, *header.size)
+    return None if contradiction(camera.intrinsics, *header.size) else camera
+
+
 def contradiction(intrinsics: ArrayLike, width: int, height: int) -> str | None:
     """Why these cannot be the intrinsics of a width x height picture; None where they can."""
     K = np.asarray(intrinsics)

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from jaxreloc.formats.common.camera_models import (
     Camera,
-    contradiction,
+    camera_by_exif,
     turned_upright,
     undistorted,
 )
@@ -74,7 +74,7 @@ class QueryCameras:
             return SeenQuery(undistorted(query.image, camera), camera.intrinsics)
         if self._path is not None:
             return SeenQuery(query.image, self._pinhole(header).intrinsics)
-        by_exif = _by_exif(header)
+        by_exif = camera_by_exif(header)
         if by_exif is not None:
             deviation = EXIF_DEVIATION if self._searches else None
             return SeenQuery(query.image, by_exif.intrinsics, deviation)
@@ -100,11 +100,3 @@ class QueryCameras:
                 camera.height,
             )
         return camera
-
-
-def _by_exif(header: PictureHeader) -> Camera | None:
-    """None where EXIF says nothing, or nothing that can be."""
-    if header.focal_px is None:
-        return None
-    camera = Camera.centred(header.focal_px, *header.size)
-    return None if contradiction(camera.intrinsics, *header.size) else camera
