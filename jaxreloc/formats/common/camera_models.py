@@ -45,6 +45,14 @@ class Camera:
         """With its principal point in the middle of the image."""
         return cls(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2, width, height)
 
+    @classmethod
+    def of_matrix(
+        cls, intrinsics: Float64[np.ndarray, "3 3"], width: int, height: int
+    ) -> "Camera":
+        """A pinhole camera without skew."""
+        (fx, _, cx), (_, fy, cy), _ = np.asarray(intrinsics, np.float64).tolist()
+        return cls(fx, fy, cx, cy, int(width), int(height))
+
     @property
     def intrinsics(self) -> Float64[np.ndarray, "3 3"]:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)

@@ -285,7 +285,7 @@ def _seven_scenes_poses(folder: pathlib.Path, bad: BadFrames) -> Iterator[NamedP
 def _colour_camera(picture: pathlib.Path) -> Camera:
     width, height = image_size(picture)
     K = seven_scenes.intrinsics(seven_scenes.COLOR_FOCAL_PX, width, height)
-    return Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height)
+    return Camera.of_matrix(K, width, height)
 
 
 def _first_three(names: list[str] | tuple[str, ...]) -> str:

@@ -136,7 +136,7 @@ def read_seven_scenes(
                     f"{sequence}/{frame.name}",
                     image,
                     parse_pose(read_text(pose), str(pose)),
-                    Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height),
+                    Camera.of_matrix(K, width, height),
                     sequence=sequence,
                     depth=folder / frame.depth if frame.depth else None,
                 )

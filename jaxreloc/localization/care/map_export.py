@@ -4,8 +4,6 @@ import os
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from jaxreloc.extras import extra
 from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.writers.colmap_writing import write_colmap_model
@@ -66,9 +64,7 @@ def export_map(
 
 
 def _posed_camera(scene_map: SceneMap, row: int) -> PosedCamera:
-    (fx, _, cx), (_, fy, cy), _ = np.asarray(scene_map.intrinsics[row], np.float64).tolist()
-    width, height = (int(side) for side in scene_map.image_sizes[row])
-    camera = Camera(fx, fy, cx, cy, width, height)
+    camera = Camera.of_matrix(scene_map.intrinsics[row], *scene_map.image_sizes[row])
     return PosedCamera(scene_map.names[row], scene_map.world_from_db[row], camera)
 
 

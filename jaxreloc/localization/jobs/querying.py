@@ -44,9 +44,8 @@ class LocalizedImage:
 
     @property
     def camera(self) -> Camera:
-        (fx, _, cx), (_, fy, cy), _ = np.asarray(self.intrinsics, np.float64).tolist()
         height, width = self.image.shape[:2]
-        return Camera(fx, fy, cx, cy, width, height)
+        return Camera.of_matrix(self.intrinsics, width, height)
 
 
 @dataclasses.dataclass
