@@ -15,6 +15,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 
@@ -92,9 +93,6 @@ def main(argv: list[str]) -> None:
 
 def selected(encoded, rows):
     """Some of the encoded images."""
-    import dataclasses
-
-
     take = np.array(rows)
     return dataclasses.replace(
         encoded,

@@ -7,20 +7,19 @@ Pictures are not aligned at the end, which is worth hundredths of a degree.
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.map.encoding import Progress
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.all_matches_method import MODES, AllMatches
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.quarter_turns import View
 from jaxreloc.localization.query_state import Localization, Query
-
-Progress = Callable[[Iterable], Iterable]
 
 
 class KeptLocalizer:

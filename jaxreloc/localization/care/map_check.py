@@ -20,8 +20,9 @@ import numpy as np
 
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.localization.care.kept_pictures import kept_picture
-from jaxreloc.localization.care.leave_one_out import KeptLocalizer, Progress
+from jaxreloc.localization.care.leave_one_out import KeptLocalizer
 from jaxreloc.localization.care.scene_depth import SceneDepth
+from jaxreloc.localization.map.encoding import Progress
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError

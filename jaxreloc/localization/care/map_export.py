@@ -10,8 +10,8 @@ from jaxreloc.formats.writers.colmap_writing import write_colmap_model
 from jaxreloc.formats.writers.point_cloud import write_ply
 from jaxreloc.formats.writers.scene_content import PosedCamera
 from jaxreloc.formats.writers.transforms_writing import write_transforms_json
-from jaxreloc.localization.care.leave_one_out import Progress
 from jaxreloc.localization.care.map_points import scene_points
+from jaxreloc.localization.map.encoding import Progress
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.new_folder import new_folder
 from jaxreloc.usage import UsageError, check_choice

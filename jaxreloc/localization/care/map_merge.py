@@ -12,12 +12,12 @@ import numpy as np
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.care.kept_pictures import kept_picture
-from jaxreloc.localization.care.leave_one_out import KeptLocalizer, Progress
+from jaxreloc.localization.care.leave_one_out import KeptLocalizer
 from jaxreloc.localization.care.map_alignment import Alignment, Similarity, align
 from jaxreloc.localization.care.scene_depth import SceneDepth
 from jaxreloc.localization.jobs.building import triangulate_map
 from jaxreloc.localization.map import map_files
-from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
+from jaxreloc.localization.map.encoding import EncodedImages, Progress, encode_frames
 from jaxreloc.localization.map.map_manifest import Manifest, read_manifest
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher

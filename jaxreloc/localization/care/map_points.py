@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.formats.writers.scene_content import ScenePoints
 from jaxreloc.images import decode_image
-from jaxreloc.localization.care.leave_one_out import Progress
+from jaxreloc.localization.map.encoding import Progress
 from jaxreloc.localization.map.map_depth import INLIER, match_image
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.neighbors.retrieval import ExactIndex

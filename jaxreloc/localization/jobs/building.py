@@ -5,7 +5,7 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.map import map_files
-from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, encode_frames
+from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, Progress, encode_frames
 from jaxreloc.localization.map.map_depth import triangulate
 from jaxreloc.localization.map.map_manifest import read_manifest
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -31,7 +31,6 @@ PARTS = (
     ("*.jpg", "pictures"),
     ("depth*.npy", "depths of cells"),
 )
-Progress = Callable[[Iterable], Iterable]  # of images
 SEGMENT_SIZE = 1024  # images that are in memory together while they are encoded
 
 

@@ -22,6 +22,8 @@ INVERSE_DEPTHS, DEPTH_LEVELS = (1e-6, 1e4), 4096
 RELATIVE_DEVIATIONS, DEVIATION_LEVELS = (0.01, 0.5), 16
 MEASURED_DEVIATION = 0.02  # of a depth camera's depth, relative; a cell is no point
 
+Progress = Callable[[Iterable], Iterable]  # wraps an iteration over images, as tqdm does
+
 
 @dataclasses.dataclass(frozen=True)
 class CellDepth:

@@ -9,7 +9,7 @@ a single neighbour too.
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, UInt16
 
 from jaxreloc.geometry.resection import tracks as tracks_lib
 from jaxreloc.geometry.resection.tracks import QueryPose, Tracks
-from jaxreloc.localization.map.encoding import CellDepth, encode_depth
+from jaxreloc.localization.map.encoding import CellDepth, Progress, encode_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
 from jaxreloc.localization.neighbors.retrieval import ExactIndex
@@ -52,7 +52,7 @@ def with_depth(scene_map: SceneMap) -> SceneMap:
 def triangulate(
     scene_map: SceneMap,
     rows: Iterable[int],
-    progress: Callable[[Iterable], Iterable] = lambda images: images,
+    progress: Progress = lambda images: images,
 ) -> CellDepth:
     """Inverse depths and deviations of the cells of some images.
 
