@@ -73,8 +73,16 @@ def serve(
         localizer.warm_up()
         return localizer
 
+    def preparing_search(localizer: Localizer) -> bool:
+        if localizer.method.finds_focal_length:
+            localizer.warm_up(searching=True)
+        return localizer.method.finds_focal_length
+
     shelf = MapShelf(
-        pathlib.Path(maps).expanduser(), opening, max_bytes=int(1e9 * bounds.memory_gb)
+        pathlib.Path(maps).expanduser(),
+        opening,
+        max_bytes=int(1e9 * bounds.memory_gb),
+        prepare_search=preparing_search,
     )
     run_server(
         shelf,

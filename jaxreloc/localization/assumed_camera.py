@@ -1,14 +1,32 @@
 """Intrinsics for a query that comes without."""
 
+import dataclasses
+
 import numpy as np
 from absl import logging
 from jaxtyping import Float
 
-from jaxreloc.formats.common.camera_models import Camera, contradiction
+from jaxreloc.formats.common.camera_models import Camera, camera_by_exif, contradiction
+from jaxreloc.images import PictureHeader
 from jaxreloc.localization.map.scene_map import SceneMap
 
 # Of the logarithm of a focal length that nothing is known of, and of one that EXIF says.
 UNKNOWN_DEVIATION, EXIF_DEVIATION = 0.5, 0.03
+
+
+@dataclasses.dataclass(frozen=True)
+class PresumedCamera:
+    """What a picture's camera is taken to be.
+
+    Attributes:
+      focal_deviation: of the logarithm of the focal length, which is found along with the pose;
+        None: it is taken as it is.
+      source: "exif", or "map": a camera like the map's.
+    """
+
+    intrinsics: Float[np.ndarray, "3 3"]
+    focal_deviation: float | None
+    source: str
 
 
 class AssumedCamera:
@@ -24,6 +42,18 @@ class AssumedCamera:
         focal_px = np.mean(scene_map.intrinsics[:, [0, 1], [0, 1]], axis=1)
         self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
         self._known: dict[tuple[int, int], np.ndarray] = {}
+
+    def of_picture(self, header: PictureHeader, *, searches: bool) -> PresumedCamera:
+        """The camera of a picture by its EXIF, else like the map's.
+
+        Args:
+          searches: the focal length is then found along with the pose.
+        """
+        by_exif = camera_by_exif(header)
+        if by_exif is not None:
+            return PresumedCamera(by_exif.intrinsics, EXIF_DEVIATION if searches else None, "exif")
+        assumed = self.intrinsics(*header.size, is_start=searches)
+        return PresumedCamera(assumed, UNKNOWN_DEVIATION if searches else None, "map")
 
     def intrinsics(
         self, width: int, height: int, *, is_start: bool

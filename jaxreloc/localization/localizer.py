@@ -139,6 +139,7 @@ class Localizer:
         self,
         images: Sequence[UInt8[np.ndarray, "h w 3"]],
         intrinsics: Sequence[Float[np.ndarray, "3 3"]] | None = None,
+        focal_deviations: Sequence[float | None] | None = None,
         *,
         batch_size: int = BATCH_SIZE,
     ) -> list[Localization]:
@@ -149,14 +150,19 @@ class Localizer:
         image; `stage_ms` is an image's share of its batches.
 
         Args:
-          intrinsics: of each image; None as in `__call__`.
+          intrinsics, focal_deviations: of each image; None as in `__call__`.
         """
-        intrinsics = [None] * len(images) if intrinsics is None else intrinsics
-        if len(images) != len(intrinsics):
-            raise ValueError(f"{len(images)} images, but {len(intrinsics)} intrinsics")
+        none = [None] * len(images)
+        intrinsics = none if intrinsics is None else intrinsics
+        deviations = none if focal_deviations is None else focal_deviations
+        if not len(images) == len(intrinsics) == len(deviations):
+            raise ValueError(
+                f"{len(images)} images, but {len(intrinsics)} intrinsics and {len(deviations)} "
+                "deviations of focal lengths"
+            )
 
         def given(i: int) -> View:
-            return self._view(images[i], intrinsics[i])
+            return self._view(images[i], intrinsics[i], deviations[i])
 
         found = list(self._locate_batches(map(given, range(len(images))), batch_size))
         again = [i for i, x in enumerate(found) if x.refused and self.quarter_turns]

@@ -108,7 +108,7 @@ class Server:
         """The picture of a request, decoded beside the event loop."""
         encoded = await picture.read()
         read = functools.partial(
-            uploads.read_upload, encoded, given, opened.localizer, self.limits.max_pixels
+            uploads.read_upload, encoded, given, opened, self.limits.max_pixels
         )
         return await asyncio.get_running_loop().run_in_executor(self._decoding, read)
 
@@ -138,7 +138,7 @@ class Server:
         file_name = one_line(picture.filename or "picture")
         result = answers.localization(opened, file_name, answer.found, answer.more)
         return result | {
-            "camera": answers.camera(upload.intrinsics, upload.image, upload.camera_source)
+            "camera": answers.camera(upload, answer.found)
         }
 
     async def _ask(
@@ -148,6 +148,7 @@ class Server:
             opened.localizer,
             upload.image,
             upload.intrinsics,
+            upload.focal_deviation,
             uploads.read_prior(near, opened.localizer.scene_map),
         )
         if with_matches:

@@ -63,8 +63,8 @@ class Client:
         Args:
           picture: a file, its bytes, or an RGB image, which is sent without loss.
           map: its name; None: the server has one map only.
-          intrinsics: of the upright picture, in pixels; None: EXIF's focal length, or else the
-            map's.
+          intrinsics: of the upright picture, in pixels; None: the focal length is found along with
+            the pose, from EXIF's or else the map's.
           near: x, y, z, radius: only images taken there are neighbours.
 
         Raises:

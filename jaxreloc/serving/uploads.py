@@ -9,11 +9,12 @@ from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import images
 from jaxreloc.files import printable
-from jaxreloc.formats.common.camera_models import camera_by_exif, pinhole, turned_upright
+from jaxreloc.formats.common.camera_models import pinhole, turned_upright
 from jaxreloc.formats.frames import rigid
 from jaxreloc.images import headers
-from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.assumed_camera import PresumedCamera
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.serving.answering.map_shelf import OpenMap
 from jaxreloc.serving.request_limits import Refused
 from jaxreloc.usage import UsageError
 
@@ -27,21 +28,24 @@ class Upload:
     """A picture with its camera.
 
     Attributes:
+      focal_deviation: see `PresumedCamera`.
       camera_source: "given", "exif", or "map": a camera like the map's is assumed.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     intrinsics: Float[np.ndarray, "3 3"]
+    focal_deviation: float | None
     camera_source: str
 
 
 def read_upload(
-    encoded: bytes, given: Numbers, localizer: Localizer, max_pixels: int
+    encoded: bytes, given: Numbers, opened: OpenMap, max_pixels: int
 ) -> Upload:
     """Decodes a picture; nothing is decoded of one that is too large.
 
     Args:
-      given: fx, fy, cx, cy; all None: taken from EXIF, or else from the map.
+      given: fx, fy, cx, cy; all None: taken from EXIF, or else from the map, and the focal length
+        is found along with the pose once the map is ready for that.
 
     Raises:
       Refused: it is no picture, too large, or of another camera.
@@ -60,17 +64,17 @@ def read_upload(
         images.check_shape(header.size, PICTURE)
     except UsageError as error:
         raise Refused(422, str(error)) from error
-    intrinsics, source = _camera(header, given, localizer)
+    camera = _camera(header, given, opened)
     try:
         image = images.decode_image(encoded, PICTURE)
     except UsageError as error:
         raise _unreadable() from error
-    return Upload(image, intrinsics, source)
+    return Upload(image, camera.intrinsics, camera.focal_deviation, camera.source)
 
 
 def _camera(
-    header: images.PictureHeader, given: Numbers, localizer: Localizer
-) -> tuple[Float[np.ndarray, "3 3"], str]:
+    header: images.PictureHeader, given: Numbers, opened: OpenMap
+) -> PresumedCamera:
     names = ("fx", "fy", "cx", "cy")
     missing = [name for name, value in zip(names, given, strict=True) if value is None]
     if not missing:
@@ -79,16 +83,12 @@ def _camera(
             camera, _ = turned_upright(camera, header, "the intrinsics", stored=False)
         except UsageError as error:
             raise Refused(422, str(error)) from error
-        return camera.intrinsics, "given"
+        return PresumedCamera(camera.intrinsics, None, "given")
     if len(missing) < 4:
         raise Refused(
             422, f"fx, fy, cx and cy belong together, but {missing[0]} is missing; give all or none"
         )
-    by_exif = camera_by_exif(header)
-    if by_exif is not None:
-        return by_exif.intrinsics, "exif"
-    # A search would be another program, which the first of such requests would wait for.
-    return localizer.assumed_camera.intrinsics(*header.size, is_start=False), "map"
+    return opened.localizer.assumed_camera.of_picture(header, searches=opened.searches.is_set())
 
 
 def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] | None:

@@ -1,6 +1,7 @@
 """The interface in process: answers are the localizer's, and what is wrong is one sentence."""
 
 import asyncio
+import dataclasses
 import io
 import json
 import logging
@@ -17,6 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from jaxreloc.formats.localized_poses import json_fields
+from jaxreloc.localization.assumed_camera import UNKNOWN_DEVIATION
 from jaxreloc.localization.jobs.querying import localized_pose
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -106,6 +108,46 @@ def test_intrinsics_are_the_forms_or_exifs_or_the_maps(client):
     assert localize(client, file.getvalue(), **CAMERA).json()["camera"]["source"] == "given"
     of_map = localize(client).json()["camera"]
     assert of_map["source"] == "map" and of_map["fx"] == pytest.approx(30)
+
+
+class FocalFinder(toy_maps.MeanOfNeighbors):
+    """Finds 1.25 times the focal length that a search begins at."""
+
+    finds_focal_length = True
+
+    def _solve(self, query, centre, success):
+        found = super()._solve(query, centre, success)
+        if query.view.focal_deviation is None:
+            return found
+        focal_px = 1.25 * query.intrinsics[0, 0]
+        return dataclasses.replace(
+            found, focal_px=focal_px, focal_deviation=query.view.focal_deviation
+        )
+
+
+def test_a_focal_length_that_nobody_tells_is_searched_once_the_map_is_ready(folder):
+    ready = threading.Event()
+
+    def opening(path):
+        localizer = toy_maps.open_localizer(path)
+        localizer.method = FocalFinder(localizer.scene_map)
+        return localizer
+
+    def prepare_search(localizer):
+        return ready.wait(60) and localizer.method.finds_focal_length
+
+    shelf = MapShelf(folder, opening, max_bytes=1 << 30, prepare_search=prepare_search)
+    with TestClient(make_application(shelf, limits=LIMITS)) as client:
+        before = localize(client).json()
+        assert before["camera"]["fx"] == pytest.approx(30) and "focal_px" not in before
+        ready.set()
+        assert shelf.get("a").result(60).searches.wait(60)
+        after = localize(client).json()
+        assert after["camera"]["fx"] == after["camera"]["fy"] == pytest.approx(37.5)
+        assert after["camera"]["source"] == "map" and after["focal_px"] == pytest.approx(37.5)
+        assert after["focal_deviation"] == pytest.approx(UNKNOWN_DEVIATION)
+        given = localize(client, **CAMERA).json()
+        assert given["camera"]["fx"] == CAMERA["fx"] and "focal_px" not in given
 
 
 def test_a_prior_limits_the_neighbours(client):
@@ -263,9 +305,9 @@ def test_a_full_queue_is_429_and_what_waits_is_answered_together(folder):
             assert go.wait(60)
             return super().__call__(*arguments, **options)
 
-        def localize_all(self, images, intrinsics, **options):
+        def localize_all(self, images, *arguments, **options):
             batches.append(len(images))
-            return super().localize_all(images, intrinsics, **options)
+            return super().localize_all(images, *arguments, **options)
 
     shelf = MapShelf(folder, lambda path: Held(SceneMap.open(path)), max_bytes=1 << 30)
     application = make_application(shelf, limits=LIMITS)

@@ -36,6 +36,7 @@ class MeanOfNeighbors:
     """The method: the mean of where each neighbour puts the query. Black pictures are refused."""
 
     num_ranked, num_neighbors = 12, 5
+    finds_focal_length = False
 
     def __init__(self, scene_map):
         self._scene_map = scene_map

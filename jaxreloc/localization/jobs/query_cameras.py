@@ -7,16 +7,10 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, UInt8
 
-from jaxreloc.formats.common.camera_models import (
-    Camera,
-    camera_by_exif,
-    turned_upright,
-    undistorted,
-)
+from jaxreloc.formats.common.camera_models import Camera, turned_upright, undistorted
 from jaxreloc.formats.common.colmap_cameras import CameraList, is_camera_list
 from jaxreloc.formats.common.intrinsics_file import read_intrinsics, read_pinhole
 from jaxreloc.images import PictureHeader
-from jaxreloc.localization.assumed_camera import EXIF_DEVIATION, UNKNOWN_DEVIATION
 from jaxreloc.localization.jobs.query_images import QueryImage
 from jaxreloc.localization.localizer import Localizer
 
@@ -74,12 +68,8 @@ class QueryCameras:
             return SeenQuery(undistorted(query.image, camera), camera.intrinsics)
         if self._path is not None:
             return SeenQuery(query.image, self._pinhole(header).intrinsics)
-        by_exif = camera_by_exif(header)
-        if by_exif is not None:
-            deviation = EXIF_DEVIATION if self._searches else None
-            return SeenQuery(query.image, by_exif.intrinsics, deviation)
-        assumed = self._assumed.intrinsics(*header.size, is_start=self._searches)
-        return SeenQuery(query.image, assumed, UNKNOWN_DEVIATION if self._searches else None)
+        presumed = self._assumed.of_picture(header, searches=self._searches)
+        return SeenQuery(query.image, presumed.intrinsics, presumed.focal_deviation)
 
     def _pinhole(self, header: PictureHeader) -> Camera:
         """The one camera of all queries, for pictures of one size and orientation."""

@@ -20,7 +20,7 @@ from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.localized_poses import LocalizedPose
 from jaxreloc.formats.writers.answer_formats import AnswerFormat
 from jaxreloc.localization.jobs.answer_file import AnswerFile
-from jaxreloc.localization.jobs.query_cameras import QueryCameras, SeenQuery
+from jaxreloc.localization.jobs.query_cameras import QueryCameras
 from jaxreloc.localization.jobs.query_images import QueryImages, find_query_images
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -250,7 +250,8 @@ def _localize(
             agree = found.location_inliers & found.success
             candidates = found.neighbors[agree][: localizer.num_neighbors]
             last = [*last[-1:], found.world_from_query] if found.success else []
-        image = LocalizedImage(query.name, seen.image, intrinsics_found(seen, found), found)
+        intrinsics = intrinsics_found(seen.intrinsics, found)
+        image = LocalizedImage(query.name, seen.image, intrinsics, found)
         keep(image)
         yield query.name, image, ""
 
@@ -267,12 +268,14 @@ def expected_poses(
     return np.stack([now, now @ np.linalg.inv(before) @ now])
 
 
-def intrinsics_found(seen: SeenQuery, found: Localization) -> Float[np.ndarray, "3 3"]:
+def intrinsics_found(
+    asked_with: Float[np.ndarray, "3 3"], found: Localization
+) -> Float[np.ndarray, "3 3"]:
     """With the focal length that was found along with the pose, if it was."""
     if found.focal_px is None or not found.success:
-        return seen.intrinsics
-    scale = found.focal_px / seen.intrinsics[0, 0]
-    return seen.intrinsics * np.array([[scale, 1, 1], [1, scale, 1], [1, 1, 1]])
+        return asked_with
+    scale = found.focal_px / asked_with[0, 0]
+    return asked_with * np.array([[scale, 1, 1], [1, scale, 1], [1, 1, 1]])
 
 
 def localized_pose(

@@ -8,11 +8,12 @@ from jaxtyping import Float, Float32, Int, UInt8
 from jaxreloc.evaluation.report.content import upright
 from jaxreloc.formats.localized_poses import json_fields
 from jaxreloc.images import decode_image
-from jaxreloc.localization.jobs.querying import localized_pose
+from jaxreloc.localization.jobs.querying import intrinsics_found, localized_pose
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.serving.answering.map_shelf import OpenMap
+from jaxreloc.serving.uploads import Upload
 
 MAX_CAMERAS = 5000  # that are sent to be looked at
 MAX_POINTS = 6000
@@ -38,14 +39,13 @@ def localization(
     }
 
 
-def camera(
-    intrinsics: Float[np.ndarray, "3 3"], image: UInt8[np.ndarray, "h w 3"], source: str
-) -> dict[str, Any]:
-    """The camera that a picture was localized with."""
+def camera(upload: Upload, found: Localization) -> dict[str, Any]:
+    """The camera that a picture was localized with, its focal length as found with the pose."""
+    intrinsics = intrinsics_found(upload.intrinsics, found)
     fx, fy, cx, cy = (float(intrinsics[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    height, width = image.shape[:2]
+    height, width = upload.image.shape[:2]
     size = {"width": width, "height": height}
-    return {"fx": fx, "fy": fy, "cx": cx, "cy": cy, **size, "source": source}
+    return {"fx": fx, "fy": fy, "cx": cx, "cy": cy, **size, "source": upload.camera_source}
 
 
 def described(opened: OpenMap) -> dict[str, Any]:

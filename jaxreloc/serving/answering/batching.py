@@ -30,6 +30,7 @@ class Question:
     """A picture to localize.
 
     Attributes:
+      focal_deviation: of a focal length that is found along with the pose; None: it is known.
       allowed: the database images that may be neighbours; None allows all, and goes into batches.
       then: is called with the answer in the computing thread; what it gives goes along.
     """
@@ -37,6 +38,7 @@ class Question:
     localizer: Localizer
     image: UInt8[np.ndarray, "h w 3"]
     intrinsics: Float[np.ndarray, "3 3"]
+    focal_deviation: float | None = None
     allowed: Bool[np.ndarray, "M"] | None = None
     then: Callable[[Localization], object] | None = None
 
@@ -178,9 +180,16 @@ def _together(waiting: Sequence[_Waiting]) -> list[_Waiting]:
 def _localize(questions: Sequence[Question]) -> list[Localization]:
     first = questions[0]
     if len(questions) == 1:
-        return [first.localizer(first.image, first.intrinsics, allowed=first.allowed)]
+        found = first.localizer(
+            first.image,
+            first.intrinsics,
+            allowed=first.allowed,
+            focal_deviation=first.focal_deviation,
+        )
+        return [found]
     return first.localizer.localize_all(
         [x.image for x in questions],
         [x.intrinsics for x in questions],
+        [x.focal_deviation for x in questions],
         batch_size=next(size for size in SIZES if size >= len(questions)),
     )

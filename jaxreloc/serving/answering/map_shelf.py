@@ -40,12 +40,15 @@ class OpenMap:
 
     Attributes:
       generation: of the map on disk when it was opened; see `SceneMap.generation`.
+      searches: set once focal lengths that are not known can be found without waiting for a
+        program to compile.
     """
 
     name: str
     localizer: Localizer
     generation: Hashable
     num_bytes: int
+    searches: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
 class MapShelf:
@@ -54,6 +57,8 @@ class MapShelf:
     Args:
       open_localizer: opens the map in a folder; UsageError if it cannot.
       max_bytes: of open maps together; the one that is used now stays in any case.
+      prepare_search: compiles, beside the queries, what finds focal lengths in an open map; whether
+        it can find any. None: they are not searched.
 
     Raises:
       UsageError: there is no map in the folder.
@@ -65,17 +70,20 @@ class MapShelf:
         open_localizer: Callable[[pathlib.Path], Localizer],
         *,
         max_bytes: int,
+        prepare_search: Callable[[Localizer], bool] | None = None,
     ):
         self._folder = folder
         self._single = SceneMap.generation(folder) is not None
         self._open_localizer = open_localizer
         self._max_bytes = max_bytes
+        self._prepare_search = prepare_search
         self._open: dict[str, OpenMap] = {}  # least recently used first
         self._opening: dict[str, concurrent.futures.Future[OpenMap]] = {}
         self._refused: dict[str, Hashable] = {}  # generations that could not be opened
         self._lock = threading.Lock()
         # Opening and changing maps go on beside the queries, one at a time.
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "maps")
+        self._preparing = concurrent.futures.ThreadPoolExecutor(1, "searches")
         self._is_changing = threading.Lock()
         self.num_swaps = 0
         if not self.names():
@@ -161,8 +169,9 @@ class MapShelf:
         return self._thread.submit(run)
 
     def close(self) -> None:
-        """Ends the thread, after what it does."""
+        """Ends the threads, after what they do."""
         self._thread.shutdown(cancel_futures=True)
+        self._preparing.shutdown(cancel_futures=True)
 
     def _start_opening(self, name: str) -> concurrent.futures.Future[OpenMap]:
         """Under the lock: what is being opened is not opened twice."""
@@ -190,10 +199,16 @@ class MapShelf:
             self.num_swaps += self._open.pop(name, None) is not None
             self._open[name] = opened
             left = self._make_room()
+        if self._prepare_search:
+            self._preparing.submit(self._prepare, opened)
         logger.info("map %s is open: %d images", name, len(localizer.scene_map))
         for other in left:
             logger.info("map %s has left the memory", other)
         return opened
+
+    def _prepare(self, opened: OpenMap) -> None:
+        if self._prepare_search(opened.localizer):
+            opened.searches.set()
 
     def _make_room(self) -> list[str]:
         """The least recently used maps leave until the others fit; under the lock."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from jaxreloc.evaluation.report.matchers import to_pixels
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.images import image_size, turn
+from jaxreloc.localization.jobs.querying import intrinsics_found
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.models.matching.rays import RayTracks
 from jaxreloc.serving.answering.batching import Question
@@ -25,9 +26,8 @@ def match_lines(question: Question, found: Localization) -> list[dict[str, Any]]
     None of a network that does not match, or where the neighbours cannot be told again.
     """
     localizer = question.localizer
-    image, intrinsics, turned_from_given = turn(
-        question.image, question.intrinsics, found.turn_deg // 90
-    )
+    asked_with = intrinsics_found(question.intrinsics, found)
+    image, intrinsics, turned_from_given = turn(question.image, asked_with, found.turn_deg // 90)
     query = localizer.retrieve(image, intrinsics, allowed=question.allowed)
     tracks = localizer.method.relate(query)
     if not isinstance(tracks, RayTracks):
@@ -37,7 +37,7 @@ def match_lines(question: Question, found: Localization) -> list[dict[str, Any]]
     x_query, x_db = np.asarray(tracks.x_query, float), np.asarray(tracks.x_db, float)
     weights, sigma = np.asarray(tracks.weights), np.asarray(tracks.sigma)
     given = np.c_[x_query, np.ones(len(x_query))] @ turned_from_given
-    in_query = _shares(given[:, :2] / given[:, 2:], question.intrinsics, question.image.shape)
+    in_query = _shares(given[:, :2] / given[:, 2:], asked_with, question.image.shape)
     answers = []
     for k in np.flatnonzero(query.is_neighbor):
         row = int(query.neighbors[k])

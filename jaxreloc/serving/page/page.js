@@ -144,7 +144,9 @@ function show(found) {
     $("pose").value = found.world_from_cam.map((row) => row.join(" ")).join("\n");
   }
   const sources = { given: "as given", exif: "from the file's EXIF", map: "not in the file; taken to be as the map's" };
-  fact("Focal length", `${found.camera.fx.toFixed(0)} px, ${sources[found.camera.source]}`);
+  const isFound = found.success && found.focal_px;
+  const origin = isFound ? `found with the place, to ${(100 * found.focal_deviation).toPrecision(2)}%` : sources[found.camera.source];
+  fact("Focal length", `${found.camera.fx.toFixed(0)} px, ${origin}`);
 }
 
 function meaning(confidence) {

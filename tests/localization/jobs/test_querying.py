@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.readers.transforms_json import named_poses
 from jaxreloc.formats.writers import answer_formats
+from jaxreloc.localization.assumed_camera import PresumedCamera
 from jaxreloc.localization.jobs import querying
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.query_state import Localization
@@ -36,14 +37,16 @@ class StandIn(Localizer):
 
     def __init__(self, stop_at=None, error=KeyboardInterrupt):
         self.scene_map = types.SimpleNamespace(names=("a", "b"), images_near=self._images_near)
-        self.assumed_camera = types.SimpleNamespace(intrinsics=self._assumed)
+        self.assumed_camera = types.SimpleNamespace(of_picture=self._presumed)
         self.method = types.SimpleNamespace(finds_focal_length=False)
         self.asked = []
         self._stop_at, self._error = stop_at, error
 
     @staticmethod
-    def _assumed(width, height, *, is_start):
-        return np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    def _presumed(header, *, searches):
+        width, height = header.size
+        intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+        return PresumedCamera(intrinsics, None, "map")
 
     def warm_up(self, *, candidates, searching):
         assert not searching

@@ -17,13 +17,15 @@ class HeldLocalizer:
 
     def __init__(self, wrong=()):
         self.go, self.begun = threading.Event(), threading.Event()
-        self.batches, self._wrong = [], set(wrong)
+        self.batches, self.deviations, self._wrong = [], [], set(wrong)
 
-    def __call__(self, image, intrinsics, allowed=None):
+    def __call__(self, image, intrinsics, allowed=None, focal_deviation=None):
+        self.deviations.append([focal_deviation])
         return self._answer([image], None if allowed is None else "allowed")[0]
 
-    def localize_all(self, images, intrinsics, batch_size):
-        assert len(images) == len(intrinsics) <= batch_size in SIZES
+    def localize_all(self, images, intrinsics, focal_deviations, batch_size):
+        assert len(images) == len(intrinsics) == len(focal_deviations) <= batch_size in SIZES
+        self.deviations.append(list(focal_deviations))
         return self._answer(images, batch_size)
 
     def _answer(self, images, how):
@@ -62,6 +64,19 @@ def test_what_waits_is_one_batch(worker):
     assert [x.batch for x in answers] == [1, 3, 3, 3]
     assert localizer.batches == [([1], None), ([2, 3, 4], 4)]
     assert all(x.waited_s >= 0 and x.computed_s >= 0 for x in answers)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_each_has_its_own_deviation_of_the_focal_length(worker, together):
+    localizer = HeldLocalizer()
+    first = ask(worker, localizer, 1)
+    assert localizer.begun.wait(TIMEOUT_S)
+    deviations = [0.5, None, 0.03][:together]
+    for number, deviation in enumerate(deviations, 2):
+        last = ask(worker, localizer, number, focal_deviation=deviation)
+    localizer.go.set()
+    first.result(TIMEOUT_S), last.result(TIMEOUT_S)
+    assert localizer.deviations == [[None], deviations]
 
 
 def test_those_who_were_answered_together_are_waited_for(worker, monkeypatch):
