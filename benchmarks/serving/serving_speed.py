@@ -1,7 +1,7 @@
 """The server beside calls in Python: time of a query, throughput, waiting under load, memory.
 
   jaxreloc map build --images=PHOTOS --out=MAP
-  python -m benchmarks.speed.serving_speed --map=MAP --images=PICTURES [--seconds=600]
+  python -m benchmarks.serving.serving_speed --map=MAP --images=PICTURES [--seconds=600]
 
 It starts `jaxreloc serve` and a localizer of its own in the same map. One is asked after the other,
 so that both have the machine's cores. Queries come with the map's first camera, by `Client`.
@@ -18,17 +18,13 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import tabulate
 from absl import app, flags
 
-import jaxreloc
+from benchmarks.serving.server_process import Server, grown
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.images import PICTURE_SUFFIXES, decode_image
 from jaxreloc.localization.localizer import Localizer
@@ -43,7 +39,6 @@ _SECONDS = flags.DEFINE_float("seconds", 60.0, "of each run with load")
 
 CLIENTS = 8
 LOAD = 0.7
-QUARTERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,33 +65,13 @@ class Decoded(collections.abc.Sequence):
         return decode_image(self._queries.files[i % len(self._queries)], "a query")
 
 
-class Server:
-    """`jaxreloc serve` in a process of its own."""
-
-    def __init__(self, map_path: str):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jaxreloc", "serve", f"--maps={map_path}", "--port=0"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        line = next(x for x in self.process.stderr if x.startswith("serving"))
-        self.url = line.split()[-1]
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-        self.client = jaxreloc.Client(self.url)
-        (self.map_name,) = self.client.maps()
-
-    def ask(self, queries: Queries, i: int) -> float:
-        """The seconds that a query takes."""
-        start = time.perf_counter()
-        self.client.localize(
-            queries.files[i % len(queries)], map=self.map_name, intrinsics=queries.intrinsics
-        )
-        return time.perf_counter() - start
-
-    def memory_mb(self) -> float:
-        """What the process takes (Linux)."""
-        statm = pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()
-        return int(statm[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def ask(server: Server, queries: Queries, i: int) -> float:
+    """The seconds that a query takes."""
+    start = time.perf_counter()
+    server.client.localize(
+        queries.files[i % len(queries)], map=server.map_name, intrinsics=queries.intrinsics
+    )
+    return time.perf_counter() - start
 
 
 def ask_without_pause(server: Server, queries: Queries, seconds: float) -> tuple[float, list]:
@@ -105,7 +80,7 @@ def ask_without_pause(server: Server, queries: Queries, seconds: float) -> tuple
 
     def client(number: int) -> None:
         while time.perf_counter() < end:
-            server.ask(queries, number + CLIENTS * counts[number])
+            ask(server, queries, number + CLIENTS * counts[number])
             counts[number] += 1
 
     start = time.perf_counter()
@@ -127,14 +102,8 @@ def ask_at_random(server: Server, queries: Queries, rate: float, seconds: float)
         end = at + seconds
         while (at := at + rng.exponential(1 / rate)) < end:
             time.sleep(max(0.0, at - time.perf_counter()))
-            asked.append(threads.submit(server.ask, queries, len(asked)))
+            asked.append(threads.submit(ask, server, queries, len(asked)))
         return np.array([x.result() for x in asked])
-
-
-def grown(memory: Sequence[float]) -> float:
-    """The last quarter over the second one: the first is of caches that fill."""
-    quarters = np.array_split(np.array(memory), QUARTERS)
-    return float(np.median(quarters[-1]) / np.median(quarters[1]))
 
 
 def main(argv: list[str]) -> None:
@@ -153,7 +122,7 @@ def main(argv: list[str]) -> None:
 
     start = time.perf_counter()
     server = Server(_MAP.value)
-    server.ask(queries, 0)
+    ask(server, queries, 0)
     start_s = time.perf_counter() - start
     rows = [("start to the first answer", f"{start_s:.1f} s")]
     ask_without_pause(server, queries, 5.0)
@@ -163,7 +132,7 @@ def main(argv: list[str]) -> None:
         start = time.perf_counter()
         localizer(decoded[i % len(queries)], queries.intrinsics)
         direct.append(time.perf_counter() - start)
-        served.append(server.ask(queries, i))
+        served.append(ask(server, queries, i))
     direct_ms, served_ms = 1e3 * np.median(direct), 1e3 * np.median(served)
     more_ms = 1e3 * np.median(np.subtract(served, direct))
     rows += [
@@ -195,8 +164,7 @@ def main(argv: list[str]) -> None:
         ("99th percentile", f"{1e3 * last:.0f} ms"),
         ("99th percentile over median", f"{last / median:.1f}"),
     ]
-    server.process.terminate()
-    server.process.wait()
+    server.end()
     load = os.getloadavg()
     print(f"{len(os.sched_getaffinity(0))} core(s); load of the machine {load[0]:.1f} at the end")
     print(tabulate.tabulate(rows, disable_numparse=True))
