@@ -32,9 +32,10 @@ class PresumedCamera:
 class AssumedCamera:
     """A camera like the map's, for images of any size.
 
-    The focal length is the map's median in lengths of the longer side. The principal point is the
-    centre of the image, or the median of the map's images of the same size, which are likely of the
-    same camera. A guess: the true focal length of another camera may differ by a factor.
+    The intrinsics are the median of the map's images of the same size, which are likely of the same
+    camera. Where there are none, the focal length is the map's median in lengths of the longer
+    side, and the principal point the centre of the image. A guess: the true focal length of another
+    camera may differ by a factor.
     """
 
     def __init__(self, scene_map: SceneMap):
@@ -64,7 +65,12 @@ class AssumedCamera:
           is_start: a search begins there, which the warning says.
         """
         if (width, height) not in self._known:
-            focal = self._relative_focal * max(width, height)
+            same = (self._sizes == (width, height)).all(axis=1)
+            if same.any():
+                intrinsics = np.median(self._intrinsics[same], axis=0)
+            else:
+                focal = self._relative_focal * max(width, height)
+                intrinsics = Camera.centred(focal, width, height).intrinsics
             how = "searched from" if is_start else "taken to be"
             logging.warning(
                 "no intrinsics given: the focal length of %d x %d images is %s %.0f px, as the "
@@ -72,12 +78,8 @@ class AssumedCamera:
                 width,
                 height,
                 how,
-                focal,
+                np.mean(intrinsics[[0, 1], [0, 1]]),
             )
-            intrinsics = Camera.centred(focal, width, height).intrinsics
-            same = (self._sizes == (width, height)).all(axis=1)
-            if same.any():
-                intrinsics[:2, 2] = np.median(self._intrinsics[same][:, :2, 2], axis=0)
             self._known[width, height] = intrinsics
         return self._known[width, height]
 

@@ -27,6 +27,13 @@ class Query:
     expected: Float[np.ndarray, "G 4 4"] | None = None  # world_from_query, as given
     allowed: Bool[np.ndarray, "M"] | None = None  # database images, as given; None: all
 
+    def with_intrinsics(self, intrinsics: Float[np.ndarray, "3 3"]) -> "Query":
+        """The query, were its camera another one; its matches' rays are not among its fields."""
+        view = dataclasses.replace(self.view, intrinsics=intrinsics)
+        new_from_old = np.linalg.inv(self.intrinsics) @ intrinsics
+        network_intrinsics = (self.network_intrinsics @ new_from_old).astype(np.float32)
+        return dataclasses.replace(self, view=view, network_intrinsics=network_intrinsics)
+
     @property
     def image(self) -> UInt8[np.ndarray, "h w 3"]:
         """At full size."""

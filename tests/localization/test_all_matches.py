@@ -47,7 +47,9 @@ def test_the_pose_is_exact_though_matches_are_wrong(rng):
 
 
 def test_a_focal_length_that_is_not_known_is_found_with_the_pose(rng):
-    locate, queries = Localizer(mapped(rng)), looking_frames(rng, 4)
+    """By a camera whose pictures are of another size than the map's."""
+    scene_map, queries = mapped(rng), looking_frames(rng, 4)
+    locate = Localizer(dataclasses.replace(scene_map, image_sizes=scene_map.image_sizes + 1))
     for i in range(4):
         K = queries.intrinsics[i]
         found = locate(queries.images[i], K, focal_deviation=0.5)
@@ -56,6 +58,32 @@ def test_a_focal_length_that_is_not_known_is_found_with_the_pose(rng):
         assert found.focal_px == pytest.approx(K[0, 0], rel=0.03)
         assert 0 < found.focal_deviation < 0.02 and found.focal_factor == 1.0
         assert locate(queries.images[i], K).focal_px is None
+
+
+def test_a_focal_length_near_the_maps_own_is_the_maps_own(rng):
+    locate, queries = Localizer(mapped(rng)), looking_frames(rng, 4)
+    for i in range(4):
+        image, K = queries.images[i], queries.intrinsics[i]
+        found = locate(image, K, focal_deviation=0.5)
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and position < 0.03 and degrees < 0.3
+        assert found.focal_px == pytest.approx(K[0, 0], rel=1e-6)
+        assert 0 < found.focal_deviation < 0.02
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.05])
+def test_the_maps_own_camera_is_one_that_its_pictures_agree_on(rng, factor):
+    scene_map = mapped(rng)
+    intrinsics = scene_map.intrinsics.copy()
+    intrinsics[::2, :2] *= factor
+    method = Localizer(dataclasses.replace(scene_map, intrinsics=intrinsics)).method
+    width, height = scene_map.image_sizes[0]
+    own = method.own_intrinsics((height, width))
+    if factor == 1.0:
+        np.testing.assert_allclose(own, scene_map.intrinsics[0])
+    else:
+        assert own is None
+    assert method.own_intrinsics((height + 1, width)) is None
 
 
 def test_a_batch_gives_the_answers_of_single_queries(rng):

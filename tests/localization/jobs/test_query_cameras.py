@@ -18,7 +18,7 @@ SIZE = (64, 48)
 
 
 def localizer(searches=True):
-    K = np.array([[70.0, 0, 33.0], [0, 70.0, 20.0], [0, 0, 1]])
+    K = np.array([[68.0, 0, 33.0], [0, 72.0, 20.0], [0, 0, 1]])
     scene_map = types.SimpleNamespace(intrinsics=K[None], image_sizes=np.array([SIZE]))
     return types.SimpleNamespace(
         assumed_camera=AssumedCamera(scene_map),
@@ -44,7 +44,7 @@ def test_without_anything_the_map_s_camera_is_where_the_search_begins(query, sea
     cameras = QueryCameras(localizer(searches), None)
     seen = cameras.see(query)
     assert seen.focal_deviation == (UNKNOWN_DEVIATION if searches else None)
-    np.testing.assert_allclose(seen.intrinsics, [[70, 0, 33], [0, 70, 20], [0, 0, 1]])
+    np.testing.assert_allclose(seen.intrinsics, [[68, 0, 33], [0, 72, 20], [0, 0, 1]])
     other = QueryImage("b", query.image[:24, :32], PictureHeader((32, 24)))
     np.testing.assert_allclose(
         cameras.see(other).intrinsics, [[35, 0, 15.5], [0, 35, 11.5], [0, 0, 1]]
