@@ -75,24 +75,37 @@ def relate(db: SiftFeatures, query: SiftFeatures) -> SiftRelation:
     """Matches and relative pose; an essential matrix knows the translation's direction only."""
     pairs = match(query, db)
     x_query, x_db = query.points[pairs[:, 0]], db.points[pairs[:, 1]]
-    none = np.zeros(len(pairs), bool)
-    if len(pairs) < MIN_INLIERS:
-        return SiftRelation(x_query, x_db, none, None)
     threshold = THRESHOLD_PX / np.mean([query.focal_px, db.focal_px])
+    inliers, pose = essential_pose(x_query, x_db, threshold)
+    return SiftRelation(x_query, x_db, inliers, pose)
+
+
+def essential_pose(
+    x_query: Float[np.ndarray, "m 2"], x_db: Float[np.ndarray, "m 2"], threshold: float
+) -> tuple[Bool[np.ndarray, "m"], Float[np.ndarray, "4 4"] | None]:
+    """Inliers of the essential matrix by RANSAC, and its `db_from_query`; see `SiftRelation`.
+
+    Args:
+      x_query, x_db: matches on the planes z = 1.
+      threshold: epipolar distance of an inlier, on these planes.
+    """
+    none = np.zeros(len(x_query), bool)
+    if len(x_query) < MIN_INLIERS:
+        return none, None
     essential, mask = cv2.findEssentialMat(
         x_query, x_db, np.eye(3), method=cv2.RANSAC, prob=0.999, threshold=threshold
     )
     if essential is None or essential.shape[0] < 3:
-        return SiftRelation(x_query, x_db, none, None)
+        return none, None
     count, rotation, translation, mask = cv2.recoverPose(
         essential[:3], x_query, x_db, np.eye(3), mask=mask
     )
     if count < MIN_INLIERS:
-        return SiftRelation(x_query, x_db, none, None)
+        return none, None
     pose = np.eye(4)
     pose[:3, :3] = rotation
     pose[:3, 3] = translation[:, 0]
-    return SiftRelation(x_query, x_db, mask[:, 0] > 0, pose)
+    return mask[:, 0] > 0, pose
 
 
 class SiftRelator:

