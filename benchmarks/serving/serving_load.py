@@ -8,9 +8,11 @@
 It starts `jaxreloc serve` and users who ask again as soon as they are answered (`locust_users`).
 Nobody tells a focal length: it is EXIF's or the map's, and searched. One in eleven requests is no
 query: it has to be refused in its way, or looks at the cameras. Memory is that of the server's
-process.
+process. Before, as many clients ask until they are answered fast, which compiles what batches need.
 """
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -22,6 +24,7 @@ import tabulate
 from absl import app, flags
 
 from benchmarks.serving import server_process
+from jaxreloc.usage import UsageError
 
 _MAP = flags.DEFINE_string("map", None, "Folder of the map.", required=True)
 _IMAGES = flags.DEFINE_string("images", None, "Folder of the queries.", required=True)
@@ -31,6 +34,28 @@ _LOCUST = flags.DEFINE_string("locust", "locust", "The program.")
 
 USERS_FILE = pathlib.Path(__file__).with_name("locust_users.py")
 SAMPLES = 200  # of the memory
+FAST_S, MOST_ROUNDS = 15.0, 100
+
+
+def warm_up(server: server_process.Server) -> None:
+    """Asks by as many clients as there will be users, until all are answered fast.
+
+    Raises:
+      UsageError: that does not come.
+    """
+    pictures = [path.read_bytes() for path in sorted(pathlib.Path(_IMAGES.value).iterdir())]
+
+    def ask(number: int) -> float:
+        start = time.perf_counter()
+        with contextlib.suppress(UsageError):  # of a server that compiles
+            server.client.localize(pictures[number % len(pictures)], map=server.map_name)
+        return time.perf_counter() - start
+
+    with concurrent.futures.ThreadPoolExecutor(_USERS.value) as clients:
+        for _ in range(MOST_ROUNDS):
+            if max(clients.map(ask, range(2 * _USERS.value))) < FAST_S:
+                return
+    raise UsageError(f"{_MAP.value}: a query takes more than {FAST_S:g} s; try a calmer machine")
 
 
 def under_load(server: server_process.Server, statistics: pathlib.Path) -> list[float]:
@@ -57,6 +82,7 @@ def main(argv: list[str]) -> None:
     server = server_process.Server(_MAP.value)
     with tempfile.TemporaryDirectory() as folder:
         statistics = pathlib.Path(folder) / "statistics.json"
+        warm_up(server)
         memory = under_load(server, statistics)
         found = json.loads(statistics.read_text())
     server.end()

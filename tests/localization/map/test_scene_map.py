@@ -57,7 +57,7 @@ def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
     network = load_network(tmp_path / "workdir")
     n_leaves = network.feature_formats[0].num_leaves
 
-    def images(n, dim, prefix):
+    def images(n, dim, prefix, leaves=n_leaves, value=1.0):
         frames = oracle_frames(rng, n)
         return EncodedImages(
             names=tuple(prefix + name for name in frames.names),
@@ -65,8 +65,8 @@ def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
             intrinsics=frames.intrinsics,
             image_sizes=frames.image_sizes,
             network_intrinsics=np.zeros((n, 3, 3), np.float32),
-            descriptors=rng.normal(size=(n, dim)).astype(np.float32),
-            features=tuple(np.zeros((n, 2), np.float16) for _ in range(n_leaves)),
+            descriptors=value * rng.normal(size=(n, dim)).astype(np.float32),
+            features=tuple(np.zeros((n, 2), np.float16) for _ in range(leaves)),
             pictures=[b"jpeg"] * n,
         )
 
@@ -78,11 +78,12 @@ def test_opening_finds_arrays_that_are_not_of_the_network(rng, tmp_path):
     with pytest.raises(UsageError, match="differ in shape"):
         SceneMap.open(folder)
     map_files.remove(folder, ["c000.png", "c001.png"])
-    descriptors = folder / "segments" / "000001" / "descriptors.npy"
-    np.save(descriptors, np.full((2, 8), np.nan, np.float32))
+    map_files.add(folder, [images(2, 8, "d", value=np.nan)])
     with pytest.raises(UsageError, match="NaN or infinite"):
         SceneMap.open(folder)
-    (folder / "segments" / "000000" / "feature_000.npy").unlink()
-    (folder / "segments" / "000001" / "feature_000.npy").unlink()
+    SceneMap.create(tmp_path / "few", network, [images(3, 8, "a", n_leaves - 1)])
     with pytest.raises(UsageError, match="missing"):
+        SceneMap.open(tmp_path / "few")
+    (folder / "segments" / "000001" / "feature_000.npy").unlink()
+    with pytest.raises(UsageError, match="feature_000.npy: "):
         SceneMap.open(folder)
