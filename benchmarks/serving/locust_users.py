@@ -7,13 +7,24 @@ as JAXRELOC_QUERIES. A refusal with its own status and one sentence counts as a 
 import itertools
 import os
 import pathlib
+import struct
+import zlib
 
 from locust import HttpUser, task
 
 MAP = os.environ["JAXRELOC_MAP"]
 FOLDER = pathlib.Path(os.environ["JAXRELOC_QUERIES"])
 PICTURES = [path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.is_file()]
-BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x75\x30\0\0\x75\x30\x08\x02\0\0\0"  # 30,000 x 30,000
+
+
+def chunk(kind: bytes, content: bytes = b"") -> bytes:
+    """Of a PNG file."""
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+HEADER = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+BOMB = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", HEADER) + chunk(b"IDAT")
 
 
 class Visitor(HttpUser):
