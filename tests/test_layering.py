@@ -103,3 +103,17 @@ def test_no_two_modules_of_one_name():
 def test_a_folder_holds_at_most_nine_files():
     counts = collections.Counter(path.parent for path in MODULES.values())
     assert {str(folder): count for folder, count in counts.items() if count > MAX_FILES} == {}
+
+
+def test_each_folder_of_the_package_has_its_line():
+    told, parents = set(), []
+    for line in (ROOT / "docs/source_tree.md").read_text().split("```")[1].strip().splitlines():
+        name, purpose = line.strip().split(maxsplit=1)
+        depth = (len(line) - len(line.lstrip())) // 2
+        parents = [*parents[:depth], name.rstrip("/")]
+        told.add("/".join(parents))
+        assert len(purpose) > 10, line
+    package = ROOT / "jaxreloc"
+    files = (path for path in package.rglob("*") if path.is_file())
+    folders = {path.parent for path in files if path.parent.name != "__pycache__"}
+    assert told == {path.relative_to(ROOT).as_posix() for path in folders}
