@@ -1,6 +1,6 @@
 """Images per second out of the renderer of synthetic rooms, beside ray casting alone.
 
-  python -m benchmarks.speed.rendering_speed [--sources=MANUAL_DIR] [--rooms=8]
+  python -m benchmarks.networks.rendering_speed [--sources=MANUAL_DIR] [--rooms=8]
 
 First whole rooms at 256x192 (furniture, light, camera paths, photographic effects and encoding
 included) with 1 and 2 worker processes: the config procedural and, given its sources, the config
