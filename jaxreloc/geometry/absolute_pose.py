@@ -26,6 +26,7 @@ import numpy as np
 from jaxlie import SE3, SO3
 from jaxtyping import Array, Bool, Float
 
+from jaxreloc.compilation.unfused import unfused
 from jaxreloc.geometry._kernels import lanes
 from jaxreloc.geometry.resection import focal_length, pose_hypotheses
 from jaxreloc.geometry.resection import tracks as tracks_lib
@@ -146,19 +147,16 @@ def normalised(
     if depth is not None:
         depth = DepthPrior(depth.inverse_depth * unit, depth.weight / unit)
     finite_query = jnp.where(jnp.isfinite(x_query), x_query, 0.0)
-    return (
-        Tracks(
-            rays=jnp.concatenate([finite_query, jnp.ones((len(x_query), 1))], axis=-1),
-            x_db=jnp.where(usable[..., None], x_db, 0.0),
-            weights=weights,
-            rotation=jnp.where(is_known[:, None, None], rotation, jnp.eye(3)[None]),
-            centre=centre / unit,
-            sigma=jnp.where(is_known, sigma, 1.0),
-            depth=depth,
-        ),
-        origin,
-        unit,
+    tracks = Tracks(
+        rays=jnp.concatenate([finite_query, jnp.ones((len(x_query), 1))], axis=-1),
+        x_db=jnp.where(usable[..., None], x_db, 0.0),
+        weights=weights,
+        rotation=jnp.where(is_known[:, None, None], rotation, jnp.eye(3)[None]),
+        centre=centre / unit,
+        sigma=jnp.where(is_known, sigma, 1.0),
+        depth=depth,
     )
+    return jax.tree.map(unfused, (tracks, origin, unit))
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -144,7 +144,8 @@ def of_triples(tracks: Tracks, key: jax.Array, config: HypothesisConfig) -> Hypo
     """The solutions of three matches with depth, drawn by weight."""
     weights = jnp.where(tracks.depth.weight > 0, tracks.weights, 0.0).reshape(-1)
     index = ransac.at_mass(jnp.cumsum(weights), jax.random.uniform(key, (3, config.triples)))
-    samples = [draw(tracks, row) for row in index]
+    drawn = draw(tracks, index.reshape(-1))
+    samples = [jax.tree.map(lambda x: x.reshape(index.shape)[i], drawn) for i in range(3)]
     points = tuple(point_of(sample) for sample in samples)
     pose, solved = p3p(tuple(sample.ray for sample in samples), points)
     for sample in samples:

@@ -20,9 +20,9 @@ of them (Triggs et al., "Bundle Adjustment - A Modern Synthesis", 2000). Matches
 pose by its epipolar line, without being told.
 
 In the normal equations, what depends on a match are eight numbers; all else is linear in them with
-coefficients of its database image. So each step is a few elementwise passes over the grid and two
-matrix products. Units: positions in any unit, `normalised` makes them suit single precision; image
-coordinates on the plane z = 1.
+coefficients of its database image. So each step is a few elementwise passes over the grid and
+small matrix products. Units: positions in any unit, `normalised` makes them suit single precision;
+image coordinates on the plane z = 1.
 """
 
 from collections.abc import Callable
@@ -142,30 +142,29 @@ def levenberg_marquardt(
       start, inverse_depth: where to begin.
     """
 
-    def stage(carry, scale):
-        found, rho = carry
-        state = (found, rho, equations_of(found, rho, scale), jnp.float32(DAMPING))
+    scales = jnp.asarray(scales, jnp.float32)
+    shapes = jax.eval_shape(equations_of, start, inverse_depth, scales[0])
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        def one(_, state):
-            found, rho, equations, damping = state
-            new_found, new_rho = step(equations, found, rho, damping, scale)
-            new = equations_of(new_found, new_rho, scale)
-            better = new.cost < equations.cost
-            found, rho, equations = jax.tree.map(
-                lambda a, b: jnp.where(better, a, b),
-                (new_found, new_rho, new),
-                (found, rho, equations),
-            )
-            damping = jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), *DAMPINGS)
-            return found, rho, equations, damping
+    def one(i, state):
+        """Judges the last step and makes the next one; each stage begins with no step."""
+        best, equations, damping, tried = state
+        stage, count = i // (steps + 1), i % (steps + 1)
+        new = equations_of(*tried, scales[stage])
+        better = (count == 0) | (new.cost < equations.cost)
+        best, equations = jax.tree.map(
+            lambda a, b: jnp.where(better, a, b), (tried, new), (best, equations)
+        )
+        damping = jnp.clip(jnp.where(better, 0.1 * damping, 10.0 * damping), *DAMPINGS)
+        damping = jnp.where(count == 0, DAMPING, damping)
+        step_to = step(equations, *best, damping, scales[stage])
+        tried = jax.tree.map(lambda a, b: jnp.where(count < steps, a, b), step_to, best)
+        return best, equations, damping, tried
 
-        found, rho, equations, _ = jax.lax.fori_loop(0, steps, one, state)
-        return (found, rho), equations.cost
-
-    (found, rho), costs = jax.lax.scan(
-        stage, (start, inverse_depth), jnp.asarray(scales, jnp.float32)
-    )
-    return found, rho, costs[-1]
+    begin = start, inverse_depth
+    state = begin, nothing, jnp.float32(DAMPING), begin
+    (found, rho), equations, *_ = jax.lax.fori_loop(0, len(scales) * (steps + 1), one, state)
+    return found, rho, equations.cost
 
 
 def linear_inverse_depth(tracks: Tracks, pose: QueryPose) -> Float[Array, "K"]:
@@ -294,6 +293,7 @@ class NormalEquations(NamedTuple):
 
 
 _UPPER = tuple(zip(*np.triu_indices(3), strict=True))
+_WITH_DEPTH = ((0, 3), (1, 3), (2, 3), (3, 3))  # rows of `_axes`: `mixed`, `depth_curvature`
 
 
 def normal_equations(
@@ -314,58 +314,36 @@ def normal_equations(
         by_z = -rho[None] * by_rho * seen.inverse_z
         square[3] = square[3] + robust * by_z**2
         right[2] = right[2] + robust * by_z * seen.r_depth
-        extra = [robust * by_z * by_rho, robust * by_rho**2, robust * by_rho * seen.r_depth]
-    else:
-        extra = []
-    numbers = jnp.stack(square + right + extra)  # [7 or 10, N, K]
-    coefficients = _coefficients(tracks, pose, len(extra))  # [14, 7 or 10, N]
-    sums = jnp.einsum("fsn,snk->fk", coefficients, numbers)
+    axes = _axes(tracks, pose)
+    first, second = (axes[np.array(rows)] for rows in zip(*_UPPER, *_WITH_DEPTH, strict=True))
+    forms = [
+        first[:, 0] * second[:, 0] + first[:, 1] * second[:, 1],
+        -(first[:, 0] * second[:, 2] + first[:, 2] * second[:, 0]),
+        -(first[:, 1] * second[:, 2] + first[:, 2] * second[:, 1]),
+        first[:, 2] * second[:, 2],
+    ]
+    squares = jnp.einsum("fsn,snk->fk", jnp.stack(forms, axis=1), jnp.stack(square))
+    products = jnp.einsum("fsn,snk->fk", axes, jnp.stack(right))
+    mixed, depth_curvature, depth_gradient = squares[6:9], squares[9], products[3]
+    if tracks.depth is not None:
+        both = jnp.einsum("fn,nk->fk", axes[:, 2], robust * by_z * by_rho)
+        mixed = mixed + both[:3]
+        depth_curvature = depth_curvature + 2 * both[3] + jnp.sum(robust * by_rho**2, axis=0)
+        depth_gradient = depth_gradient + jnp.sum(robust * by_rho * seen.r_depth, axis=0)
     return NormalEquations(
-        curvature=sums[:6],
-        gradient=sums[6:9],
-        mixed=sums[9:12],
-        depth_curvature=sums[12],
-        depth_gradient=sums[13],
+        curvature=squares[:6],
+        gradient=products[:3],
+        mixed=mixed,
+        depth_curvature=depth_curvature,
+        depth_gradient=depth_gradient,
         cost=_cost(tracks, seen, scale),
     )
 
 
-def _coefficients(tracks: Tracks, pose: QueryPose, extra: int) -> Float[Array, "14 numbers N"]:
-    """Of each per-match number in each sum; see `NormalEquations`."""
-    c = jnp.moveaxis(tracks.rotation, 0, -1)  # columns c[:, k] are the camera's axes in the world
-    offset = pose.centre[:, None] - tracks.centre.T  # [3, N]
-    zero = jnp.zeros_like(offset[0])
-
-    def outer(i, j):
-        """R_i (P^T P) R_i^T, entry (i, j), by s, s u, s v and s (u^2 + v^2)."""
-        return [
-            c[i, 0] * c[j, 0] + c[i, 1] * c[j, 1],
-            -(c[i, 0] * c[j, 2] + c[i, 2] * c[j, 0]),
-            -(c[i, 1] * c[j, 2] + c[i, 2] * c[j, 1]),
-            c[i, 2] * c[j, 2],
-        ]
-
-    b = [sum(c[i, k] * offset[i] for i in range(3)) for k in range(3)]
-    curvature = {(i, j): outer(i, j) for i, j in _UPPER}
-    mixed = [
-        [
-            c[i, 0] * b[0] + c[i, 1] * b[1],
-            -(c[i, 0] * b[2] + c[i, 2] * b[0]),
-            -(c[i, 1] * b[2] + c[i, 2] * b[1]),
-            c[i, 2] * b[2],
-        ]
-        for i in range(3)
-    ]
-    depth_curvature = [b[0] ** 2 + b[1] ** 2, -2 * b[0] * b[2], -2 * b[1] * b[2], b[2] ** 2]
-    none4, none3, nothing = [zero] * 4, [zero] * 3, [zero] * extra
-    rows = [curvature[pair] + none3 + nothing for pair in _UPPER]
-    rows += [none4 + [c[i, k] for k in range(3)] + nothing for i in range(3)]
-    one = jnp.ones_like(zero)
-    tail = [[c[i, 2], zero, zero] for i in range(3)] if extra else [[]] * 3
-    rows += [mixed[i] + none3 + tail[i] for i in range(3)]
-    rows += [depth_curvature + none3 + ([2 * b[2], one, zero] if extra else [])]
-    rows += [none4 + b + ([zero, zero, one] if extra else [])]
-    return jnp.stack([jnp.stack(row) for row in rows])
+def _axes(tracks: Tracks, pose: QueryPose) -> Float[Array, "4 3 N"]:
+    """The world's axes and the way of a track's point with rho_j, in each camera's axes."""
+    offset = jnp.einsum("nij,ni->jn", tracks.rotation, pose.centre[None] - tracks.centre)
+    return jnp.concatenate([jnp.moveaxis(tracks.rotation, 0, -1), offset[None]])
 
 
 class Reduced(NamedTuple):
