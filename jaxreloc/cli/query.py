@@ -43,52 +43,55 @@ def query(
     """
     clock = _Stopwatch()
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
-    from jaxreloc.evaluation.report.views import MapViews
-    from jaxreloc.evaluation.report.views import Views as ReportViews
-    from jaxreloc.formats.writers import answer_formats
-    from jaxreloc.localization.jobs import querying
+    from jaxreloc.compilation.kept_programs import loaded_ahead
     from jaxreloc.usage import UsageError, check_choice
 
-    check_choice("format", format, answer_formats.NAMES)
-    if near and near_gps:
-        raise UsageError("--near and --near_gps both name a place; give one of them")
-    place = numbers("near", near, 4) if near else None
-    place_gps = numbers("near_gps", near_gps, 3) if near_gps else None
-    limit_pictures(max_megapixels)
-    path = pathlib.Path(out).expanduser()
-    shown = ReportViews(
-        report=path.with_name(f"{path.stem}_report.html") if views.viz else None,
-        recording=views.recording,
-    )
-    shown.check()
     use_compilation_cache()
-    clock.lap("libraries")
-    localizer = querying.open_localizer(
-        map,
-        num_neighbors=retrieval.num_neighbors,
-        method=retrieval.method,
-        mode=retrieval.mode,
-        min_baseline=retrieval.min_baseline,
-        index=index,
-        quarter_turns=quarter_turns,
-    )
-    clock.lap("map, network")
-    if place_gps is not None:
-        place = localizer.scene_map.near_gps(place_gps)
-    form = answer_formats.answer_format(format, localizer.scene_map.geographic_origin, map)
-    settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
-    with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:
-        count = querying.localize_images(
-            localizer,
-            images,
-            path,
-            form,
-            intrinsics_path=intrinsics,
-            near=place,
-            topic=topic,
-            keep=seen.keep,
-            resume=resume,
+    with loaded_ahead(["query", map, retrieval, intrinsics is None]):
+        from jaxreloc.evaluation.report.views import MapViews
+        from jaxreloc.evaluation.report.views import Views as ReportViews
+        from jaxreloc.formats.writers import answer_formats
+        from jaxreloc.localization.jobs import querying
+
+        check_choice("format", format, answer_formats.NAMES)
+        if near and near_gps:
+            raise UsageError("--near and --near_gps both name a place; give one of them")
+        place = numbers("near", near, 4) if near else None
+        place_gps = numbers("near_gps", near_gps, 3) if near_gps else None
+        limit_pictures(max_megapixels)
+        path = pathlib.Path(out).expanduser()
+        shown = ReportViews(
+            report=path.with_name(f"{path.stem}_report.html") if views.viz else None,
+            recording=views.recording,
         )
+        shown.check()
+        clock.lap("libraries")
+        localizer = querying.open_localizer(
+            map,
+            num_neighbors=retrieval.num_neighbors,
+            method=retrieval.method,
+            mode=retrieval.mode,
+            min_baseline=retrieval.min_baseline,
+            index=index,
+            quarter_turns=quarter_turns,
+        )
+        clock.lap("map, network")
+        if place_gps is not None:
+            place = localizer.scene_map.near_gps(place_gps)
+        form = answer_formats.answer_format(format, localizer.scene_map.geographic_origin, map)
+        settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
+        with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:
+            count = querying.localize_images(
+                localizer,
+                images,
+                path,
+                form,
+                intrinsics_path=intrinsics,
+                near=place,
+                topic=topic,
+                keep=seen.keep,
+                resume=resume,
+            )
     if count.unread:
         raise UsageError(f"{path}: {count}; replace or remove these files")
     clock.lap("programs, answers")

@@ -7,6 +7,7 @@ They lie there in a folder for each version of the code, of the libraries and of
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
@@ -19,7 +20,7 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ KEPT_VERSIONS = 4  # folders; the oldest ones go
 MOST_LOADED = 6
 
 _folder: pathlib.Path | None = None
+_ahead: dict[pathlib.Path, concurrent.futures.Future] = {}  # what is being loaded
+_wanted: list[str] | None = None  # names of the files that a job asked for, in order
 
 
 def keep_programs(folder: pathlib.Path) -> None:
@@ -54,7 +57,7 @@ class Program:
       name: of its files.
       of: what tells this function from others of the same name; its `repr` counts.
       static: keyword arguments that are no arrays; their `repr` counts.
-      compiler_options: see `jax.jit`.
+      compiler_options: gives those of `jax.jit`, once the function is called.
     """
 
     def __init__(
@@ -64,51 +67,82 @@ class Program:
         *,
         of: object = None,
         static: Collection[str] = (),
-        compiler_options: Mapping[str, Any] | None = None,
+        compiler_options: Callable[[], Mapping[str, Any]] = dict,
     ):
         functools.update_wrapper(self, function)
-        self._jitted = jax.jit(
-            function, static_argnames=tuple(static), compiler_options=compiler_options
-        )
-        self._name, self._static = name, frozenset(static)
-        self._of = f"{of!r} {sorted((compiler_options or {}).items())}"
+        self._name, self._static, self._of = name, frozenset(static), of
+        self._compiler_options = compiler_options
         # The least recently called one first.
-        self._loaded: collections.OrderedDict[str, jax.stages.Compiled] = collections.OrderedDict()
+        self._loaded: collections.OrderedDict[str, _Flat] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *args, **kwargs):
         """As the jitted function."""
         leaves, tree = jax.tree.flatten((args, self._arrays(kwargs)))
-        if _folder is None or any(isinstance(x, jax.core.Tracer) for x in leaves):
+        if any(isinstance(x, jax.core.Tracer) for x in leaves):
+            return self.__wrapped__(*args, **kwargs)
+        if _folder is None:
             return self._jitted(*args, **kwargs)
         shapes = [(x.shape, str(x.dtype)) for x in leaves]
         static = {name: kwargs[name] for name in sorted(self._static & kwargs.keys())}
-        signature = f"{self._of} {tree} {shapes} {static}"
+        options = sorted(self._compiler_options().items())
+        signature = f"{self._of!r} {options} {tree} {shapes} {static}"
         with self._lock:
             if signature not in self._loaded:
                 path = _folder / f"{self._name}-{_digest(signature.encode())}.program"
-                self._loaded[signature] = _load(path) or self._compile(path, args, kwargs)
+                program = _loaded(path) or self._compile(path, leaves, tree, static)
+                self._loaded[signature] = program
             self._loaded.move_to_end(signature)
             program = self._loaded[signature]
             if len(self._loaded) > MOST_LOADED:
                 self._loaded.popitem(last=False)
-        return program(*args, **self._arrays(kwargs))
+        return program(leaves)
+
+    @functools.cached_property
+    def _jitted(self) -> Callable:
+        return jax.jit(
+            self.__wrapped__,
+            static_argnames=tuple(self._static),
+            compiler_options=self._compiler_options(),
+        )
 
     def _arrays(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {name: x for name, x in kwargs.items() if name not in self._static}
 
-    def _compile(self, path: pathlib.Path, args, kwargs) -> jax.stages.Compiled:
-        lowered = self._jitted.lower(*args, **kwargs)
+    def _compile(self, path: pathlib.Path, leaves: list, tree, static: dict[str, Any]) -> "_Flat":
+        outcome = []
+
+        def flat(*leaves):
+            args, kwargs = jax.tree.unflatten(tree, leaves)
+            found, structure = jax.tree.flatten(self.__wrapped__(*args, **kwargs, **static))
+            outcome.append(structure)
+            return found
+
+        flat.__name__ = self._name
+        lowered = jax.jit(flat, compiler_options=self._compiler_options()).lower(*leaves)
         with _xla_cache_off():  # what comes from there does not survive being written again
             compiled = lowered.compile()
         try:
-            content = pickle.dumps(serialize_executable.serialize(compiled))
+            code, *_ = serialize_executable.serialize(compiled)
+            structure = outcome[-1]
+            shape = len(leaves), structure.num_leaves
+            content = pickle.dumps((code, shape, pickle.dumps(structure)))
             with files.replacing(path, durable=False) as temporary:
                 temporary.write_bytes(_digest(content).encode() + content)
             _drop_old_versions(path.parent)
         except (UsageError, ValueError, NotImplementedError, jax.errors.JaxRuntimeError):
             pass  # it cannot be kept, and serves this process
-        return compiled
+        return _Flat(compiled, outcome[-1])
+
+
+class _Flat(NamedTuple):
+    """A compiled function of leaves that gives leaves, and what these are the leaves of."""
+
+    compiled: jax.stages.Compiled
+    outcome: jax.tree_util.PyTreeDef
+
+    def __call__(self, leaves: list) -> Any:
+        return jax.tree.unflatten(self.outcome, self.compiled(*leaves))
 
 
 def kept_json(name: str, of: object, make: Callable[[], Any]) -> Any:
@@ -116,16 +150,27 @@ def kept_json(name: str, of: object, make: Callable[[], Any]) -> Any:
     if _folder is None:
         return make()
     path = _folder / f"{name}-{_digest(repr(of).encode())}.json"
+    made = _read_json(path)
+    if made is None:
+        made = make()
+        _write_json(path, made)
+    return made
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    """None where there is none, or a damaged one."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
-        made = make()
+        return None
+
+
+def _write_json(path: pathlib.Path, content: Any) -> None:
     try:
         with files.replacing(path, durable=False) as temporary:
-            temporary.write_text(json.dumps(made))
+            temporary.write_text(json.dumps(content))
     except UsageError:
-        pass
-    return made
+        pass  # the next process makes it again
 
 
 @contextlib.contextmanager
@@ -141,8 +186,51 @@ def _xla_cache_off() -> Iterator[None]:
         reset_cache()
 
 
-def _load(path: pathlib.Path) -> jax.stages.Compiled | None:
-    """None where there is none, or a damaged one."""
+@contextlib.contextmanager
+def loaded_ahead(job: object) -> Iterator[None]:
+    """Loads in another thread, while the block goes on, what it needed the last time.
+
+    Args:
+      job: what is done there; its `repr` counts.
+    """
+    if _folder is None:
+        yield
+        return
+    global _wanted
+    path = _folder / f"job-{_digest(repr(job).encode())}.json"
+    last = _read_json(path)
+    if not (isinstance(last, list) and all(isinstance(name, str) for name in last)):
+        last = []
+    if last:
+        _prepare_lapack()
+    wanted = _wanted = []
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        _ahead.update((_folder / name, thread.submit(_load, _folder / name)) for name in last)
+        try:
+            yield
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
+            _ahead.clear()
+            _wanted = None
+    if wanted != last:
+        _write_json(path, wanted)
+
+
+def _loaded(path: pathlib.Path) -> _Flat | None:
+    """A program of disk, perhaps loaded ahead; None where there is none, or a damaged one."""
+    if _wanted is not None:
+        _wanted.append(path.name)
+    future = _ahead.pop(path, None)
+    found = _load(path) if future is None or future.cancel() else future.result()
+    return found and _Flat(found[0], pickle.loads(found[1]))
+
+
+def _load(path: pathlib.Path) -> tuple[jax.stages.Compiled, bytes] | None:
+    """The program and the pickled structure of its outcome.
+
+    That may name any class. It is not unpickled here, since another thread may be importing the
+    class's module, which then seems to be there and is not complete.
+    """
     try:
         content = path.read_bytes()
     except OSError:
@@ -151,7 +239,9 @@ def _load(path: pathlib.Path) -> jax.stages.Compiled | None:
     if digest != _digest(content).encode():
         return None
     _prepare_lapack()
-    return serialize_executable.deserialize_and_load(*pickle.loads(content))
+    code, (num_taken, num_given), outcome = pickle.loads(content)
+    takes, gives = jax.tree.structure(((0,) * num_taken, {})), jax.tree.structure([0] * num_given)
+    return serialize_executable.deserialize_and_load(code, takes, gives), outcome
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxreloc.compilation import compiler_options
 from jaxreloc.compilation.kept_programs import Program
@@ -39,7 +39,7 @@ def fold(network: SiameseNetwork, network_variables: Mapping[str, Any]) -> dict[
     that is fast on the backend in use. The variables that this replaces are left out, so that the
     result cannot be trained or saved.
     """
-    images = jnp.zeros((1, build.INIT_IMAGE_SIZE, build.INIT_IMAGE_SIZE, 3))
+    images = np.zeros((1, build.INIT_IMAGE_SIZE, build.INIT_IMAGE_SIZE, 3), np.float32)
     make = functools.partial(network.apply, method="encode", mutable=[layers.FOLDED])
     folded = Program(lambda given: make(given, images)[1], "fold", of=network)(network_variables)
     replaced = [

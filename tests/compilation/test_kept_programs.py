@@ -1,6 +1,9 @@
 """Programs come back whole from disk: the same answers, nothing traced, damage made good."""
 
+import json
 import pathlib
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +12,7 @@ import pytest
 from flax import struct
 
 from jaxreloc.compilation import kept_programs
-from jaxreloc.compilation.kept_programs import MOST_LOADED, Program, kept_json
+from jaxreloc.compilation.kept_programs import MOST_LOADED, Program, kept_json, loaded_ahead
 
 
 @struct.dataclass
@@ -119,6 +122,40 @@ def test_what_xla_cannot_write_serves_this_process(folder, monkeypatch):
     for _ in range(2):
         np.testing.assert_array_equal(program(np.zeros(3, np.float32)), np.ones(3))
     assert not list(folder.rglob("plus-*"))
+
+
+def test_a_job_loads_ahead_what_it_needed_the_last_time(folder, monkeypatch):
+    x, traces, loading = np.ones((4, 2), np.float32), [], []
+    load = kept_programs._load
+
+    def noted(path):
+        loading.append((path.name, threading.current_thread() is threading.main_thread()))
+        return load(path)
+
+    monkeypatch.setattr(kept_programs, "_load", noted)
+
+    def run(ahead=False):
+        loading.clear()
+        with loaded_ahead(["a job"]):
+            while ahead and not loading:
+                time.sleep(0.01)
+            found = traced_program(traces)(x, factor=np.float32(3))
+        np.testing.assert_array_equal(found.scaled, 3 * x)
+        return [(name.partition("-")[0], at_need) for name, at_need in loading]
+
+    assert run() == [("parts", True)]
+    assert run(ahead=True) == [("parts", False)]
+    assert traces == [1]
+    (program,) = folder.glob("parts-*")
+    program.unlink()
+    assert run(ahead=True) == [("parts", False)] and traces == [1, 1]
+    (job,) = folder.glob("job-*")
+    for damaged in ("", "{", "3", "[1]", '{"parts": 1}'):
+        job.write_text(damaged)
+        assert run() == [("parts", True)]
+    with pytest.raises(KeyError), loaded_ahead(["a job"]):
+        raise KeyError
+    assert json.loads(job.read_text()) == [program.name]
 
 
 def test_facts_are_made_once(folder):

@@ -6,11 +6,11 @@ import pathlib
 from collections.abc import Hashable, Iterable, Sequence
 
 import jax
-import jax.numpy as jnp
 import jaxlie
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int, PyTree
 
+from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.formats.common.geodesy import GeographicOrigin, in_map
 from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
@@ -21,6 +21,8 @@ from jaxreloc.localization.neighbors.retrieval import near
 from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
+
+_as_se3 = Program(jaxlie.SE3.from_matrix, "as_se3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +69,12 @@ class SceneMap:
             names=tuple(name for part in parts for name in part.names),
             world_from_db=world_from_cam,
             origin=origin,
-            local_from_db=jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)),
+            local_from_db=_as_se3(local.astype(np.float32)),
             intrinsics=np.concatenate([part.intrinsics for part in parts]),
             image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
-            descriptors=jnp.asarray(
-                np.concatenate([part.descriptors for part in parts]), jnp.float32
+            descriptors=jax.device_put(
+                np.concatenate([part.descriptors for part in parts]).astype(np.float32)
             ),
             features=[
                 Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)

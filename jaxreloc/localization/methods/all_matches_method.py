@@ -11,6 +11,7 @@ import jaxlie
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, PyTree
 
+from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig
 from jaxreloc.localization.all_matches import (
     CONFIDENCE,
@@ -32,6 +33,8 @@ FOCAL_TOLERANCE = 1.1  # to be as the map's
 # To be the map's own camera, for pictures of one size. Of the focal lengths that are found in
 # validation rooms, 95% are off by 1.3% or less.
 OWN_CAMERA = 1.02
+
+_as_matrix = Program(jaxlie.SE3.as_matrix, "as_matrix")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +153,7 @@ class AllMatches:
             focal_deviation=deviation,
             config=self.mode.pose,
         )
-        if self.mode.precision and found.confidence > CONFIDENCE.threshold:
+        if self.mode.precision and float(found.confidence) > CONFIDENCE.threshold:
             pictures = self._pictures(query)
             if pictures is not None:
                 found = refined_by_pictures(
@@ -215,7 +218,7 @@ class AllMatches:
         pose = found.pose
         confidence = float(found.confidence)
         success = bool(pose.success) and confidence > CONFIDENCE.threshold
-        local = np.asarray(pose.world_from_query.as_matrix(), np.float64)
+        local = np.asarray(_as_matrix(pose.world_from_query), np.float64)
         covariance = np.asarray(pose.covariance, np.float64)
         scale, depth = self.scene_map.scale, self.scene_map.depth
         of_depth = "database_depth" if depth and depth.measured else "database_poses"

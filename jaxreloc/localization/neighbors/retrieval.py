@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxreloc.compilation.kept_programs import Program
+
 # Neighbours are chosen from this many times as many most similar images.
 RANKED_PER_NEIGHBOR = 6
 # Of `default_baseline`.
@@ -48,14 +50,17 @@ class ExactIndex:
         self, descriptors: Float[Array, "queries dim"], count: int
     ) -> tuple[Int[np.ndarray, "queries count"], Float[np.ndarray, "queries count"]]:
         """See `Index`; equal similarities keep the database's order."""
-        indices, similarities = most_similar(descriptors, self._descriptors, count)
+        indices, similarities = most_similar(
+            descriptors, self._descriptors, num_neighbors=count
+        )
         return np.asarray(indices), np.asarray(similarities)
 
 
-@functools.partial(jax.jit, static_argnames="num_neighbors")
+@functools.partial(Program, name="most_similar", static=["num_neighbors"])
 def most_similar(
     query_descriptors: Float[Array, "queries dim"],
     db_descriptors: Float[Array, "database dim"],
+    *,
     num_neighbors: int,
 ) -> tuple[Int[Array, "queries neighbors"], Float[Array, "queries neighbors"]]:
     """Database indices by falling similarity, and the similarities `<query, database>`.

@@ -72,7 +72,7 @@ class MatchNetwork:
             functools.partial(_encode, loaded.network),
             "encode",
             of=loaded.network,
-            compiler_options=compiler_options.convolutions(),
+            compiler_options=compiler_options.convolutions,
         )
         self._encode = convolution.image_by_image(functools.partial(encode, variables))
         match = functools.partial(_match_one_to_many, apply)
@@ -93,14 +93,14 @@ class MatchNetwork:
             ),
             "similarity",
             of=settings,
-            compiler_options=compiler_options.wide_vectors(),
+            compiler_options=compiler_options.wide_vectors,
         )
         self._match_tracks = Program(
             functools.partial(_match_tracks, settings=settings),
             "match_tracks",
             of=settings,
             static=["every_cell"],
-            compiler_options=compiler_options.wide_vectors(),
+            compiler_options=compiler_options.wide_vectors,
         )
         is_joined = loaded.network.head.description.is_joined
         packed = MatchFeatures(None, descriptors.packed_outline(self.canvas[0], is_joined))

@@ -18,7 +18,7 @@ def unit_rows(rng, n, dim=16):
 
 def test_equals_a_sort_of_all_cosines(rng):
     queries, database = unit_rows(rng, 7), unit_rows(rng, 50)
-    indices, similarities = most_similar(queries, database, 5)
+    indices, similarities = most_similar(queries, database, num_neighbors=5)
     cosines = queries.astype(np.float64) @ database.T
     np.testing.assert_array_equal(indices, np.argsort(-cosines, axis=1)[:, :5])
     np.testing.assert_allclose(similarities, -np.sort(-cosines, axis=1)[:, :5], atol=1e-6)
