@@ -20,5 +20,13 @@ def convolutions() -> dict[str, int | str]:
     return wide_vectors() | ({"xla_cpu_experimental_ynn_fusion_type": ""} if _on_cpu() else {})
 
 
+def many_operations() -> dict[str, bool]:
+    """Around hundreds of small operations, where it halves the time to compile.
+
+    XLA would make a module of each fusion, which LLVM then compiles by itself.
+    """
+    return {"xla_cpu_use_fusion_emitters": False} if _on_cpu() else {}
+
+
 def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"

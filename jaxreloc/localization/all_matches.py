@@ -29,6 +29,7 @@ from flax import struct
 from jaxlie import SE3
 from jaxtyping import Array, Bool, Float
 
+from jaxreloc.compilation import compiler_options
 from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry.absolute_pose import (
     AbsolutePose,
@@ -77,7 +78,12 @@ class MatchedPose:
     agreeing: Bool[Array, "N"]
 
 
-@functools.partial(Program, name="pose_from_all_matches", static=["config"])
+@functools.partial(
+    Program,
+    name="pose_from_all_matches",
+    static=["config"],
+    compiler_options=compiler_options.many_operations,
+)
 def pose_from_all_matches(
     world_from_db: SE3,
     matches: RayTracks,
@@ -122,7 +128,12 @@ def pose_from_all_matches(
     return MatchedPose(found, evidence, confidence, agreeing >= AGREEING_WEIGHT)
 
 
-@functools.partial(Program, name="refined_by_pictures", static=["config"])
+@functools.partial(
+    Program,
+    name="refined_by_pictures",
+    static=["config"],
+    compiler_options=compiler_options.many_operations,
+)
 def refined_by_pictures(
     world_from_db: SE3,
     matches: RayTracks,
