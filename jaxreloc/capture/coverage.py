@@ -4,16 +4,12 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from jaxreloc.capture.sfm.mapping import Pair
-from jaxreloc.images import shrunk
 
 FEW_FEATURES = 300
 BLURRED = 0.4  # times the median sharpness
-SHARPNESS_SIDE = 640  # pixels
 STRONG = 30  # matches that agree, of a pair that holds
 
 
@@ -27,15 +23,6 @@ class Unregistered:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}; {self.advice}"
-
-
-def sharpness(image: UInt8[np.ndarray, "h w 3"]) -> float:
-    """How much of the contrast is in fine detail: the Laplacian's deviation over the brightness'.
-
-    The picture is brought to one size, so that it can be compared with others.
-    """
-    grey = cv2.cvtColor(shrunk(image, SHARPNESS_SIDE), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).std() / (grey.std() + 1.0))
 
 
 def explain(

@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from jaxreloc import files
-from jaxreloc.capture.coverage import sharpness
-from jaxreloc.images import encode_jpeg, shrunk
+from jaxreloc.images import encode_jpeg, sharpness, shrunk
 from jaxreloc.localization.jobs.query_images import find_query_images
 from jaxreloc.new_folder import new_folder
 from jaxreloc.usage import UsageError

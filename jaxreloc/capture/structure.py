@@ -17,7 +17,7 @@ from jaxreloc.formats.common.camera_models import Camera
 from jaxreloc.formats.common.collector import BadFrames, FrameCollector
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.readers.colmap import named_poses
-from jaxreloc.images import ImageFiles, read_image
+from jaxreloc.images import ImageFiles, read_image, sharpness
 from jaxreloc.usage import UsageError
 
 ADVICE = (
@@ -92,7 +92,7 @@ def find_structure(
     others = [[names[x] for x in group] for _, group in groups[1:]]
     sharp = {}
     if len(frames) < len(counts):
-        sharp = {x.name: coverage.sharpness(read_image(x.path)) for x in photographs}
+        sharp = {x.name: sharpness(read_image(x.path)) for x in photographs}
     position = {x.name: x.header.position for x in photographs}
     return Structure(
         frames,

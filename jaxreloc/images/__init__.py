@@ -1,5 +1,6 @@
 """Pictures: read from files and bytes, upright; resized, cropped and turned with their cameras."""
 
+from jaxreloc.images.blur import sharpness
 from jaxreloc.images.decoding import (
     ImageFiles,
     decode_grey,
@@ -60,6 +61,7 @@ __all__ = [
     "resize_to_fit",
     "sample_depth",
     "set_max_pixels",
+    "sharpness",
     "shrunk",
     "turn",
     "turn_camera",

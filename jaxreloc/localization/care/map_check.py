@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from jaxreloc.formats.rigid_arrays import inverse
+from jaxreloc.images import sharpness
 from jaxreloc.localization.care.kept_pictures import kept_picture
 from jaxreloc.localization.care.leave_one_out import KeptLocalizer
 from jaxreloc.localization.care.scene_depth import SceneDepth
@@ -31,7 +32,8 @@ MIN_IMAGES = 4
 FLOOR = np.deg2rad(1.0)  # of the error of a wrong pose
 LIMIT = 6.0  # deviations
 THIN = 2  # images that agree, or fewer
-BLURRED = 0.3  # of the sharpness of the images that show the same
+BLURRED = 0.55  # of the sharpness of the images that show the same
+SMALLEST_SHARPNESS = 1e-3
 KINDS = ("wrong pose", "unconnected", "apart", "thin coverage", "blurred")
 
 
@@ -197,17 +199,13 @@ def _blurred(
     scene_map: SceneMap, found: Sequence[Localization]
 ) -> Iterator[tuple[int, float]]:
     """Images far less sharp than those that show the same, and how sharp, relatively."""
-    sharpness = functools.cache(functools.partial(_sharpness, scene_map))
+    @functools.cache
+    def sharp(row: int) -> float:
+        return sharpness(kept_picture(scene_map, row)[0]) + SMALLEST_SHARPNESS
+
     for row, x in enumerate(found):
         others = x.neighbors[x.location_inliers & x.success]
         if len(others):
-            share = sharpness(row) / np.median([sharpness(int(other)) for other in others])
+            share = sharp(row) / np.median([sharp(int(other)) for other in others])
             if share < BLURRED:
                 yield row, float(share)
-
-
-def _sharpness(scene_map: SceneMap, row: int) -> float:
-    """The variance of the Laplacian of the kept picture, relative to that of its grey values."""
-    picture, _ = kept_picture(scene_map, row)
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var() / (grey.var() + 1.0)) + 1e-6
