@@ -155,7 +155,8 @@ def report(structure: Structure, total: int) -> Iterator[str]:
 
 
 def _moved(part: EncodedImages, metric: Metric) -> EncodedImages:
-    return dataclasses.replace(part, world_from_cam=metric.of_cameras(part.world_from_cam))
+    moved = metric.world_from_model.of_poses(part.world_from_cam)
+    return dataclasses.replace(part, world_from_cam=moved)
 
 
 def _check_distance(distance: Distance | None, photographs: Sequence[Photograph]) -> None:

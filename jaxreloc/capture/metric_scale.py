@@ -14,6 +14,7 @@ from jaxtyping import Float, Float64, Int
 from jaxreloc.capture.sfm.quiet_colmap import pycolmap
 from jaxreloc.formats.common.geodesy import GeographicOrigin, earth_from_enu
 from jaxreloc.formats.rigid_arrays import inverse
+from jaxreloc.localization.care.map_alignment import Similarity
 from jaxreloc.localization.map.map_manifest import MapScale
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.usage import UsageError
@@ -59,24 +60,12 @@ class Distance:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """x_world = scale * rotation @ x_model + translation, in metres, and where that is from."""
+    """What takes the model to metres, and where that is from."""
 
-    scale: float
+    world_from_model: Similarity
     source: MapScale
     said: str
-    rotation: Float64[np.ndarray, "3 3"] = dataclasses.field(default_factory=lambda: np.eye(3))
-    translation: Float64[np.ndarray, "3"] = dataclasses.field(default_factory=lambda: np.zeros(3))
     geographic_origin: GeographicOrigin | None = None
-
-    def of_cameras(
-        self, model_from_cam: Float64[np.ndarray, "n 4 4"]
-    ) -> Float64[np.ndarray, "n 4 4"]:
-        """world_from_cam."""
-        moved = model_from_cam.copy()
-        moved[:, :3, :3] = self.rotation @ model_from_cam[:, :3, :3]
-        centres = model_from_cam[:, :3, 3] @ self.rotation.T
-        moved[:, :3, 3] = self.scale * centres + self.translation
-        return moved
 
 
 def by_distance(
@@ -102,7 +91,7 @@ def by_distance(
             f"--distance: {distance.a} and {distance.b} are at one place; choose others"
         )
     said = f"scale: {distance.a} and {distance.b} are {distance.metres:g} m apart, as given"
-    return Metric(distance.metres / length, MapScale("distance", None), said)
+    return Metric(Similarity(distance.metres / length), MapScale("distance", None), said)
 
 
 def by_gps(
@@ -146,10 +135,11 @@ def by_gps(
         f"to {residual:.2g} m; lengths are right to {deviation:.1%}"
     )
     if spread[1] <= SPREAD * residual:
-        return Metric(fit.scale, source, f"{said}; they lie on one line, which gives no axes")
+        said = f"{said}; they lie on one line, which gives no axes"
+        return Metric(Similarity(fit.scale), source, said)
     said = f"{said}; the axes are East, North, Up at {origin.latitude_deg:.6f}, "
     said += f"{origin.longitude_deg:.6f}"
-    return Metric(fit.scale, source, said, rotation, fit.translation, origin)
+    return Metric(Similarity(fit.scale, rotation, fit.translation), source, said, origin)
 
 
 def by_network(scene_map: SceneMap, partners: Sequence[Sequence[int]]) -> Metric:
@@ -167,8 +157,7 @@ def by_network(scene_map: SceneMap, partners: Sequence[Sequence[int]]) -> Metric
       UsageError: the network relates too few of them.
     """
     ratios = []
-    some = np.linspace(0, len(scene_map) - 1, min(len(scene_map), MOST_IMAGES)).astype(int)
-    for image in some:
+    for image in scene_map.some_images(MOST_IMAGES):
         others = np.array(list(partners[image])[:PARTNERS], int)
         if not len(others):
             continue
@@ -187,7 +176,7 @@ def by_network(scene_map: SceneMap, partners: Sequence[Sequence[int]]) -> Metric
         f"scale: by the network, of {len(ratios)} baselines; lengths may be off by "
         f"{deviation:.0%}: --distance=a.jpg,b.jpg,METRES gives them exactly"
     )
-    return Metric(float(np.exp(middle)), MapScale("network", deviation), said)
+    return Metric(Similarity(float(np.exp(middle))), MapScale("network", deviation), said)
 
 
 def _length_ratios(

@@ -38,11 +38,11 @@ def test_gps_gives_the_unit_the_axes_and_the_origin(rng):
     wrong = GeographicOrigin(PLACE.latitude_deg + 0.01, PLACE.longitude_deg, 0.0)
     places[5] = dataclasses.astuple(wrong)  # a kilometre off
     found = metric_scale.by_gps(places, poses)
-    assert found.scale == pytest.approx(scale, rel=0.1)
+    assert found.world_from_model.scale == pytest.approx(scale, rel=0.1)
     assert found.source.source == "gps" and 0 < found.source.deviation < 0.1
     assert "10 of 11 photographs" in found.said and "East, North, Up" in found.said
     earth = earth_from_enu(found.geographic_origin)
-    world = found.of_cameras(poses)[:, :3, 3] @ earth[:3, :3].T + earth[:3, 3]
+    world = found.world_from_model.of_poses(poses)[:, :3, 3] @ earth[:3, :3].T + earth[:3, 3]
     true = earth_from_enu(PLACE)
     expected = enu @ true[:3, :3].T + true[:3, 3]
     assert np.linalg.norm(world - expected, axis=1).max() < 8
@@ -54,7 +54,8 @@ def test_gps_on_a_line_gives_no_axes(rng):
     noise = rng.normal(0, 0.5, (9, 3))
     poses[:, :3, 3] += noise / scale
     found = metric_scale.by_gps(places, poses)
-    assert found.scale == pytest.approx(scale, rel=0.1) and found.geographic_origin is None
+    assert found.world_from_model.scale == pytest.approx(scale, rel=0.1)
+    assert found.geographic_origin is None
     assert "on one line" in found.said
 
 
@@ -69,7 +70,7 @@ def test_a_distance_gives_the_unit(rng):
     centres = {"a.jpg": rng.normal(size=3), "b.jpg": rng.normal(size=3)}
     found = metric_scale.by_distance(Distance.parse(("a.jpg", "b.jpg", "2.5")), centres)
     length = np.linalg.norm(centres["a.jpg"] - centres["b.jpg"])
-    assert found.scale * length == pytest.approx(2.5)
+    assert found.world_from_model.scale * length == pytest.approx(2.5)
     with pytest.raises(UsageError, match="c.jpg has no pose; choose another photograph"):
         metric_scale.by_distance(Distance("a.jpg", "c.jpg", 1.0), centres)
 
@@ -85,7 +86,7 @@ def test_the_network_s_lengths_give_the_unit(rng):
     scene_map = SceneMap.from_images(network, dataclasses.replace(encoded, world_from_cam=moved))
     others = [[k for k in range(10) if k != i] for i in range(10)]
     found = metric_scale.by_network(scene_map, others)
-    assert found.scale == pytest.approx(scale, rel=1e-3)
+    assert found.world_from_model.scale == pytest.approx(scale, rel=1e-3)
     assert found.source.source == "network" and found.source.deviation >= 0
     with pytest.raises(UsageError, match="give one by --distance=a.jpg,b.jpg,METRES"):
         metric_scale.by_network(scene_map, [[] for _ in range(10)])

@@ -26,8 +26,8 @@ class Similarity:
     """x_a = scale R x_b + t."""
 
     scale: float
-    rotation: Float64[np.ndarray, "3 3"]
-    translation: Float64[np.ndarray, "3"]
+    rotation: Float64[np.ndarray, "3 3"] = dataclasses.field(default_factory=lambda: np.eye(3))
+    translation: Float64[np.ndarray, "3"] = dataclasses.field(default_factory=lambda: np.zeros(3))
 
     def of_poses(self, b_from_cam: Float64[np.ndarray, "n 4 4"]) -> Float64[np.ndarray, "n 4 4"]:
         """a_from_cam."""

@@ -132,7 +132,7 @@ def _encoded_again(b: _Side, a: _Side) -> _Side:
 
 def _aligned(a: _Side, b: _Side, progress: Progress) -> tuple[Alignment, str]:
     """How b lies in a, and what speaks for it in words; UsageError if that does not suffice."""
-    rows = np.unique(np.linspace(0, len(b.scene_map) - 1, min(len(b.scene_map), ASKED)).astype(int))
+    rows = b.scene_map.some_images(ASKED)
     localizer = KeptLocalizer(a.scene_map, b.scene_map)
     found = zip(rows, localizer.localize_all(rows, progress=progress), strict=True)
     known = {row: x for row, x in found if x.success}

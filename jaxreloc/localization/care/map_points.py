@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.formats.writers.scene_content import ScenePoints
@@ -58,6 +58,16 @@ def _matches(
     return neighbors, jax.device_get(matches)
 
 
+def cell_colors(
+    scene_map: SceneMap, row: int, line: Int[np.ndarray, "n"], column: Int[np.ndarray, "n"]
+) -> UInt8[np.ndarray, "n 3"]:
+    """Of the middles of an image's cells."""
+    picture = decode_image(scene_map.pictures[row], f"picture {row} of the map")
+    x, y = np.rint(np.asarray(scene_map.network.cell_pixels())[line, column]).astype(int).T
+    height, width = picture.shape[:2]
+    return picture[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+
+
 class _Collected:
     """Gathers points image by image."""
 
@@ -90,7 +100,7 @@ class _Collected:
             self._observe(int(other), number[cells], matches.x_db[i, cells])
             self._mark(int(other), matches.db_cells[i, cells])
         self._positions.append(positions[kept])
-        self._colors.append(self._colors_of(row, line[kept], column[kept]))
+        self._colors.append(cell_colors(self._map, row, line[kept], column[kept]))
         self._count += len(kept)
 
     def points(self) -> ScenePoints:
@@ -127,9 +137,3 @@ class _Collected:
         height, width = self._is_used.shape[1:]
         column, line = np.rint(cells).astype(int).T
         self._is_used[row, np.clip(line, 0, height - 1), np.clip(column, 0, width - 1)] = True
-
-    def _colors_of(self, row: int, line: np.ndarray, column: np.ndarray) -> np.ndarray:
-        picture = decode_image(self._map.pictures[row], f"picture {row} of the map")
-        x, y = np.rint(np.asarray(self._map.network.cell_pixels())[line, column]).astype(int).T
-        height, width = picture.shape[:2]
-        return picture[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]

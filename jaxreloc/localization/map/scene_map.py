@@ -51,6 +51,10 @@ class SceneMap:
     def __len__(self) -> int:
         return len(self.names)
 
+    def some_images(self, at_most: int) -> Int[np.ndarray, "n"]:
+        """Evenly chosen ones."""
+        return np.unique(np.linspace(0, len(self) - 1, min(len(self), at_most)).astype(int))
+
     @classmethod
     def from_images(
         cls,

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 
 from jaxreloc.evaluation.report.content import upright
 from jaxreloc.formats.localized_poses import json_fields
-from jaxreloc.images import decode_image
+from jaxreloc.localization.care.map_points import cell_colors
 from jaxreloc.localization.jobs.querying import intrinsics_found, localized_pose
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher
@@ -69,7 +69,7 @@ def cameras(scene_map: SceneMap) -> dict[str, Any]:
     `tangents` are those of an image's left, top, right and bottom edge; poses are the upper three
     rows of `world_from_cam`; `upright_from_world` turns z up.
     """
-    rows = _evenly(len(scene_map), MAX_CAMERAS)
+    rows = scene_map.some_images(MAX_CAMERAS)
     points, colors = depth_points(scene_map)
     return {
         "names": [scene_map.names[i] for i in rows],
@@ -91,7 +91,7 @@ def depth_points(
     none = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
     if scene_map.depth is None or not isinstance(scene_map.network, Matcher):
         return none
-    rows = _evenly(len(scene_map), POINT_IMAGES)
+    rows = scene_map.some_images(POINT_IMAGES)
     pixels = np.asarray(scene_map.network.cell_pixels())
     found = [_points_of(scene_map, int(i), pixels) for i in rows]
     points = np.concatenate([points for points, _ in found])
@@ -105,25 +105,18 @@ def _points_of(
 ) -> tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]]:
     depth: Float32[np.ndarray, "h w 2"] = scene_map.neighbor_depth(np.array([row]))[0]
     known = (depth[..., 0] > 0) & (depth[..., 1] < MAX_DEVIATION * depth[..., 0])
-    homogeneous = np.concatenate([pixels[known], np.ones((known.sum(), 1))], axis=1)
+    line, column = np.nonzero(known)
+    homogeneous = np.concatenate([pixels[known], np.ones((len(line), 1))], axis=1)
     rays = homogeneous @ np.linalg.inv(scene_map.network_intrinsics[row].astype(np.float64)).T
     in_camera = rays / depth[known][:, :1]
     pose = scene_map.world_from_db[row]
-    picture = decode_image(scene_map.pictures[row], f"picture {row} of the map")
-    x, y = np.rint(pixels[known]).astype(int).T
-    height, width = picture.shape[:2]
-    colors = picture[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-    return in_camera @ pose[:3, :3].T + pose[:3, 3], colors
+    return in_camera @ pose[:3, :3].T + pose[:3, 3], cell_colors(scene_map, row, line, column)
 
 
 def _tangents(scene_map: SceneMap, rows: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 4"]:
     K, size = scene_map.intrinsics[rows], scene_map.image_sizes[rows]
     focal, centre = K[:, [0, 1], [0, 1]], K[:, :2, 2]
     return np.hstack([(-0.5 - centre) / focal, (size - 0.5 - centre) / focal])
-
-
-def _evenly(count: int, at_most: int) -> Int[np.ndarray, "n"]:
-    return np.unique(np.linspace(0, count - 1, min(count, at_most)).astype(int))
 
 
 def _numbers(values: np.ndarray) -> list:
