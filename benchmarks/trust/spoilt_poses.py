@@ -34,6 +34,7 @@ from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.care.map_check import MIN_IMAGES, check_map
+from jaxreloc.localization.care.scene_depth import SceneDepth
 from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -101,12 +102,6 @@ def _direction(rng: np.random.Generator) -> Float64[np.ndarray, "3"]:
     return x / np.linalg.norm(x)
 
 
-def median_depth(scene_map: SceneMap) -> float:
-    """The median distance of what the images show."""
-    inverse = scene_map.neighbor_depth(np.arange(len(scene_map)))[..., 0]
-    return float(1 / np.median(inverse[inverse > 0]))
-
-
 def scenes() -> Iterator[PosedFrames]:
     if _IMAGES.value:
         yield read_posed_images(_IMAGES.value)
@@ -124,9 +119,10 @@ def trials(frames: PosedFrames, rng: np.random.Generator) -> Iterator[list[objec
     network = matcher(canvas(frames.image_sizes))
     encoded: EncodedImages = encode_frames(frames, network)
     true = with_depth(SceneMap.from_images(network, encoded))
+    depth = SceneDepth(true)(range(len(true)))
     yield _row(frames.scene, true, {})
     for _ in range(_TRIALS.value):
-        poses, kinds = spoil(rng, encoded.world_from_cam, median_depth(true), _SPOILT.value)
+        poses, kinds = spoil(rng, encoded.world_from_cam, depth, _SPOILT.value)
         spoilt = dataclasses.replace(encoded, world_from_cam=poses)
         yield _row(frames.scene, with_depth(SceneMap.from_images(network, spoilt)), kinds)
 

@@ -50,7 +50,6 @@ class Answer:
     found: Localization
     more: object  # of `then`
     waited_s: float
-    computed_s: float  # of the whole batch
     batch: int  # questions that were answered together
 
 
@@ -161,7 +160,7 @@ class BatchingWorker:
             except Exception as error:
                 one.future.set_exception(error)
                 continue
-            one.future.set_result(Answer(answer, more, begin - one.since, seconds, len(batch)))
+            one.future.set_result(Answer(answer, more, begin - one.since, len(batch)))
 
 
 def _together(waiting: Sequence[_Waiting]) -> list[_Waiting]:

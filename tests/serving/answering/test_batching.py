@@ -63,7 +63,7 @@ def test_what_waits_is_one_batch(worker):
     assert [x.found for x in answers] == [10, 20, 30, 40]
     assert [x.batch for x in answers] == [1, 3, 3, 3]
     assert localizer.batches == [([1], None), ([2, 3, 4], 4)]
-    assert all(x.waited_s >= 0 and x.computed_s >= 0 for x in answers)
+    assert all(x.waited_s >= 0 for x in answers)
 
 
 @pytest.mark.parametrize("together", [1, 3])
