@@ -190,10 +190,12 @@ def _xla_cache_off() -> Iterator[None]:
 def loaded_ahead(job: object) -> Iterator[None]:
     """Loads in another thread, while the block goes on, what it needed the last time.
 
+    On one core that would only take longer.
+
     Args:
       job: what is done there; its `repr` counts.
     """
-    if _folder is None:
+    if _folder is None or _cores() == 1:
         yield
         return
     global _wanted
@@ -265,12 +267,17 @@ def _version() -> str:
         *(version(name) for name in LIBRARIES),
         platform.python_version(),
         *(device.platform, device.device_kind, device.client.platform_version),
-        *(str(jax.device_count()), str(len(os.sched_getaffinity(0)))),
+        *(str(jax.device_count()), str(_cores())),
         os.environ.get("XLA_FLAGS", ""),
         *(str(jax.config.jax_enable_x64), str(jax.config.jax_default_matmul_precision)),
         _cpu_features(),
     ]
     return _digest("\n".join(facts).encode(), *sources)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _cpu_features() -> str:

@@ -127,6 +127,7 @@ def test_what_xla_cannot_write_serves_this_process(folder, monkeypatch):
 def test_a_job_loads_ahead_what_it_needed_the_last_time(folder, monkeypatch):
     x, traces, loading = np.ones((4, 2), np.float32), [], []
     load = kept_programs._load
+    monkeypatch.setattr(kept_programs, "_cores", lambda: 2)
 
     def noted(path):
         loading.append((path.name, threading.current_thread() is threading.main_thread()))
@@ -156,6 +157,8 @@ def test_a_job_loads_ahead_what_it_needed_the_last_time(folder, monkeypatch):
     with pytest.raises(KeyError), loaded_ahead(["a job"]):
         raise KeyError
     assert json.loads(job.read_text()) == [program.name]
+    monkeypatch.setattr(kept_programs, "_cores", lambda: 1)
+    assert run() == [("parts", True)]
 
 
 def test_facts_are_made_once(folder):
