@@ -10,7 +10,7 @@ from jaxreloc.cli.options import Network, Retrieval, Views
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError, check_choice
 
-BASELINES = ("nearest", "sift")
+BASELINES = ("nearest", "sift")  # and "shipped", where another is evaluated
 DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
 
 
@@ -24,6 +24,11 @@ class Scenes:
     ] = None
     data_dir: Annotated[str | None, flag("Where TFDS keeps prepared datasets.", "DIR")] = None
     skip_bad_frames: Annotated[bool, flag("Leave bad frames out, and list them.")] = False
+    max_queries: Annotated[int | None, flag("Of each scene, evenly chosen.", "N")] = None
+
+    def __post_init__(self):
+        if self.max_queries is not None and self.max_queries < 1:
+            raise UsageError(f"--max_queries={self.max_queries}: give at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,7 @@ def evaluate(
     scenes: Scenes = Scenes(),
     localizer: Localizer = Localizer(),
     baseline: Annotated[
-        Listed, flag("Rows beside the network's: nearest, sift.", "A,B")
+        Listed, flag("Rows beside the network's: nearest, sift, shipped.", "A,B")
     ] = BASELINES,
     out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
     views: Views = Views(),
@@ -126,6 +131,7 @@ def _evaluate_network(
         data_path=scenes.data_path,
         data_dir=scenes.data_dir,
         skip_bad_frames=scenes.skip_bad_frames,
+        max_queries=scenes.max_queries,
         num_neighbors=localizer.num_neighbors or defaults.num_neighbors,
         method=localizer.method,
         mode=localizer.mode,

@@ -14,7 +14,12 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.pair_lists import UNIVERSITY_SCENES
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.formats.query_split import DEFAULT_QUERY_EVERY, LOCALIZATION_SPLITS, split_frames
-from jaxreloc.formats.readers.seven_scenes import SCENES, SPLIT_FILES, read_seven_scenes
+from jaxreloc.formats.readers.seven_scenes import (
+    ROOMS,
+    SCENES,
+    SPLIT_FILES,
+    read_seven_scenes,
+)
 from jaxreloc.usage import UsageError, check_choice
 
 if typing.TYPE_CHECKING:
@@ -67,6 +72,10 @@ def _seven_scenes_configs(scene: str, variant: str | None) -> tuple[str, ...]:
     return f"{scene}{suffix}", f"all{suffix}"
 
 
+def _train_and_test(scene: str | None, split: str) -> str:
+    return {"database": "train", "query": "test"}.get(split, split)
+
+
 def _synthetic_rooms_split(scene: str | None, split: str) -> str:
     """`test-000` lies in the splits test and test_query; without a scene, test rooms are meant."""
     if split not in LOCALIZATION_SPLITS:
@@ -81,7 +90,7 @@ _TFDS_DATASETS = {
         variants=("depth", "sfm", "sfm_depth"),
         scenes=SCENES,
         configs=_seven_scenes_configs,
-        split=lambda scene, split: {"database": "train", "query": "test"}.get(split, split),
+        split=_train_and_test,
         built_on_demand=False,
         remedy="tfds_builders/seven_scenes/README.md says how to download it, or give "
         "--data_path=FOLDER of the unpacked scenes",
@@ -101,6 +110,15 @@ _TFDS_DATASETS = {
         scenes=None,
         configs=lambda scene, variant: (variant,),
         split=_synthetic_rooms_split,
+        built_on_demand=True,
+        remedy="",
+    ),
+    "seven_rooms": _TfdsDataset(
+        name="synthetic_rooms/seven_rooms",
+        variants=(),
+        scenes=ROOMS,
+        configs=lambda scene, variant: (None,),
+        split=_train_and_test,
         built_on_demand=True,
         remedy="",
     ),

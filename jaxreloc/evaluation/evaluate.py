@@ -1,6 +1,7 @@
 """One evaluation for every caller: queries of a scene through the network and the baselines."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxreloc.evaluation.metrics import PoseErrors, concatenate, pose_errors
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.clock import STAGES
 from jaxreloc.localization.localizer import Localizer
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.pair_fusion import PairFusion
 from jaxreloc.localization.query_state import Localization
 
@@ -20,7 +22,13 @@ METHODS = {
     "nearest": "most similar image",
     "network": "network",
     "sift": "SIFT + essential matrix",
+    "shipped": "the network that ships",
 }
+DEFAULT_METHODS = ("nearest", "network", "sift")
+# Of `evaluate_fusions`.
+FUSIONS = ("paper", "robust")
+MOST_NEIGHBORS = 10
+BLOCK = 64  # queries that are kept in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +53,12 @@ def evaluate_scene(
     database: PosedFrames,
     queries: PosedFrames,
     *,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = DEFAULT_METHODS,
+    shipped: Localizer | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
     observe: Callable[[int, Mapping[str, Localization]], None] | None = None,
 ) -> list[MethodResult]:
-    """Every query by every method, on the same retrieved images.
+    """Every query by every method, on the same retrieved images but for `shipped`.
 
     The network alone looks again at what it refuses, turned and with images retrieved anew
     (`Localizer.quarter_turns`): it is measured as it is used. SIFT finds what is turned without.
@@ -57,6 +66,7 @@ def evaluate_scene(
     Args:
       database: the frames of the localizer's map, whose pictures SIFT reads.
       methods: of METHODS' keys; the results come in its order.
+      shipped: of the method of this name, which retrieves images of its own.
       progress: wraps the iteration over the queries, as tqdm does.
       observe: is told of each query, by index, what each method made of it.
     """
@@ -65,7 +75,8 @@ def evaluate_scene(
     by_sift = PairFusion(localizer.scene_map, localizer.method.fusion, relator=sift)
 
     def locate(i: int) -> dict[str, Localization]:
-        query = localizer.retrieve(queries.images[i], queries.intrinsics[i])
+        image, intrinsics = queries.images[i], queries.intrinsics[i]
+        query = localizer.retrieve(image, intrinsics)
         located = {}
         if "nearest" in methods:
             located["nearest"] = copy_nearest(localizer, query)
@@ -74,6 +85,8 @@ def evaluate_scene(
         if "sift" in methods:
             sift.prefetch(query.neighbors)
             located["sift"] = localizer.locate(query, by_sift)
+        if "shipped" in methods:
+            located["shipped"] = shipped(image, intrinsics)
         return located
 
     locate(0)  # compiles, so that the first query's time is like the others'
@@ -83,6 +96,46 @@ def evaluate_scene(
         if observe is not None:
             observe(i, located[-1])
     return [_gather(method, [query[method] for query in located], queries) for method in methods]
+
+
+def evaluate_fusions(
+    scene_map: SceneMap,
+    queries: PosedFrames,
+    *,
+    min_baseline: float | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
+) -> dict[str, PoseErrors]:
+    """Every query by the fusions of pairs with 1 to MOST_NEIGHBORS neighbours, as "paper, N = 5".
+
+    Each query is related to its neighbours once. Where no two directions cross, as with one
+    neighbour, the paper takes the nearest image's centre, which is an answer of that method.
+    """
+    localizer = Localizer(
+        scene_map, method="robust", num_neighbors=MOST_NEIGHBORS, min_baseline=min_baseline
+    )
+    solvers = [PairFusion(scene_map, name, num_neighbors=MOST_NEIGHBORS) for name in FUSIONS]
+    found: dict[str, list[Localization]] = {}
+    indices = iter(progress(range(len(queries))))
+    while block := list(itertools.islice(indices, BLOCK)):
+        asked = [localizer.retrieve(queries.images[i], queries.intrinsics[i]) for i in block]
+        related = [localizer.method.relate(query) for query in asked]
+        for solver, n in itertools.product(solvers, range(1, MOST_NEIGHBORS + 1)):
+            nearest = [
+                dataclasses.replace(
+                    query, is_neighbor=query.is_neighbor & (np.arange(len(query.neighbors)) < n)
+                )
+                for query in asked
+            ]
+            located = solver.solve(nearest, related, batch_size=BLOCK)
+            found.setdefault(f"{solver.fusion}, N = {n}", []).extend(located)
+    return {
+        name: pose_errors(
+            np.stack([x.world_from_query for x in located]),
+            queries.world_from_cam,
+            np.array([x.success or name.startswith("paper") for x in located]),
+        )
+        for name, located in found.items()
+    }
 
 
 def _gather(method: str, located: list[Localization], queries: PosedFrames) -> MethodResult:

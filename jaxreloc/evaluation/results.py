@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.evaluation.evaluate import MethodResult
-from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, summarize
+from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, PoseErrors, summarize
 from jaxreloc.formats.readers.pose_list import EvaluationPoses, write_evaluation_poses
 
 # Of error_curves.csv: 20 thresholds a decade, 1 mm to 100 m and 0.01 to 180 degrees.
@@ -24,7 +24,10 @@ CURVE_THRESHOLDS = {
 
 
 def write_results(
-    folder: pathlib.Path, scenes: Mapping[str, Sequence[MethodResult]], settings: Mapping[str, Any]
+    folder: pathlib.Path,
+    scenes: Mapping[str, Sequence[MethodResult]],
+    settings: Mapping[str, Any],
+    fusions: Mapping[str, Mapping[str, PoseErrors]] = {},
 ) -> None:
     """Writes what was measured, each file by rename.
 
@@ -36,6 +39,7 @@ def write_results(
     Args:
       scenes: the results by scene name.
       settings: what was evaluated and how, kept in metrics.json.
+      fusions: by scene and name, kept there, too.
     """
     for scene, results in scenes.items():
         for result in results:
@@ -50,6 +54,10 @@ def write_results(
         for scene, results in scenes.items()
     }
     document = {"settings": dict(settings), "scenes": metrics}
+    document["fusions"] = {
+        scene: {name: _error_figures(errors) for name, errors in by_name.items()}
+        for scene, by_name in fusions.items()
+    }
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     files.write_text(folder / "metrics.json", text)
 
@@ -123,14 +131,16 @@ def _write_csv(path: pathlib.Path, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _figures(result: MethodResult) -> dict[str, Any]:
-    summary = dataclasses.asdict(summarize(result.errors))
+    median_ms = {stage: float(np.median(ms)) for stage, ms in result.stage_ms.items()}
+    return _error_figures(result.errors) | {"median_stage_ms": median_ms}
+
+
+def _error_figures(errors: PoseErrors) -> dict[str, Any]:
+    summary = dataclasses.asdict(summarize(errors))
     recalls = summary.pop("recalls")
     figures = {name: value if math.isfinite(value) else None for name, value in summary.items()}
     figures["recalls"] = [
         {"position_m": metres, "rotation_deg": degrees, "recall": recall}
         for (metres, degrees), recall in zip(RECALL_THRESHOLDS, recalls, strict=True)
     ]
-    figures["median_stage_ms"] = {
-        stage: float(np.median(ms)) for stage, ms in result.stage_ms.items()
-    }
     return figures

@@ -29,6 +29,8 @@ from jaxreloc.usage import UsageError, check_choice
 
 # The ground truths of 7-Scenes as their evaluator names them, and the dataset that has each.
 GROUND_TRUTHS = {"dslam": "seven_scenes", "sfm": "seven_scenes/sfm"}
+# Datasets with the paper's protocol, of which its two fusions are shown by number of neighbours.
+PAPER_PROTOCOL = ("seven_scenes", "seven_rooms")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Settings:
     method: str | None = None  # of localizer.METHODS; None: what suits the network
     mode: str = "default"
     min_baseline: float | None = None  # between neighbours; None: as the map suggests
-    methods: tuple[str, ...] = tuple(evaluate.METHODS)
+    methods: tuple[str, ...] = evaluate.DEFAULT_METHODS
+    max_queries: int | None = None  # of each scene, evenly chosen; None: all
     long_side: int = LONG_SIDE  # pixels of the canvas of the network that ships
     estimator: str | None = None  # of its relative poses, in ESTIMATORS; None: its own
 
@@ -69,7 +72,8 @@ def evaluate_network(
     """Evaluates every scene, writes the result files into `out` and returns the tables.
 
     With several scenes there is a table for each, one that pools their queries, and one of medians
-    by scene. On 7-Scenes that one has the published numbers, too.
+    by scene. On 7-Scenes that one has the published numbers, too. Datasets of PAPER_PROTOCOL have
+    one more, of the fusions of pairs by the number of neighbours.
 
     Args:
       network_path: a workdir or the folder of a saved network; None takes the network that needs
@@ -82,24 +86,21 @@ def evaluate_network(
     """
     for method in settings.methods:
         check_choice("method", method, evaluate.METHODS)
+    if "shipped" in settings.methods and network_path is None:
+        raise UsageError("without --workdir the network is the one that ships; drop it as baseline")
     views.check()
     scenes = load_evaluation_scenes(settings)
     _make_folder(out)
     max_pictured = max(1, MAX_PICTURED_QUERIES // len(scenes)) if views.wanted else 0
     trained = None if network_path is None else load_network(network_path, model)
-    by_scene, contents = {}, []
+    by_scene, fusions, contents = {}, {}, []
     for scene in scenes:
-        network = trained or pretrained_network(
-            scene.database.image_sizes,
-            long_side=settings.long_side,
-            estimator=settings.estimator,
-        )
-        evaluated = _evaluate_scene(network, settings, scene, out, max_pictured)
-        by_scene[scene.name], content = evaluated
+        evaluated = _evaluate_scene(trained, settings, scene, out, max_pictured)
+        by_scene[scene.name], fusions[scene.name], content = evaluated
         contents += [content] if content else []
     provenance = dataclasses.asdict(settings) | {"network": str(network_path or "pretrained")}
-    results.write_results(out, by_scene, provenance)
-    blocks = _tables(settings, by_scene)
+    results.write_results(out, by_scene, provenance, fusions)
+    blocks = _tables(settings, by_scene, fusions)
     files.write_text(out / "tables.txt", "\n\n".join(blocks) + "\n")
     if contents:
         title = f"{settings.dataset}: {', '.join(by_scene)}"
@@ -143,15 +144,15 @@ def load_evaluation_scenes(settings: Settings) -> list[Scene]:
     names = tuple(dict.fromkeys(settings.scenes))
     if names == ("all",):
         names = datasets.scene_names(settings.dataset, **source)
-    return [
-        Scene(
-            name,
-            *datasets.load_database_and_queries(
-                settings.dataset, name, skip_bad_frames=settings.skip_bad_frames, **source
-            ),
+    scenes = []
+    for name in names:
+        database, queries = datasets.load_database_and_queries(
+            settings.dataset, name, skip_bad_frames=settings.skip_bad_frames, **source
         )
-        for name in names
-    ]
+        count = min(len(queries), settings.max_queries or len(queries))
+        chosen = np.arange(count) * len(queries) // count
+        scenes.append(Scene(name, database, queries.select(chosen)))
+    return scenes
 
 
 def _make_folder(out: pathlib.Path) -> None:
@@ -165,16 +166,19 @@ def _make_folder(out: pathlib.Path) -> None:
 
 
 def _evaluate_scene(
-    network: PoseNetwork,
+    trained: PoseNetwork | None,
     settings: Settings,
     scene: Scene,
     out: pathlib.Path,
     max_pictured: int,
-) -> tuple[Sequence[evaluate.MethodResult], SceneContent | None]:
-    images = encode_frames(
-        scene.database, network, progress=_progress(f"{scene.name}: database", "image")
-    )
-    scene_map = with_depth(SceneMap.from_images(network, images))
+) -> tuple[Sequence[evaluate.MethodResult], dict[str, metrics.PoseErrors], SceneContent | None]:
+    shipped = "shipped" in settings.methods
+    by_default = None
+    if trained is None or shipped:
+        by_default = pretrained_network(
+            scene.database.image_sizes, long_side=settings.long_side, estimator=settings.estimator
+        )
+    scene_map = _mapped(scene, trained or by_default)
     localizer = Localizer(
         scene_map,
         num_neighbors=settings.num_neighbors,
@@ -188,6 +192,7 @@ def _evaluate_scene(
         scene.database,
         scene.queries,
         methods=settings.methods,
+        shipped=Localizer(_mapped(scene, by_default)) if shipped else None,
         progress=_progress(f"{scene.name}: queries", "query"),
         observe=recorder and _observer(recorder, scene.queries),
     )
@@ -195,7 +200,21 @@ def _evaluate_scene(
         path = out / scene.name / f"{method.key}.png"
         plots.save_top_view(path, scene.database, scene.queries, method)
     plots.save_error_curves(out / scene.name / "error_curves.png", scene.name, methods)
-    return methods, recorder and recorder.content()
+    fusions = {}
+    if settings.dataset.partition("/")[0] in PAPER_PROTOCOL:
+        fusions = evaluate.evaluate_fusions(
+            scene_map,
+            scene.queries,
+            min_baseline=settings.min_baseline,
+            progress=_progress(f"{scene.name}: fusions", "query"),
+        )
+    return methods, fusions, recorder and recorder.content()
+
+
+def _mapped(scene: Scene, network: PoseNetwork) -> SceneMap:
+    progress = _progress(f"{scene.name}: database", "image")
+    images = encode_frames(scene.database, network, progress=progress)
+    return with_depth(SceneMap.from_images(network, images))
 
 
 def _recorder(
@@ -228,7 +247,9 @@ def _observer(recorder: SceneRecorder, queries: PosedFrames):
 
 
 def _tables(
-    settings: Settings, by_scene: Mapping[str, Sequence[evaluate.MethodResult]]
+    settings: Settings,
+    by_scene: Mapping[str, Sequence[evaluate.MethodResult]],
+    fusions: Mapping[str, Mapping[str, metrics.PoseErrors]],
 ) -> list[str]:
     blocks = [tables.format_results(name, methods) for name, methods in by_scene.items()]
     if len(by_scene) > 1:
@@ -238,6 +259,8 @@ def _tables(
     if is_seven_scenes or len(by_scene) > 1:
         others = published.SEVEN_SCENES if is_seven_scenes else ()
         blocks.append(tables.format_medians(by_scene, others))
+    if any(fusions.values()):
+        blocks.append(tables.format_fusions(fusions))
     return blocks
 
 

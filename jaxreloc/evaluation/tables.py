@@ -7,7 +7,7 @@ import tabulate
 
 from jaxreloc.evaluation.baselines.published import Median, PublishedResult
 from jaxreloc.evaluation.evaluate import MethodResult
-from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, Summary, summarize
+from jaxreloc.evaluation.metrics import RECALL_THRESHOLDS, PoseErrors, Summary, summarize
 from jaxreloc.localization.clock import STAGES
 
 TRAINED_ON = {
@@ -68,7 +68,7 @@ def format_medians(
     rows = [
         [
             methods[0].title,
-            *_cells([_medians(method) for method in methods], None),
+            *_cells([_medians(method.errors) for method in methods], None),
         ]
         for methods in zip(*by_scene.values(), strict=True)
     ]
@@ -88,8 +88,18 @@ def format_medians(
     return "\n".join(["median errors by scene", _table(rows, headers), *notes])
 
 
-def _medians(result: MethodResult) -> Median:
-    summary = summarize(result.errors)
+def format_fusions(by_scene: Mapping[str, Mapping[str, PoseErrors]]) -> str:
+    """Median errors, a row a fusion with so many neighbours, a column a scene and their average."""
+    rows = [
+        [name, *_cells([_medians(errors[name]) for errors in by_scene.values()], None)]
+        for name in next(iter(by_scene.values()))
+    ]
+    headers = ["t, m; r, deg", *by_scene] + ["average"] * (len(by_scene) > 1)
+    return "\n".join(["the network's relative poses of N neighbours, fused", _table(rows, headers)])
+
+
+def _medians(errors: PoseErrors) -> Median:
+    summary = summarize(errors)
     return summary.median_position_m, summary.median_rotation_deg
 
 

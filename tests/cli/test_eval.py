@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxreloc.evaluation.evaluate import METHODS
+from jaxreloc.evaluation.evaluate import DEFAULT_METHODS, METHODS
 from tests.photographs import save_small_network, write_photographs
 from tests.scripts import assert_fails, call_command, run_script
 
@@ -56,10 +56,10 @@ def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("lens distortion") == 1
     assert f"{out}/report.html" in result.stdout
-    for title in METHODS.values():
-        assert title in result.stdout
+    for method in DEFAULT_METHODS:
+        assert METHODS[method] in result.stdout
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics["scenes"]["mine"]) == set(METHODS)
+    assert set(metrics["scenes"]["mine"]) == set(DEFAULT_METHODS)
     nearest = metrics["scenes"]["mine"]["nearest"]
     assert nearest["num_queries"] == 2 and nearest["num_failed"] == 0
     assert [r["recall"] for r in nearest["recalls"]] == pytest.approx([0, 0, 0, 0], abs=1)
@@ -75,7 +75,7 @@ def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
     shown = json.loads(re.search(r'id="data">(.*?)</script>', (out / "report.html").read_text())[1])
     (scene,) = shown["scenes"]
     assert (len(scene["database"]["names"]), len(scene["queries"]["names"])) == (10, 2)
-    assert [method["key"] for method in scene["methods"]] == list(METHODS)
+    assert [method["key"] for method in scene["methods"]] == list(DEFAULT_METHODS)
     assert scene["methods"][0]["positionErrors"] == pytest.approx(errors, rel=1e-5)
     assert scene["matchedBy"] == "SIFT" and set(scene["pictures"]) == {"0", "1"}
 

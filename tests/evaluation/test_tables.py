@@ -5,7 +5,7 @@ import numpy as np
 from jaxreloc.evaluation.baselines.published import SEVEN_SCENES
 from jaxreloc.evaluation.evaluate import MethodResult
 from jaxreloc.evaluation.metrics import PoseErrors
-from jaxreloc.evaluation.tables import format_medians
+from jaxreloc.evaluation.tables import format_fusions, format_medians
 from jaxreloc.formats.readers.seven_scenes import SCENES
 
 
@@ -52,3 +52,17 @@ def test_published_rows_stand_below_for_the_scenes_asked_for():
     whole = format_medians({s: [result("network", [0.1], [1])] for s in SCENES}, SEVEN_SCENES)
     row = cells(whole, "Reloc3r-512")
     assert row[-1] == "0.04; 1.02" and row[4:6] == ["-", "-"]
+
+
+def test_fusions_have_a_row_each_and_an_average_over_scenes():
+    def errors(*position):
+        return PoseErrors(np.array(position), 10 * np.array(position))
+
+    by_scene = {
+        "a": {"paper, N = 1": errors(0.1, 0.2, 0.9), "robust, N = 1": errors(0.5)},
+        "b": {"paper, N = 1": errors(0.4), "robust, N = 1": errors(0.3)},
+    }
+    table = format_fusions(by_scene)
+    assert cells(table, "paper, N = 1") == ["0.20; 2.00", "0.40; 4.00", "0.30; 3.00"]
+    assert cells(table, "robust, N = 1") == ["0.50; 5.00", "0.30; 3.00", "0.40; 4.00"]
+    assert cells(format_fusions({"b": by_scene["b"]}), "paper, N = 1") == ["0.40; 4.00"]

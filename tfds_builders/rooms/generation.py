@@ -49,9 +49,10 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
 
     Args:
       split: one of SPLITS.
-      index: from 0; names the scene, as in "train-003".
+      index: from 0; see `RoomSettings.scene` for the name that it gives.
     """
     check_choice("split", split, SPLITS)
+    scene = settings.scene(split, index)
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
         moved_share = 2 * settings.moved_share * (rng.random() < 0.5)
@@ -73,8 +74,7 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
         if None not in query:
             break
     else:
-        raise RuntimeError(f"{split}-{index:03d}: no room with free camera paths was found")
-    scene = f"{split}-{index:03d}"
+        raise RuntimeError(f"{scene}: no room with free camera paths was found")
     return RenderedRoom(
         database=_photographed(database_room, rng, settings, scene, 0, database),
         query=_photographed(query_room, rng, settings, scene, len(database), query),

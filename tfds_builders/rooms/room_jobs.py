@@ -21,7 +21,12 @@ class RoomJob:
     @property
     def files(self) -> dict[str, pathlib.Path]:
         """Where the frames of each role are written."""
-        return {role: self.folder / f"{self.split}-{self.index:03d}-{role}.npz" for role in ROLES}
+        return {role: self.folder / f"{self.scene}-{role}.npz" for role in ROLES}
+
+    @property
+    def scene(self) -> str:
+        """The room's name."""
+        return self.settings.scene(self.split, self.index)
 
 
 def render_room_files(job: RoomJob) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from jaxreloc.formats.readers.seven_scenes import ROOMS
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -26,6 +28,11 @@ class RoomSettings:
     )
     image_format: str = "png"  # or "jpg"
     library: str = ""  # folder of a prepared furniture library; without one all is procedural
+    names: tuple[str, ...] = ()  # of the rooms by their index; without names SPLIT-INDEX
+
+    def scene(self, split: str, index: int) -> str:
+        """The name of a room, as in "train-003"."""
+        return self.names[index] if self.names else f"{split}-{index:03d}"
 
 
 PROCEDURAL = RoomSettings()
@@ -42,3 +49,17 @@ FURNISHED = RoomSettings(
     image_format="jpg",
 )
 FURNISHED_LARGE = dataclasses.replace(FURNISHED, width=512, height=384, frames_per_path=12)
+# As 7-Scenes is recorded: one camera, many pictures, and test paths that look where training paths
+# did, so that the most similar image is about as far off as there.
+NAMED = RoomSettings(
+    seed=7,
+    width=320,
+    height=240,
+    database_paths=8,
+    query_paths=4,
+    frames_per_path=125,
+    focal_lengths=(0.82, 0.82),
+    min_query_overlap=0.5,
+    image_format="jpg",
+    names=ROOMS,
+)

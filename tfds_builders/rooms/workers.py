@@ -58,16 +58,15 @@ def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Itera
 
 
 def _finished(job: RoomJob, future: concurrent.futures.Future) -> RoomJob:
-    room = f"{job.split}-{job.index:03d}"
     try:
         future.result()
     except concurrent.futures.BrokenExecutor as error:
         raise RuntimeError(
-            f"rendering {room} failed: a worker's process ended; a script that builds rooms needs "
-            "`if __name__ == '__main__':`"
+            f"rendering {job.scene} failed: a worker's process ended; a script that builds rooms "
+            "needs `if __name__ == '__main__':`"
         ) from error
     except Exception as error:
-        error.add_note(f"while rendering {room}")
+        error.add_note(f"while rendering {job.scene}")
         raise
     return job
 

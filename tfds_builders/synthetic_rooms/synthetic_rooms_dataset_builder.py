@@ -19,6 +19,7 @@ from tfds_builders.rooms.room_jobs import RoomJob
 from tfds_builders.rooms.settings import (
     FURNISHED,
     FURNISHED_LARGE,
+    NAMED,
     PROCEDURAL,
     RoomSettings,
 )
@@ -35,6 +36,10 @@ class SyntheticRoomsConfig(tfds.core.BuilderConfig):
     settings: RoomSettings = PROCEDURAL
     furnished: bool = False  # from the library in manual_dir
     workers: int | None = None  # processes; by default one a processor
+
+    def query_split(self, split: str) -> str:
+        """Of the query frames of a split's rooms; of named rooms `test`, as 7-Scenes has it."""
+        return "test" if self.settings.names else f"{split}_query"
 
 
 class Builder(RandomAccessBuilder):
@@ -67,6 +72,14 @@ class Builder(RandomAccessBuilder):
             test_rooms=10,
             furnished=True,
             settings=FURNISHED_LARGE,
+        ),
+        SyntheticRoomsConfig(
+            name="seven_rooms",
+            description="Seven rooms with names, recorded and split as 7-Scenes is.",
+            train_rooms=len(NAMED.names),
+            validation_rooms=0,
+            test_rooms=0,
+            settings=NAMED,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -108,14 +121,15 @@ class Builder(RandomAccessBuilder):
         jobs = {
             split: [RoomJob(settings, split, i, scratch) for i in range(n)]
             for split, n in rooms.items()
+            if n
         }
         rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
         self._build.callback(rendered.close)
         generators = {}
-        for split in rooms:
+        for split in jobs:
             fresh = itertools.islice(rendered, len(jobs[split]))
             generators[split] = self._generate_examples(fresh, "database")
-            generators[f"{split}_query"] = self._generate_examples(jobs[split], "query")
+            generators[config.query_split(split)] = self._generate_examples(jobs[split], "query")
         return generators
 
     def _library_cache(self) -> pathlib.Path:

@@ -8,9 +8,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from jaxreloc.data.datasets import load_frames, scene_names
+from jaxreloc.data.pairing.overlap import pair_overlap
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.readers.seven_scenes import ROOMS
 from jaxreloc.usage import UsageError
 from tfds_builders.rooms.generation import render_room
-from tfds_builders.rooms.settings import PROCEDURAL
+from tfds_builders.rooms.settings import NAMED, PROCEDURAL
 from tfds_builders.synthetic_rooms import synthetic_rooms_dataset_builder
 
 Builder = synthetic_rooms_dataset_builder.Builder
@@ -120,8 +123,14 @@ def test_furnished_without_its_sources_names_them(tmp_path):
 
 
 def test_configs_are_the_documented_ones():
-    assert list(Builder.builder_configs) == ["procedural", "furnished", "furnished_large"]
+    names = ["procedural", "furnished", "furnished_large", "seven_rooms"]
+    assert list(Builder.builder_configs) == names
     assert Builder.builder_configs["furnished"].settings.focal_lengths == (0.6, 1.6)
+    seven = Builder.builder_configs["seven_rooms"]
+    assert seven.train_rooms == len(ROOMS) == 7 and not seven.furnished
+    settings = seven.settings
+    assert settings.database_paths * settings.frames_per_path == 1000
+    assert settings.query_paths * settings.frames_per_path == 500
 
 
 def test_datasets_reads_scenes_of_a_build(built, monkeypatch):
@@ -133,3 +142,41 @@ def test_datasets_reads_scenes_of_a_build(built, monkeypatch):
     assert (len(query), len(database)) == (3, 6)
     assert set(query.sequences) == {"path-2"} and set(database.sequences) == {"path-0", "path-1"}
     assert query.depths[0].shape == query.images[0].shape[:2] == (48, 64)
+
+
+def test_named_rooms_are_split_as_seven_scenes_is(tmp_path, monkeypatch):
+    """Each test picture sees half of what some training picture sees."""
+    settings = dataclasses.replace(
+        NAMED,
+        width=64,
+        height=48,
+        database_paths=2,
+        query_paths=1,
+        frames_per_path=3,
+        names=ROOMS[:1],
+    )
+    config = dataclasses.replace(
+        Builder.builder_configs["seven_rooms"], settings=settings, train_rooms=1
+    )
+    monkeypatch.setattr(Builder, "BUILDER_CONFIGS", [config])
+    Builder(data_dir=tmp_path).download_and_prepare()
+    database, query = (
+        load_frames("seven_rooms", "chess_room", split, data_dir=tmp_path)
+        for split in ("database", "query")
+    )
+    splits = tfds.builder("synthetic_rooms/seven_rooms", data_dir=tmp_path).info.splits
+    assert {name: split.num_examples for name, split in splits.items()} == {"train": 6, "test": 3}
+    assert set(database.sequences) == {"path-0", "path-1"} and set(query.sequences) == {"path-2"}
+    np.testing.assert_allclose(query.intrinsics[:, 0, 0], 0.82 * 64)
+    together = PosedFrames(
+        scene="both",
+        names=(*database.names, *query.names),
+        world_from_cam=np.concatenate([database.world_from_cam, query.world_from_cam]),
+        intrinsics=np.concatenate([database.intrinsics, query.intrinsics]),
+        image_sizes=np.concatenate([database.image_sizes, query.image_sizes]),
+        images=[*database.images, *query.images],
+        depths=[*database.depths, *query.depths],
+    )
+    first, second = np.divmod(np.arange(18), 3)
+    shared = pair_overlap(together, first, 6 + second).reshape(6, 3)
+    assert shared.max(axis=0).min() > 0.2  # of both views; of the query's alone it is half

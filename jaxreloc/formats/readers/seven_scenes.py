@@ -22,6 +22,8 @@ from jaxreloc.images import image_size
 from jaxreloc.usage import UsageError
 
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
+# Rendered by `synthetic_rooms/seven_rooms`, called after these scenes; they hold no chess.
+ROOMS = tuple(f"{scene}_room" for scene in SCENES)
 SPLIT_FILES = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
 COLOR_FOCAL_PX = 525.0
 DEPTH_FOCAL_PX = 585.0
