@@ -15,7 +15,6 @@ ABSENT = [
     ("faiss", "jaxreloc.localization.neighbors.faiss_index", "faiss"),
     ("matplotlib.figure", "jaxreloc.evaluation.plots", "eval"),
     ("ml_collections", "jaxreloc.config_flag", "train"),
-    ("grain", "jaxreloc.data.loader", "train"),
     ("tensorboardX", "jaxreloc.training", "train"),
     ("tensorflow_datasets", "jaxreloc.data.tfds_frames", "datasets"),
     ("tensorflow_datasets", "tfds_builders", "datasets"),

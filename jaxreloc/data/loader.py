@@ -8,6 +8,7 @@ import dataclasses
 import multiprocessing
 import os
 import threading
+import typing
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -25,7 +26,7 @@ from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.images import cell_centres, center_crop, random_crop, sample_depth
 from jaxreloc.usage import UsageError, check_choice
 
-with extra("train"):
+if typing.TYPE_CHECKING:
     import grain
 
 READ_THREADS = 1  # more of them wait for the interpreter's lock
@@ -154,7 +155,14 @@ class PairLoader:
         finally:
             iterator.close()
 
-    def _dataset(self, start_step: int) -> grain.IterDataset:
+    def example(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One element of a batch: the pair of this number, augmented by `rng` in training."""
+        return self._examples(index, rng)
+
+    def _dataset(self, start_step: int) -> "grain.IterDataset":
+        with extra("train"):
+            import grain
+
         if self._train:
             dataset = grain.MapDataset.range(self._num_pairs).seed(self._seed).shuffle().repeat()
         else:

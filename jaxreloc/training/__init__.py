@@ -3,7 +3,6 @@
 from jaxreloc.extras import extra
 
 with extra("train"):
-    import grain  # noqa: F401
     import ml_collections  # noqa: F401
     import orbax.checkpoint  # noqa: F401
     import tensorboardX  # noqa: F401

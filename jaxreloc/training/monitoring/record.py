@@ -51,12 +51,19 @@ def environment() -> dict[str, Any]:
     """Software, machine and devices."""
     return {
         "python": sys.version.split()[0],
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
         "processes": jax.process_count(),
         "code_version": code_version(),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # Grain, where batches come from elsewhere
+        return None
 
 
 def write_environment(workdir: pathlib.Path) -> None:
