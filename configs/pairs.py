@@ -52,6 +52,7 @@ def _authors() -> ml_collections.ConfigDict:
     config.data.validation_split = "database"
     config.data.num_validation_pairs = 10_000  # opts.lua, validation_dataset_size (10,001)
     config.data.short_side = 256  # README.md: images resized beforehand
+    config.data.image_size = placeholder(tuple)  # whole frames of this height and width instead
     config.data.crop = 224  # construct_minibatch.lua: random in training, centre in evaluation
     config.data.jitter = 0.4  # construct_minibatch.lua: brightness, contrast and saturation
     config.data.translation_frame = "camera"  # their labels are in "world" axes

@@ -37,7 +37,9 @@ def load_network(
     """
     loaded = saved_network.load_network(path, model)
     head = loaded.config["model"].get("head", "concat")
-    for field, shape in INPUT_SIZES[head].items():
+    data = loaded.config.get("data")
+    is_whole = isinstance(data, Mapping) and data.get("image_size") is not None
+    for field, shape in INPUT_SIZES["correlation" if is_whole else head].items():
         _check_sizes(loaded.config, field, shape, path)
     return _network(loaded)
 

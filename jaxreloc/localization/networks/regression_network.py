@@ -1,4 +1,4 @@
-"""The paper's siamese network for inference: cropped images in, regressed relative poses out."""
+"""The paper's siamese network for inference: images in, regressed relative poses out."""
 
 import functools
 import pathlib
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.geometry.fusion import FusionConfig
-from jaxreloc.images import center_crop, resize_short_side
+from jaxreloc.images import center_crop, resize_short_side, resize_to_fit
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.inference import inference_functions
@@ -22,7 +22,8 @@ class RegressionNetwork:
 
     Args:
       loaded: the network with its variables and config; `config["data"]` says which input it was
-        trained on (`short_side`, then a centre crop of `crop` x `crop` pixels).
+        trained on: whole images fitted into `image_size`, height and width, or without one
+        `short_side`, then a centre crop of `crop` x `crop` pixels.
 
     Attributes:
       fusion_config: what suits the poses that `relate` gives.
@@ -32,21 +33,26 @@ class RegressionNetwork:
 
     def __init__(self, loaded: saved_network.LoadedNetwork):
         self.loaded = loaded
-        self._short_side = loaded.config["data"]["short_side"]
-        self._crop = loaded.config["data"]["crop"]
+        data = loaded.config["data"]
+        self._whole = data.get("image_size")
+        if self._whole is None:
+            self._short_side, self._crop = data["short_side"], data["crop"]
+        height, width = self._whole or (self._crop, self._crop)
         self._functions = inference_functions(loaded)
-        probe = jax.ShapeDtypeStruct((1, self._crop, self._crop, 3), np.uint8)
+        probe = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)
         encode = functools.partial(loaded.network.apply, loaded.variables, method="encode")
         self.feature_formats = (jax.tree.structure(jax.eval_shape(encode, probe)),)
 
     def prepare(
         self, image: UInt8[np.ndarray, "h w 3"], intrinsics: Float[np.ndarray, "3 3"]
-    ) -> tuple[UInt8[np.ndarray, "crop crop 3"], Float[np.ndarray, "3 3"]]:
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], Float[np.ndarray, "3 3"]]:
         """The network's input image and its intrinsics, from an image of any size."""
+        if self._whole is not None:
+            return resize_to_fit(image, intrinsics, *self._whole)
         resized = resize_short_side(image, intrinsics, self._short_side)
         return center_crop(*resized, self._crop)
 
-    def encode(self, images: UInt8[np.ndarray, "B crop crop 3"]) -> PyTree:
+    def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> PyTree:
         """Features with leading axis B, as the pair head takes them."""
         return self._functions.encode(images)
 

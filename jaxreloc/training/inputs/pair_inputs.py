@@ -89,6 +89,7 @@ def _pair_set(
 ) -> PairSet:
     data = config.data
     check_choice("data.pair_target", data.pair_target, TARGETS)
+    whole = data.get("image_size")
     if pair_list is None:
         pairs = mine_pairs(scenes, num_pairs=num_pairs, target=TARGETS[data.pair_target], seed=seed)
     else:
@@ -99,8 +100,8 @@ def _pair_set(
         batch_size=config.batch_size,
         train=train,
         seed=seed,
-        image_size=data.short_side,
-        crop=data.crop,
+        image_size=data.short_side if whole is None else tuple(whole),
+        crop=data.crop if whole is None else None,
         jitter=data.jitter,
         translation_frame=data.translation_frame,
         num_workers=data.num_workers,

@@ -36,3 +36,15 @@ def test_a_right_one_is_read(tmp_path, monkeypatch):
     network = load_network(tmp_path)
     image, intrinsics = network.prepare(np.zeros((48, 64, 3), np.uint8), np.eye(3))
     assert image.shape == (32, 32, 3) and intrinsics.shape == (3, 3)
+
+
+def test_whole_images_are_fitted_into_the_size_trained_on(tmp_path, monkeypatch, rng):
+    tiny.install(monkeypatch.setattr, monkeypatch.setitem)
+    config = {"model": {"backbone": "tiny"}, "data": {"image_size": [24, 32], "crop": None}}
+    saved_network.save_network(tmp_path, config, tiny.variables())
+    network = load_network(tmp_path)
+    picture = rng.integers(1, 255, (48, 64, 3), np.uint8)
+    image, intrinsics = network.prepare(picture, np.diag([64.0, 64.0, 1.0]))
+    assert image.shape == (24, 32, 3) and (image > 0).all()
+    np.testing.assert_allclose(np.diag(intrinsics), [32, 32, 1])
+    assert len(network.descriptor(network.encode(image[None]))) == 1

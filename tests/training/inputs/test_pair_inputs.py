@@ -1,6 +1,7 @@
 """Which pairs a run gets: names, fingerprints, seeds and shards."""
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -150,3 +151,18 @@ def test_a_batch_is_split_over_devices_in_order(monkeypatch):
     shards = pair_inputs.shard({"x": np.arange(24).reshape(8, 3), "mask": np.ones(8, bool)})
     assert shards["mask"].shape == (4, 2)
     np.testing.assert_array_equal(shards["x"][1], [[6, 7, 8], [9, 10, 11]])
+
+
+def test_whole_frames_take_the_place_of_crops(tiny_run):
+    config = tiny.config()
+    config.data.image_size = (24, 48)
+    train, validation = pair_inputs.load_pairs(config)
+    for pairs in (train, validation):
+        batch = next(pairs.loader.batches())
+        assert batch["db_image"].shape == batch["query_image"].shape == (8, 24, 48, 3)
+
+
+def test_without_grain_batches_name_the_extra(train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(UsageError, match=r"pip install 'jaxreloc\[train\]'"):
+        next(train.loader.batches())
