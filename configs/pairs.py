@@ -64,7 +64,10 @@ def _authors() -> ml_collections.ConfigDict:
     config.model.backbone = "resnet34"  # model.lua, from ImageNet weights
     config.model.pretrained = placeholder(str)  # None: random weights; or the path of a file
     config.model.pretrained = "default"  # downloaded once
+    config.model.frozen_until = placeholder(str)  # such as "layer2": stays as it is up to there
     config.model.head = "concat"
+    # None ranks images by its own features, as in the paper; "imagenet" by untrained ones.
+    config.model.retrieval = placeholder(str)
     config.model.dtype = "float32"
     config.model.remat = False
 

@@ -31,6 +31,7 @@ BACKBONES = {
 }
 HEADS = ("concat", "correlation")
 DESCRIPTIONS = ("imagenet", "learned")
+RETRIEVALS = ("imagenet",)
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Variables do not depend on the image size; a small image makes initialisation cheap.
@@ -48,6 +49,10 @@ class NetworkConfig:
       remat: recompute activations in the backward pass: less memory, more time.
       pretrained: the backbone's first weights: None (random), "default" (ImageNet's), or the path
         of a `.pth` or `.safetensors` file.
+      frozen_until: the last part of the backbone that training leaves as it is, such as "block10"
+        of EfficientNet-lite0 or "layer2" of a ResNet; None trains all.
+      retrieval: of the concat head, whose pooled features rank images: None, its own, or
+        "imagenet", those that the backbone has with ImageNet's weights.
       description: of the correlation head, a name in DESCRIPTIONS: the backbone's maps as they
         are, or descriptors trained on true matches.
       pretrained_description: the first weights of a learned one: None (random), "shipped" (those
@@ -59,6 +64,8 @@ class NetworkConfig:
     dtype: str = "float32"
     remat: bool = False
     pretrained: str | None = None
+    frozen_until: str | None = None
+    retrieval: str | None = None
     description: str = "imagenet"
     pretrained_description: str | None = None
 
@@ -77,6 +84,8 @@ class NetworkConfig:
         check_choice("head", parsed.head, HEADS)
         check_choice("dtype", parsed.dtype, DTYPES)
         check_choice("description", parsed.description, DESCRIPTIONS)
+        if parsed.retrieval is not None:
+            check_choice("retrieval", parsed.retrieval, RETRIEVALS)
         if parsed.head == "correlation" and parsed.description == "learned":
             check_choice("backbone of a learned description", parsed.backbone, LEARNED_TAPS)
         return parsed
@@ -95,7 +104,8 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
         head = CorrelationHead(compute=compute, description=described, settings=settings)
     else:
         taps, head = (), ConcatHead(compute=compute)
-    backbone = BACKBONES[parsed.backbone](compute=compute, taps=taps)
+    frozen = {} if parsed.frozen_until is None else {"frozen_until": parsed.frozen_until}
+    backbone = BACKBONES[parsed.backbone](compute=compute, taps=taps, **frozen)
     return SiameseNetwork(backbone=backbone, head=head)
 
 

@@ -1,5 +1,6 @@
 """The paper's siamese network for inference: images in, regressed relative poses out."""
 
+import dataclasses
 import functools
 import pathlib
 
@@ -7,14 +8,26 @@ import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.images import center_crop, resize_short_side, resize_to_fit
 from jaxreloc.localization.networks.relations import PairRelations
+from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.heads.pose_prediction import RelativePose
 from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.weights import saved_network
+from jaxreloc.models.weights.backbone_weights import DEFAULT
+from jaxreloc.models.weights.network_weights import first_variables
+
+
+@struct.dataclass
+class RegressionFeatures:
+    """What is known of B images: for retrieval, and for the pair head."""
+
+    descriptor: Float[Array, "B dim"]  # a map keeps it apart
+    pair: Features
 
 
 class RegressionNetwork:
@@ -39,6 +52,12 @@ class RegressionNetwork:
             self._short_side, self._crop = data["short_side"], data["crop"]
         height, width = self._whole or (self._crop, self._crop)
         self._functions = inference_functions(loaded)
+        self._ranking = self._functions
+        model = loaded.config["model"]
+        if model.get("retrieval") == "imagenet":
+            imagenet = {"backbone": model["backbone"], "pretrained": DEFAULT}
+            variables = first_variables(imagenet, loaded.network, jax.random.key(0))
+            self._ranking = inference_functions(dataclasses.replace(loaded, variables=variables))
         probe = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)
         encode = functools.partial(loaded.network.apply, loaded.variables, method="encode")
         self.feature_formats = (jax.tree.structure(jax.eval_shape(encode, probe)),)
@@ -52,28 +71,32 @@ class RegressionNetwork:
         resized = resize_short_side(image, intrinsics, self._short_side)
         return center_crop(*resized, self._crop)
 
-    def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> PyTree:
-        """Features with leading axis B, as the pair head takes them."""
-        return self._functions.encode(images)
+    def encode(self, images: UInt8[np.ndarray, "B height width 3"]) -> RegressionFeatures:
+        """Features with leading axis B."""
+        pair = self._functions.encode(images)
+        ranking = pair if self._ranking is self._functions else self._ranking.encode(images)
+        return RegressionFeatures(self._ranking.descriptor(ranking), pair)
 
-    def kept(self, features: PyTree) -> PyTree:
-        """The features themselves."""
-        return features
+    def kept(self, features: RegressionFeatures) -> Features:
+        """Those of the pair head."""
+        return features.pair
 
-    def descriptor(self, features: PyTree) -> Float[Array, "B dim"]:
+    def descriptor(self, features: RegressionFeatures) -> Float[Array, "B dim"]:
         """L2-normalised retrieval descriptors."""
-        return self._functions.descriptor(features)
+        return features.descriptor
 
     def relate(
         self,
-        db_features: PyTree,
+        db_features: Features | RegressionFeatures,
         db_intrinsics: Float[np.ndarray, "N 3 3"],
-        query_features: PyTree,
+        query_features: RegressionFeatures,
         query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> PairRelations:
         """One query (leading axis 1) beside N database images; a regressed pose is always valid."""
         n = len(db_intrinsics)
-        repeated_features, repeated_intrinsics = _repeat((query_features, query_intrinsics), n)
+        if isinstance(db_features, RegressionFeatures):
+            db_features = db_features.pair
+        repeated_features, repeated_intrinsics = _repeat((query_features.pair, query_intrinsics), n)
         pose = self._functions.relate(
             db_features, repeated_features, db_intrinsics, repeated_intrinsics
         )

@@ -4,12 +4,13 @@ Source: Tan, Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neura
 2019, in TensorFlow's "lite" form: no squeeze-and-excitation, ReLU6 for swish, "SAME" padding.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
-from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.backbones.features import Features, check_frozen
 
 PIXEL_MEAN = (127.0, 127.0, 127.0)
 PIXEL_STD = (128.0, 128.0, 128.0)
@@ -65,16 +66,21 @@ class EfficientNetLite0(nn.Module):
     Attributes:
       taps: names of the blocks whose outputs to return as feature maps: `block4` is the last of
         stride 8 (40 channels), `block10` the last of stride 16 (112 channels).
+      frozen_until: the last block that training leaves as it is, statistics included; None
+        trains all.
     """
 
     compute: layers.Compute
     taps: tuple[str, ...] = ()
+    frozen_until: str | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Features:
         options = {"compute": self.compute, "epsilon": EPSILON}
+        learns = train and self.frozen_until is None
         x = layers.normalise_pixels(images, PIXEL_MEAN, PIXEL_STD)
-        x = nn.relu6(layers.ConvNorm(STEM_FEATURES, 3, strides=2, name="stem", **options)(x, train))
+        stem = layers.ConvNorm(STEM_FEATURES, 3, strides=2, name="stem", **options)
+        x = nn.relu6(stem(x, learns))
         block = layers.maybe_remat(InvertedResidual, self.compute)
         maps = {}
         for count, features, kernel_size, first_stride, expansion in STAGES:
@@ -82,7 +88,10 @@ class EfficientNetLite0(nn.Module):
                 strides = first_stride if i == 0 else 1
                 name = f"block{len(maps)}"
                 layer = block(features, kernel_size, strides, expansion, self.compute, name=name)
-                x = maps[name] = layer(x, train)
+                x = maps[name] = layer(x, learns)
+                if name == self.frozen_until:
+                    x, learns = jax.lax.stop_gradient(x), train
+        check_frozen(self.frozen_until, maps)
         x = nn.relu6(layers.ConvNorm(POOLED_FEATURES, 1, name="top", **options)(x, train))
         taps = {name: maps[name].astype(jnp.float32) for name in self.taps}
         return Features(layers.global_average(x), taps)

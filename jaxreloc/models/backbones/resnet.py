@@ -4,12 +4,13 @@ Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVP
 with torchvision's padding (as many zeros on each side), so that its weights fit.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from jaxreloc.models import layers
-from jaxreloc.models.backbones.features import Features
+from jaxreloc.models.backbones.features import Features, check_frozen
 from jaxreloc.models.kernels import convolution
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -49,16 +50,20 @@ class ResNet(nn.Module):
     Attributes:
       blocks: residual blocks of the four stages.
       taps: names of the stages (`layer1` .. `layer4`, strides 4 .. 32) to return as feature maps.
+      frozen_until: the last stage that training leaves as it is, statistics included; None
+        trains all.
     """
 
     blocks: tuple[int, ...]
     compute: layers.Compute
     taps: tuple[str, ...] = ()
+    frozen_until: str | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Features:
         x = layers.normalise_pixels(images, IMAGENET_MEAN, IMAGENET_STD)
-        x = layers.ConvNorm(64, 7, self.compute, strides=2, padding=3, name="conv1")(x, train)
+        learns = train and self.frozen_until is None
+        x = layers.ConvNorm(64, 7, self.compute, strides=2, padding=3, name="conv1")(x, learns)
         x = convolution.max_pool(nn.relu(x))
         block = layers.maybe_remat(BasicBlock, self.compute)
         maps = {}
@@ -66,8 +71,11 @@ class ResNet(nn.Module):
             for i in range(count):
                 strides = 2 if stage > 0 and i == 0 else 1
                 name = f"layer{stage + 1}_{i}"
-                x = block(64 * 2**stage, strides, self.compute, name=name)(x, train)
+                x = block(64 * 2**stage, strides, self.compute, name=name)(x, learns)
             maps[f"layer{stage + 1}"] = x
+            if f"layer{stage + 1}" == self.frozen_until:
+                x, learns = jax.lax.stop_gradient(x), train
+        check_frozen(self.frozen_until, maps)
         taps = {name: maps[name].astype(jnp.float32) for name in self.taps}
         return Features(layers.global_average(x), taps)
 

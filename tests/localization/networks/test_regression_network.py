@@ -1,9 +1,11 @@
 """A network's file that does not say which pictures it takes is one line."""
 
+import jax
 import numpy as np
 import pytest
 
 from jaxreloc.localization.networks.loading import load_network
+from jaxreloc.models import build_network, first_variables, init_variables
 from jaxreloc.models.weights import saved_network
 from jaxreloc.usage import UsageError
 from tests.training import tiny
@@ -48,3 +50,29 @@ def test_whole_images_are_fitted_into_the_size_trained_on(tmp_path, monkeypatch,
     assert image.shape == (24, 32, 3) and (image > 0).all()
     np.testing.assert_allclose(np.diag(intrinsics), [32, 32, 1])
     assert len(network.descriptor(network.encode(image[None]))) == 1
+
+
+def test_retrieval_by_imagenets_features_whatever_was_trained(tmp_path, rng):
+    """Descriptors are those of the untrained backbone; relations are the trained network's."""
+    model = {"backbone": "efficientnet_lite0", "retrieval": "imagenet"}
+    network = build_network(model)
+    trained = jax.device_get(init_variables(network, jax.random.key(3)))
+    images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
+    found = {}
+    for name, retrieval in (("own", None), ("imagenet", "imagenet")):
+        config = {"model": model | {"retrieval": retrieval}, "data": {"image_size": [32, 32]}}
+        saved_network.save_network(tmp_path / name, config, trained)
+        found[name] = load_network(tmp_path / name)
+    own, ours = (network.encode(images) for network in found.values())
+    pretrained = model | {"pretrained": "default"}
+    imagenet = first_variables(pretrained, network, jax.random.key(0))
+    features = network.apply(imagenet, images, method="encode")
+    expected = network.apply(imagenet, features, method="descriptor")
+    np.testing.assert_allclose(found["imagenet"].descriptor(ours), expected, atol=1e-3)
+    assert np.abs(found["own"].descriptor(own) - np.asarray(expected)).max() > 0.01
+    K = np.eye(3, dtype=np.float32)[None]
+    poses = [
+        network.relate(network.kept(x), K.repeat(2, 0), jax.tree.map(lambda y: y[:1], x), K)
+        for network, x in zip(found.values(), (own, ours), strict=True)
+    ]
+    np.testing.assert_allclose(*(x.db_from_query.wxyz_xyz for x in poses), atol=1e-6)
