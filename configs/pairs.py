@@ -5,7 +5,7 @@
 The default has the settings of the authors' published program (github.com/AaltoVision/
 camera-relocalisation, commit 17a9ca8, folder cnn_part; the files are named below), with the loss of
 their paper, where the program minimises mean squares. Neither it nor a variant but `quick`
-has been trained to the end here.
+has been trained to the end here. `--config.data.dataset=seven_rooms` trains it on rendered rooms.
 
 Variants, `--config=configs/pairs.py:NAME`:
   port       the schedule of the authors' later PyTorch program (github.com/AaltoVision/RelPoseNet):
@@ -13,6 +13,9 @@ Variants, `--config=configs/pairs.py:NAME`:
   learned    as `port`, translation against rotation weighed by learned variances
              (Kendall and Cipolla, CVPR 2017).
   direction  as `port`, direction and log length of the translation in place of metres.
+  seven      the seven rendered rooms on two CPU cores: EfficientNet-lite0 from ImageNet's weights,
+             of which the last blocks learn, whole frames, and retrieval by ImageNet's features
+             (docs/experiments/training.md says why). Resumable as all; meant for three hours.
   quick      the demo: ResNet-18 on small images of rendered rooms, for two CPU cores. Three
              minutes; its medians in rooms it was trained in are 1.39 m and 26.0 deg (`make demo`).
 """
@@ -42,6 +45,7 @@ def _authors() -> ml_collections.ConfigDict:
     config.data.dataset = "seven_scenes"
     config.data.data_dir = placeholder(str)  # where prepared datasets lie; None: TFDS's default
     config.data.data_path = placeholder(str)  # your own photographs (posed_images)
+    config.data.scenes = placeholder(tuple)  # None: all of the dataset
     config.data.train_split = "database"
     config.data.pair_target = "paper"  # rotations, baselines and overlaps as in their lists
     config.data.num_pairs = 40_000  # opts.lua, training_dataset_size (39,999)
@@ -117,6 +121,24 @@ def _direction(config: ml_collections.ConfigDict) -> None:
     config.loss.translation = "direction_length"
 
 
+def _seven(config: ml_collections.ConfigDict) -> None:
+    config.batch_size = 32
+    config.num_steps = 30_000
+    config.data.dataset = "seven_rooms"
+    config.data.num_pairs = 200_000
+    config.data.num_validation_pairs = 1_000
+    config.data.image_size = (96, 128)
+    config.data.num_workers = 0  # all frames fit in memory
+    config.model.backbone = "efficientnet_lite0"
+    config.model.frozen_until = "block10"
+    config.model.retrieval = "imagenet"
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.validate_every = 1_000
+    config.checkpoint_every = 500
+
+
 def _quick(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 16
     config.num_steps = 240
@@ -143,5 +165,6 @@ VARIANTS = {
     "port": _port,
     "learned": _learned,
     "direction": _direction,
+    "seven": _seven,
     "quick": _quick,
 }

@@ -43,7 +43,7 @@ RANGES = {
 }
 # Numbers in a sequence of fixed length, or in each sequence of one.
 LENGTHS = {"data.image_size": 2, "data.image_sizes": 2, "data.augmentation.turn_std_deg": 3}
-WORDS = ("optimizer.frozen", "data.train_splits", "data.validation_splits")
+WORDS = ("optimizer.frozen", "data.scenes", "data.train_splits", "data.validation_splits")
 
 
 def check(config: Mapping[str, Any]) -> None:

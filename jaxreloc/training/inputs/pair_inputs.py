@@ -53,6 +53,7 @@ def load_pairs(config: ml_collections.ConfigDict) -> tuple[PairSet, PairSet]:
             split,
             data_dir=data.data_dir,
             data_path=data.data_path,
+            scenes=data.get("scenes"),
             skip_bad_frames=data.skip_bad_frames,
         )
         for split in (data.train_split, data.validation_split)

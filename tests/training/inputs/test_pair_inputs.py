@@ -69,8 +69,14 @@ def test_options_of_the_config_reach_the_data(tiny_run, monkeypatch):
     config = tiny.config()
     config.data.data_path = "photographs"
     config.data.skip_bad_frames = True
+    config.data.scenes = ("hall", "attic")
     pair_inputs.load_pairs(config)
-    options = {"data_dir": None, "data_path": "photographs", "skip_bad_frames": True}
+    options = {
+        "data_dir": None,
+        "data_path": "photographs",
+        "scenes": ("hall", "attic"),
+        "skip_bad_frames": True,
+    }
     assert sorted(asked, key=str) == [
         ("synthetic_rooms", split, options) for split in ("train", "validation")
     ]
