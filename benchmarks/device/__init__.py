@@ -1,0 +1,1 @@
+"""What `benchmarks.gpu` runs: agreement with a CPU, throughput, training."""
