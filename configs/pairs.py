@@ -14,8 +14,8 @@ Variants, `--config=configs/pairs.py:NAME`:
              (Kendall and Cipolla, CVPR 2017).
   direction  as `port`, direction and log length of the translation in place of metres.
   seven      the seven rendered rooms on two CPU cores: EfficientNet-lite0 from ImageNet's weights,
-             of which the last blocks learn, whole frames, and retrieval by ImageNet's features
-             (docs/experiments/training.md says why). Resumable as all; meant for three hours.
+             of which the last blocks learn, whole frames, and pairs as near as neighbours are
+             (docs/experiments/training.md says why). Meant for three hours, in one go or several.
   quick      the demo: ResNet-18 on small images of rendered rooms, for two CPU cores. Three
              minutes; its medians in rooms it was trained in are 1.39 m and 26.0 deg (`make demo`).
 """
@@ -125,13 +125,13 @@ def _seven(config: ml_collections.ConfigDict) -> None:
     config.batch_size = 32
     config.num_steps = 30_000
     config.data.dataset = "seven_rooms"
+    config.data.pair_target = "neighbors"
     config.data.num_pairs = 200_000
     config.data.num_validation_pairs = 1_000
     config.data.image_size = (96, 128)
     config.data.num_workers = 0  # all frames fit in memory
     config.model.backbone = "efficientnet_lite0"
     config.model.frozen_until = "block10"
-    config.model.retrieval = "imagenet"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50

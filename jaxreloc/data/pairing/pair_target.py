@@ -71,6 +71,12 @@ TARGETS = {
         ),
         overlap=Bins((0.03, 1.01)),
     ),
+    # Such as a query has with the images that retrieval finds: what the paper's list has few of.
+    "neighbors": PairTarget(
+        rotation_deg=Bins((0, 5, 10, 15, 20, 30, 45), (10, 20, 25, 20, 20, 5)),
+        baseline_m=Bins((0.001, 0.1, 0.2, 0.3, 0.5, 0.75, 1), (10, 20, 25, 25, 15, 5)),
+        overlap=Bins((0.2, 1.01)),
+    ),
     # Whatever shares enough of its view to be matched; free of scale.
     "overlapping": PairTarget(
         rotation_deg=Bins((0, 45)),
