@@ -150,7 +150,8 @@ class Localizer:
         image; `stage_ms` is an image's share of its batches.
 
         Args:
-          intrinsics, focal_deviations: of each image; None as in `__call__`.
+          intrinsics: of each image; None as in `__call__`.
+          focal_deviations: of each image, as `focal_deviation` there.
         """
         none = [None] * len(images)
         intrinsics = none if intrinsics is None else intrinsics
