@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxreloc.cli.options import Network, Retrieval, Views
+from jaxreloc.cli.options import Network, Rerun, Retrieval, Views, Viz
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError, check_choice
 
@@ -61,14 +61,16 @@ def evaluate(
     scenes: Scenes = Scenes(),
     localizer: Localizer = Localizer(),
     baseline: Annotated[
-        Listed, flag("Rows beside the network's: nearest, sift, shipped.", "A,B")
+        Listed, flag("Rows beside it: nearest, sift, shipped.", "A,B")
     ] = BASELINES,
     out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
-    views: Views = Views(),
+    viz: Viz = False,
+    rerun: Rerun = None,
     others: OtherPrograms = OtherPrograms(),
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Evaluates relocalization in scenes and prints the tables."""
+    views = Views(viz=viz, rerun=rerun)
     if (views.viz or views.rerun) and not scenes.scene:
         raise UsageError("--viz and --rerun show the queries of a scene; name it by --scene")
     if others.pairs or others.estimates:

@@ -75,10 +75,14 @@ class Retrieval:
             raise UsageError(f"--min_baseline={self.min_baseline}: give 0 or more")
 
 
+Viz = Annotated[bool, flag("Write a report: cameras, queries, matches.")]
+Rerun = Annotated[str | None, flag("Write this file for the Rerun viewer.", "FILE.rrd")]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Views:
-    viz: Annotated[bool, flag("Write a report: cameras, queries, matches.")] = False
-    rerun: Annotated[str | None, flag("Write this file for the Rerun viewer.", "FILE.rrd")] = None
+    viz: Viz = False
+    rerun: Rerun = None
 
     @property
     def recording(self) -> pathlib.Path | None:
