@@ -89,14 +89,16 @@ class RegressionNetwork:
         self,
         db_features: Features | RegressionFeatures,
         db_intrinsics: Float[np.ndarray, "N 3 3"],
-        query_features: RegressionFeatures,
+        query_features: Features | RegressionFeatures,
         query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> PairRelations:
-        """One query (leading axis 1) beside N database images; a regressed pose is always valid."""
+        """One query (leading axis 1) beside N database images; a regressed pose is always valid.
+
+        Either may be as `encode` or as `kept` gives it: an image of the map may be the query.
+        """
         n = len(db_intrinsics)
-        if isinstance(db_features, RegressionFeatures):
-            db_features = db_features.pair
-        repeated_features, repeated_intrinsics = _repeat((query_features.pair, query_intrinsics), n)
+        db_features, query_features = map(_of_pairs, (db_features, query_features))
+        repeated_features, repeated_intrinsics = _repeat((query_features, query_intrinsics), n)
         pose = self._functions.relate(
             db_features, repeated_features, db_intrinsics, repeated_intrinsics
         )
@@ -105,6 +107,10 @@ class RegressionNetwork:
     def save(self, folder: pathlib.Path) -> None:
         """See `PoseNetwork`."""
         self.loaded.save(folder)
+
+
+def _of_pairs(features: Features | RegressionFeatures) -> Features:
+    return features.pair if isinstance(features, RegressionFeatures) else features
 
 
 @functools.partial(jax.jit, static_argnums=1)
