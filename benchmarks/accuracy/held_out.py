@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 
+from benchmarks.angles import between_deg, rotation_deg
 from jaxreloc import files
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusedPose, FusionConfig
@@ -95,11 +96,17 @@ def load_room(
     path = cache and cache / f"{split}-{index:03d}-pictures.npz"
 
     def render() -> dict[str, PosedFrames]:
-        check_library(library, split, index)
-        room = render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
+        room = render_held_out(split, index, library)
         return {"database": room.database, "query": room.query}
 
     return RenderedRoom(**kept_frames(path, render))
+
+
+@functools.lru_cache(maxsize=1)
+def render_held_out(split: str, index: int, library: str | None) -> RenderedRoom:
+    """A room with its depth; raises UsageError if there is no library to render it with."""
+    check_library(library, split, index)
+    return render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
 
 
 def check_library(library: str | None, split: str, index: int) -> None:
@@ -246,12 +253,10 @@ def pair_errors(poses: QueryPoses, relations: PairRelations) -> dict[str, np.nda
     """
     true = poses.db_from_query()
     found = matrices(relations.db_from_query.wxyz_xyz)
-    chord = np.linalg.norm(found[..., :3, :3] - true[..., :3, :3], axis=(-2, -1))
     t, t_true = found[..., :3, 3], true[..., :3, 3]
-    across = np.linalg.norm(np.cross(t, t_true), axis=-1)
     errors = {
-        "rotation": np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8)))),
-        "direction": np.rad2deg(np.arctan2(across, np.sum(t * t_true, axis=-1))),
+        "rotation": rotation_deg(found[..., :3, :3], true[..., :3, :3]),
+        "direction": between_deg(t, t_true),
         "position": np.linalg.norm(t - t_true, axis=-1),
     }
     errors = {name: np.where(np.isnan(x), np.inf, x) for name, x in errors.items()}
@@ -267,8 +272,7 @@ def fused_errors(
     fused = fuse_relations(poses, relations, config)
     found = np.asarray(fused.world_from_query.as_matrix(), np.float64)
     position = np.linalg.norm(found[:, :3, 3] - poses.world_from_query[:, :3, 3], axis=-1)
-    chord = np.linalg.norm(found[:, :3, :3] - poses.world_from_query[:, :3, :3], axis=(-2, -1))
-    rotation = np.rad2deg(2 * np.arcsin(np.minimum(1, chord / np.sqrt(8))))
+    rotation = rotation_deg(found[:, :3, :3], poses.world_from_query[:, :3, :3])
     success = np.asarray(fused.success)
     return np.where(success, position, np.inf), np.where(success, rotation, np.inf)
 

@@ -22,6 +22,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks.accuracy import held_out
+from benchmarks.angles import between_deg, rotation_deg
 from jaxreloc import files
 from jaxreloc.evaluation.report.matchers import to_pixels
 from jaxreloc.formats.frames import PosedFrames
@@ -90,21 +91,13 @@ def pairs_of_room(database: PosedFrames, queries: PosedFrames) -> list[PairPictu
                     query_px=to_pixels(matches.x_query[i], queries.intrinsics[q]),
                     inliers=estimate.inliers[i],
                     success=bool(estimate.success[i]),
-                    rotation_deg=angle_deg(found[i, :3, :3].T @ true[:3, :3]),
-                    direction_deg=between_deg(found[i, :3, 3], true[:3, 3]),
-                    turn_deg=angle_deg(true[:3, :3]),
+                    rotation_deg=float(rotation_deg(found[i, :3, :3], true[:3, :3])),
+                    direction_deg=float(between_deg(found[i, :3, 3], true[:3, 3])),
+                    turn_deg=float(rotation_deg(true[:3, :3], np.eye(3))),
                     baseline_m=float(np.linalg.norm(true[:3, 3])),
                 )
             )
     return pictures
-
-
-def angle_deg(rotation: np.ndarray) -> float:
-    return float(np.rad2deg(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
-
-
-def between_deg(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.rad2deg(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
 
 
 def chosen(pairs: list[PairPicture]) -> list[tuple[str, PairPicture]]:

@@ -22,6 +22,7 @@ import numpy as np
 import tabulate
 from absl import flags
 
+from benchmarks.angles import rotation_deg
 from benchmarks.capture import matched_database
 from jaxreloc.capture import from_photographs
 from jaxreloc.capture.photographs import find_photographs
@@ -58,9 +59,7 @@ def figures(found: PosedFrames, known: dict[str, np.ndarray]) -> dict[str, str]:
     rotation = fit.rotation.matrix()
     centres = fit.scale * found_poses[:, :3, 3] @ rotation.T + fit.translation
     errors = np.linalg.norm(centres - true[:, :3, 3], axis=1)
-    between = np.einsum("nji,njk->nik", rotation @ found_poses[:, :3, :3], true[:, :3, :3])
-    cosine = (np.trace(between, axis1=1, axis2=2) - 1) / 2
-    degrees = np.rad2deg(np.arccos(np.clip(cosine, -1, 1)))
+    degrees = rotation_deg(rotation @ found_poses[:, :3, :3], true[:, :3, :3])
     middle = np.median(true[:, :3, 3], axis=0)
     size = np.median(np.linalg.norm(true[:, :3, 3] - middle, axis=1))
     return {

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.angles import rotation_deg
 from benchmarks.device import device_inputs as inputs
 from benchmarks.device.sizes import Sizes
 from benchmarks.networks import pair_step
@@ -222,6 +223,5 @@ def _angle_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             np.linalg.norm(a[..., :4] + b[..., :4], axis=-1),
         )
         return np.rad2deg(4 * np.arcsin(np.minimum(difference / 2, 1)))
-    chord = np.linalg.norm(a[..., :3, :3] - b[..., :3, :3], axis=(-2, -1))
-    return np.rad2deg(2 * np.arcsin(np.minimum(chord / np.sqrt(8), 1)))
+    return rotation_deg(a[..., :3, :3], b[..., :3, :3])
 

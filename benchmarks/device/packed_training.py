@@ -54,14 +54,12 @@ class ThreadedLoader:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
             waiting: list[list[concurrent.futures.Future]] = []
             for step in steps:
-                waiting.append([threads.submit(self._example, step, k) for k in self._places()])
+                places = range(self.batch_size)
+                waiting.append([threads.submit(self._example, step, k) for k in places])
                 if len(waiting) > AHEAD:
                     yield _stacked(waiting.pop(0))
             for batch in waiting:
                 yield _stacked(batch)
-
-    def _places(self) -> range:
-        return range(self.batch_size)
 
     def _example(self, step: int, place: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, step, place])

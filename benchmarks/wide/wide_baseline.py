@@ -27,6 +27,7 @@ import tabulate
 from absl import flags
 from jaxtyping import Float
 
+from benchmarks.angles import between_deg, rotation_deg
 from benchmarks.wide import wide_pairs
 from benchmarks.wide.pair_relators import PairRelator, known_relators
 from benchmarks.wide.wide_pairs import ImagePair
@@ -53,11 +54,8 @@ def pose_error_deg(
     """The larger one of the rotation's error and the translation's in direction."""
     if found is None:
         return float("inf")
-    chord = np.linalg.norm(found[:3, :3] - true[:3, :3])
-    rotation = 2 * np.arcsin(min(1.0, chord / np.sqrt(8)))
-    t, t_true = found[:3, 3], true[:3, 3]
-    direction = np.arctan2(np.linalg.norm(np.cross(t, t_true)), t @ t_true)
-    return float(np.degrees(max(rotation, direction)))
+    rotation = rotation_deg(found[:3, :3], true[:3, :3])
+    return float(max(rotation, between_deg(found[:3, 3], true[:3, 3])))
 
 
 def auc(errors: Float[np.ndarray, "n"], threshold: float) -> float:

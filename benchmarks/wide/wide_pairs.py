@@ -8,18 +8,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from benchmarks.accuracy import held_out
+from benchmarks.angles import rotation_deg
 from jaxreloc import files
+from jaxreloc.data.pairing.overlap import depth_overlap
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.images import read_image
 from jaxreloc.training.inputs.match_making import joined
 from jaxreloc.usage import UsageError
-from tfds_builders.rooms.generation import render_room
-from tfds_builders.rooms.settings import FURNISHED_LARGE
 
 LEAST, MOST = 0.05, 0.4  # overlap of a wide pair of a room
-GRID = 24  # pixels between those that are looked up in the other image
-SAME_DEPTH = 0.05  # relative
 NUM_FIELDS = 38  # of a line of a list of pairs, without its two rotations 36
 MAX_BYTES = 1 << 26
 
@@ -38,14 +36,7 @@ class ImagePair:
     @property
     def turn_deg(self) -> float:
         """The angle between the cameras."""
-        cosine = (np.trace(self.first_from_second[:3, :3]) - 1) / 2
-        return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-
-
-@dataclasses.dataclass(frozen=True)
-class _RoomImages:
-    frames: PosedFrames
-    overlap: Float[np.ndarray, "n n"]
+        return float(rotation_deg(self.first_from_second[:3, :3], np.eye(3)))
 
 
 def pairs_of_rooms(
@@ -58,38 +49,20 @@ def pairs_of_rooms(
 ) -> list[ImagePair]:
     """`count` pairs of the first rooms of a split, as many of each, chosen at random.
 
-    Their overlap is from LEAST to MOST: the share of the one image that the other sees, of both the
-    smaller.
+    Their overlap (`data.pairing.overlap`) is from LEAST to MOST.
 
     Raises:
       UsageError: there is no library to render the rooms with.
     """
     rng, pairs = np.random.default_rng(seed), []
     for index in range(rooms):
-        room = _load_room(split, index, library, cache)
-        wide = np.argwhere(np.triu((room.overlap >= LEAST) & (room.overlap <= MOST), 1))
+        frames, overlap = _load_room(split, index, library, cache)
+        first, second = np.triu_indices(len(frames), 1)
+        wide = np.flatnonzero((overlap >= LEAST) & (overlap <= MOST))
         share = count * (index + 1) // rooms - count * index // rooms
-        chosen = rng.permutation(len(wide))[:share]
-        pairs += [_pair(room.frames, i, j, room.overlap[i, j]) for i, j in wide[chosen]]
+        chosen = rng.permutation(wide)[:share]
+        pairs += [_pair(frames, first[k], second[k], overlap[k]) for k in chosen]
     return pairs
-
-
-def overlaps(frames: PosedFrames) -> Float[np.ndarray, "n n"]:
-    """Of the pixels of one image that have a depth, the share that another sees; the smaller one.
-
-    A point is seen where it projects into the image, with the depth that the image has there.
-    """
-    n = len(frames)
-    depths = [frames.depths[i] for i in range(n)]
-    intrinsics = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
-    seen = np.zeros((n, n))
-    for i in range(n):
-        points = _points(depths[i], intrinsics[i], frames.world_from_cam[i])
-        for j in range(n):
-            seen[i, j] = _share_seen(
-                points, depths[j], intrinsics[j], np.linalg.inv(frames.world_from_cam[j])
-            )
-    return np.minimum(seen, seen.T)
 
 
 def pairs_of_folder(images: str | pathlib.Path) -> list[ImagePair]:
@@ -151,59 +124,17 @@ def _pair(frames: PosedFrames, i: int, j: int, overlap: float = float("nan")) ->
 
 def _load_room(
     split: str, index: int, library: str | None, cache: pathlib.Path | None
-) -> _RoomImages:
-    """Rendered, or as `cache` has it: the database and the queries."""
-    rendered: list[PosedFrames] = []
-
-    def render() -> dict[str, PosedFrames]:
-        held_out.check_library(library, split, index)
-        room = render_room(dataclasses.replace(FURNISHED_LARGE, library=library), split, index)
-        rendered.extend([room.database, room.query])
-        return {"database": room.database, "query": room.query}
-
-    stem = cache and cache / f"{split}-{index:03d}"
-    path = stem and stem.with_name(f"{stem.name}-overlaps.npy")
+) -> tuple[PosedFrames, Float[np.ndarray, " pairs"]]:
+    """The database and the queries of a room, and the overlap of each two (`np.triu_indices`)."""
+    room = held_out.load_room(split, index, library, cache)
+    frames = joined([room.database, room.query])
+    path = cache and cache / f"{split}-{index:03d}-overlaps.npy"
     if path and path.exists():
-        parts = held_out.kept_frames(stem.with_name(f"{stem.name}-pictures.npz"), render)
-        return _RoomImages(joined(list(parts.values())), np.load(path, allow_pickle=False))
-    render()
-    frames = joined(rendered)
-    overlap = overlaps(frames)
+        return frames, np.load(path, allow_pickle=False)
+    rendered = held_out.render_held_out(split, index, library)
+    pairs = np.triu_indices(len(frames), 1)
+    overlap = depth_overlap(joined([rendered.database, rendered.query]), *pairs)
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, overlap)
-    return _RoomImages(frames, overlap)
-
-
-def _points(
-    depth: Float[np.ndarray, "h w"],
-    intrinsics: Float[np.ndarray, "3 3"],
-    world_from_cam: Float[np.ndarray, "4 4"],
-) -> Float[np.ndarray, "k 3"]:
-    """What every GRID-th pixel shows."""
-    rows, columns = np.mgrid[GRID // 2 : depth.shape[0] : GRID, GRID // 2 : depth.shape[1] : GRID]
-    rows, columns = rows.ravel(), columns.ravel()
-    z = depth[rows, columns]
-    rows, columns, z = (x[z > 0] for x in (rows, columns, z))
-    rays = np.stack([columns, rows, np.ones(len(z))], axis=1) @ np.linalg.inv(intrinsics).T
-    return (rays * z[:, None]) @ world_from_cam[:3, :3].T + world_from_cam[:3, 3]
-
-
-def _share_seen(
-    points: Float[np.ndarray, "k 3"],
-    depth: Float[np.ndarray, "h w"],
-    intrinsics: Float[np.ndarray, "3 3"],
-    cam_from_world: Float[np.ndarray, "4 4"],
-) -> float:
-    if not len(points):
-        return 0.0
-    in_cam = points @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
-    ahead = in_cam[:, 2] > 1e-6
-    z = np.where(ahead, in_cam[:, 2], 1.0)
-    pixels = (in_cam / z[:, None]) @ intrinsics.T
-    column, row = np.rint(pixels[:, :2].clip(-1e6, 1e6)).astype(int).T
-    height, width = depth.shape
-    inside = ahead & (0 <= column) & (column < width) & (0 <= row) & (row < height)
-    there = depth[np.where(inside, row, 0), np.where(inside, column, 0)]
-    return float(np.mean(inside & (np.abs(there - z) < SAME_DEPTH * z)))
+    return frames, overlap

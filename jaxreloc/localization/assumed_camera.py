@@ -29,6 +29,13 @@ class PresumedCamera:
     source: str
 
 
+def intrinsics_of_size(
+    scene_map: SceneMap, width: int, height: int
+) -> Float[np.ndarray, "k 3 3"]:
+    """Of the map's images of this size, which are likely of one camera."""
+    return scene_map.intrinsics[(scene_map.image_sizes == (width, height)).all(axis=1)]
+
+
 class AssumedCamera:
     """A camera like the map's, for images of any size.
 
@@ -39,7 +46,7 @@ class AssumedCamera:
     """
 
     def __init__(self, scene_map: SceneMap):
-        self._intrinsics, self._sizes = scene_map.intrinsics, scene_map.image_sizes
+        self._scene_map = scene_map
         focal_px = np.mean(scene_map.intrinsics[:, [0, 1], [0, 1]], axis=1)
         self._relative_focal = np.median(focal_px / scene_map.image_sizes.max(axis=1))
         self._known: dict[tuple[int, int], np.ndarray] = {}
@@ -65,9 +72,9 @@ class AssumedCamera:
           is_start: a search begins there, which the warning says.
         """
         if (width, height) not in self._known:
-            same = (self._sizes == (width, height)).all(axis=1)
-            if same.any():
-                intrinsics = np.median(self._intrinsics[same], axis=0)
+            same = intrinsics_of_size(self._scene_map, width, height)
+            if len(same):
+                intrinsics = np.median(same, axis=0)
             else:
                 focal = self._relative_focal * max(width, height)
                 intrinsics = Camera.centred(focal, width, height).intrinsics

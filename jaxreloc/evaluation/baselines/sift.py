@@ -38,10 +38,17 @@ def extract(
     if not keypoints:
         descriptors = np.zeros((0, 128), np.float32)
     pixels = np.array([k.pt for k in keypoints], np.float64).reshape(-1, 2)
-    normalised = (pixels - intrinsics[:2, 2]) / np.diag(intrinsics)[:2]
+    normalised = on_plane(pixels, intrinsics)
     total = descriptors.sum(axis=1, keepdims=True)
     root = np.sqrt(descriptors / np.maximum(total, 1e-12)).astype(np.float32)
     return SiftFeatures(normalised, root, float(np.mean(np.diag(intrinsics)[:2])))
+
+
+def on_plane(
+    pixels: Float[np.ndarray, "m 2"], intrinsics: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "m 2"]:
+    """On the plane z = 1 of a camera without skew."""
+    return (pixels - intrinsics[:2, 2]) / np.diag(intrinsics)[:2]
 
 
 def match(a: SiftFeatures, b: SiftFeatures) -> np.ndarray:

@@ -19,6 +19,7 @@ from jaxreloc.localization.all_matches import (
     pose_from_all_matches,
     refined_by_pictures,
 )
+from jaxreloc.localization.assumed_camera import intrinsics_of_size
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.method import Neighbors
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
@@ -184,11 +185,11 @@ class AllMatches:
     def own_intrinsics(self, sides: Iterable[int]) -> Float[np.ndarray, "3 3"] | None:
         """Of the map's pictures of this height and width, if they agree on the focal length."""
         height, width = sides
-        same = (self.scene_map.image_sizes == (width, height)).all(axis=1)
-        focals = self.scene_map.intrinsics[same, 0, 0]
-        if not len(focals) or not _near(focals.min(), focals.max(), OWN_CAMERA):
+        same = intrinsics_of_size(self.scene_map, width, height)
+        focals = same[:, 0, 0]
+        if not len(same) or not _near(focals.min(), focals.max(), OWN_CAMERA):
             return None
-        return np.median(self.scene_map.intrinsics[same], axis=0)
+        return np.median(same, axis=0)
 
     @functools.cached_property
     def _wxyz_xyz(self) -> Float32[np.ndarray, "M 7"]:

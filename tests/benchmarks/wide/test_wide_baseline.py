@@ -6,6 +6,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmarks.wide import wide_baseline, wide_pairs
+from jaxreloc.data.pairing.overlap import depth_overlap
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import UsageError
 
@@ -54,13 +55,16 @@ def test_overlap_is_what_both_see_of_a_wall():
     shares = np.array([0.0, 0.25, 0.5, 1.5])
     poses = np.stack([pose(np.eye(3), [share * width_m, 0, 0]) for share in shares])
     frames = planted(poses, np.full(SIZE[::-1], 4.0, np.float32))
-    expected = np.clip(1 - np.abs(shares[:, None] - shares[None]), 0, 1)
-    np.testing.assert_allclose(wide_pairs.overlaps(frames), expected, atol=1 / 8)
+    first, second = np.triu_indices(4, 1)
+    expected = np.clip(1 - np.abs(shares[first] - shares[second]), 0, 1)
+    np.testing.assert_allclose(depth_overlap(frames, first, second), expected, atol=1 / 8)
     nearer = [*frames.depths[:3], np.full(SIZE[::-1], 1.0, np.float32)]
-    hidden = wide_pairs.overlaps(
-        PosedFrames(**{**vars(frames), "depths": nearer, "world_from_cam": poses[[0, 0, 0, 0]]})
+    hidden = depth_overlap(
+        PosedFrames(**{**vars(frames), "depths": nearer, "world_from_cam": poses[[0, 0, 0, 0]]}),
+        np.full(3, 3),
+        np.arange(3),
     )
-    np.testing.assert_allclose(hidden[3, :3], 0)
+    np.testing.assert_allclose(hidden, 0)
 
 
 def planted(poses, depth) -> PosedFrames:
