@@ -264,12 +264,13 @@ def _replacing_last(
 
 
 def _reason(found: MatchedPose) -> str:
-    """In words, why a query was refused."""
-    if found.pose.focal_gain > MIN_FOCAL_GAIN and found.agreeing.any():
+    """In words, why a query was refused; chance alone makes one neighbour agree now and then."""
+    several_agree = found.agreeing.sum() > 1
+    if found.pose.focal_gain > MIN_FOCAL_GAIN and several_agree:
         return (
             "the matches contradict the focal length; "
             f"{float(found.pose.focal_factor):g} times it suits them better"
         )
-    if found.evidence[2] > 1 and found.agreeing.any():
+    if found.evidence[2] > 1 and several_agree:
         return "the matches do not tell this focal length from others; check it"
     return TOO_FEW
