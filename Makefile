@@ -9,7 +9,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: demo test test-slow test-torch test-faiss test-report test-web test-package docs lint lock faults audit
+.PHONY: demo test test-seeds test-slow test-torch test-faiss test-report test-web test-package docs lint lock faults audit
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,10 @@ faults: $(VENV)/installed
 audit: $(VENV)/installed
 	$(INSTALL) pip-audit==2.10.1
 	$(RUN) -m pip_audit --strict --requirement requirements.txt --disable-pip --no-deps
+
+# Tests with random inputs, each with five seeds, of which the first is the run's.
+test-seeds: $(VENV)/installed
+	$(RUN) -m pytest $(PARALLEL) --seeds=5
 
 test-slow: $(VENV)/installed
 	$(RUN) -m pytest $(PARALLEL) -m slow

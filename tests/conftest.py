@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import secrets
 import zlib
 
@@ -34,10 +35,32 @@ def pytest_report_header() -> str:
     return f"JAXRELOC_TEST_SEED={SEED}"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run only the tests that draw random inputs, each with N seeds"
+    parser.addoption("--seeds", type=int, metavar="N", help=text)
+
+
+@pytest.hookimpl(trylast=True)  # the seed stands last in a test's name
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.config.option.seeds and "rng" in metafunc.fixturenames:
+        seeds = [(SEED + i) % 2**32 for i in range(metafunc.config.option.seeds)]
+        metafunc.parametrize("rng", seeds, indirect=True, ids="seed{}".format)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.seeds:
+        draws = ["rng" in item.fixturenames for item in items]
+        config.hook.pytest_deselected(items=[i for i, drawn in zip(items, draws) if not drawn])
+        items[:] = [item for item, drawn in zip(items, draws) if drawn]
+
+
 @pytest.fixture
 def rng(request) -> np.random.Generator:
     """A generator of the run's seed and the test's name."""
-    return np.random.default_rng([SEED, zlib.crc32(request.node.nodeid.encode())])
+    seed = getattr(request, "param", SEED)
+    name = request.node.nodeid.removesuffix(f"[seed{seed}]")
+    name = re.sub(rf"-seed{seed}]$", "]", name)
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 @pytest.fixture

@@ -210,12 +210,23 @@ def test_known_depths_do_not_speak_for_a_wrong_pose(rng):
 def test_depths_alone(rng):
     scene = planted(rng)
     pose = scene.pose()
-    start = tracks_lib.linear_inverse_depth(scene.tracks(), pose)
-    rho, information = tracks_lib.refine_depth(scene.tracks(), pose, start, 2.0, 4)
+    start = jax.jit(tracks_lib.linear_inverse_depth)(scene.tracks(), pose)
+    refine_depth = jax.jit(functools.partial(tracks_lib.refine_depth, scale=2.0, steps=4))
+    rho, information = refine_depth(scene.tracks(), pose, start)
     np.testing.assert_allclose(rho, scene.inverse_depth, rtol=2e-2, atol=1e-3)
-    # One deviation of a match, by its parallax with each neighbour.
-    baseline = np.linalg.norm(
-        scene.world_from_db[:, :3, 3] - scene.world_from_query[:3, 3], axis=-1
+    # How far a database's picture of the point moves by its inverse depth, in deviations.
+    step = 1e-4 * scene.inverse_depth
+    seen = [seen_in_database(scene, scene.inverse_depth + sign * step) for sign in (1, -1)]
+    moved = FOCAL * (seen[0] - seen[1]) / (2 * step[:, None])
+    expected = np.sum(moved**2, axis=(0, 2))
+    np.testing.assert_allclose(information, expected, rtol=0.05)
+
+
+def seen_in_database(scene, inverse_depth) -> np.ndarray:
+    """[N, K, 2], in the planes z = 1."""
+    points = np.c_[scene.x_query, np.ones(len(scene.x_query))] / inverse_depth[:, None]
+    world = points @ scene.world_from_query[:3, :3].T + scene.world_from_query[:3, 3]
+    local = np.einsum(
+        "nji,nkj->nki", scene.world_from_db[:, :3, :3], world - scene.world_from_db[:, None, :3, 3]
     )
-    expected = np.sqrt(np.sum((FOCAL * baseline) ** 2))
-    assert 0.3 * expected < np.median(np.sqrt(information)) < 1.5 * expected
+    return local[..., :2] / local[..., 2:]
