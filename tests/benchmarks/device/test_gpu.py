@@ -33,7 +33,8 @@ def rehearse(folder, *stages, devices=1):
     """Runs stages into `folder`; what each of them found."""
     (folder / "bare").mkdir(exist_ok=True)
     (folder / "bare" / "sitecustomize.py").write_text(WITHOUT)
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += f" --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"PYTHONPATH": f"{folder / 'bare'}:{ROOT}", "XLA_FLAGS": flags}
     out = folder / "out"
     command = ["-m", "benchmarks.gpu", f"--out={out}", "--size=tiny", f"--only={','.join(stages)}"]
