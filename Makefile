@@ -52,7 +52,7 @@ test-seeds: $(VENV)/installed
 	$(RUN) -m pytest $(PARALLEL) --seeds=5
 
 test-slow: $(VENV)/installed
-	$(RUN) -m pytest $(PARALLEL) -m slow
+	XLA_FLAGS= $(RUN) -m pytest $(PARALLEL) -m slow
 
 test-torch: $(VENV)/installed
 	$(INSTALL) -r requirements-torch.txt
