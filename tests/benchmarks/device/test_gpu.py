@@ -57,6 +57,7 @@ def test_training_resumes_in_a_call_and_in_the_next(tmp_path):
     assert again["validations"] == []
 
 
+@pytest.mark.slow
 def test_two_devices_compute_what_one_does(tmp_path):
     ((one, two),) = rehearse(tmp_path, "devices", devices=2)
     assert (one["devices"], two["devices"]) == (1, 2)
