@@ -122,21 +122,25 @@ def _direction(config: ml_collections.ConfigDict) -> None:
 
 
 def _seven(config: ml_collections.ConfigDict) -> None:
-    config.batch_size = 32
-    config.num_steps = 30_000
+    config.task = "head"
+    config.batch_size = 64
+    config.num_steps = 20_000
     config.data.dataset = "seven_rooms"
     config.data.pair_target = "neighbors"
     config.data.num_pairs = 200_000
     config.data.num_validation_pairs = 1_000
     config.data.image_size = (96, 128)
-    config.data.num_workers = 0  # all frames fit in memory
+    config.data.views = 8  # of each picture, whose features are computed once
+    config.data.turn_deg = (18.0, 12.0, 8.0)  # up to, about the axes y, x, z of the camera
+    config.data.features_dir = "~/.cache/jaxreloc/features"
     config.model.backbone = "efficientnet_lite0"
-    config.model.frozen_until = "block10"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
-    config.validate_every = 1_000
-    config.checkpoint_every = 500
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.frozen = ("backbone",)
+    config.validate_every = 5_000
+    config.checkpoint_every = 1_000
 
 
 def _quick(config: ml_collections.ConfigDict) -> None:

@@ -27,6 +27,8 @@ RANGES = {
     "data.image_size": (32, 8192),
     "data.image_sizes": (32, 8192),
     "data.jitter": (0, 1),
+    "data.views": (1, 256),
+    "data.turn_deg": (0, 60),
     "data.num_workers": (0, 1024),
     "data.augmentation.turn_std_deg": (0, 180),
     "data.augmentation.kept": (0.01, 1),
@@ -42,7 +44,12 @@ RANGES = {
     "optimizer.max_gradient_norm": (ABOVE_ZERO, 1e12),
 }
 # Numbers in a sequence of fixed length, or in each sequence of one.
-LENGTHS = {"data.image_size": 2, "data.image_sizes": 2, "data.augmentation.turn_std_deg": 3}
+LENGTHS = {
+    "data.image_size": 2,
+    "data.image_sizes": 2,
+    "data.turn_deg": 3,
+    "data.augmentation.turn_std_deg": 3,
+}
 WORDS = ("optimizer.frozen", "data.scenes", "data.train_splits", "data.validation_splits")
 
 

@@ -26,13 +26,14 @@ from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import TrainState, create_state, from_state_dict
 from jaxreloc.training.stopping import StopRequest
 from jaxreloc.training.tasks.descriptor_task import DescriptorTask
+from jaxreloc.training.tasks.head_task import HeadTask
 from jaxreloc.training.tasks.match_task import MatchTask
 from jaxreloc.training.tasks.pose_task import PoseTask
 from jaxreloc.training.tasks.task import Task
 from jaxreloc.usage import UsageError, check_choice
 
 PREFETCHED_BATCHES = 2
-TASKS = {"pose": PoseTask, "matches": MatchTask, "descriptors": DescriptorTask}
+TASKS = {"pose": PoseTask, "head": HeadTask, "matches": MatchTask, "descriptors": DescriptorTask}
 
 
 def train_and_evaluate(

@@ -4,10 +4,11 @@ The shipped file has the head alone (`docs/model_card.md` says what it is made o
 weights are always those of its pip package, unless a config names a file.
 """
 
+import functools
 import json
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,11 +17,13 @@ import safetensors
 import safetensors.numpy
 
 from jaxreloc import files
+from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.build import NetworkConfig, build_network, init_variables, variable_shapes
+from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.matching.description import imagenet_statistics
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.models.weights import saved_network, variables
-from jaxreloc.models.weights.backbone_weights import load_backbone
+from jaxreloc.models.weights.backbone_weights import DEFAULT, load_backbone
 from jaxreloc.models.weights.saved_network import LoadedNetwork
 from jaxreloc.usage import UsageError
 
@@ -55,6 +58,19 @@ def first_variables(
     if parsed.head == "correlation" and parsed.pretrained_description is not None:
         first = _with_description(first, parsed.pretrained_description)
     return first
+
+
+@functools.cache
+def imagenet_features(backbone: str) -> Callable[[np.ndarray], Features]:
+    """What a backbone with ImageNet's weights makes of uint8 images [B, H, W, 3]; compiled.
+
+    Raises:
+      UsageError: there is no such backbone, or its weights cannot be had.
+    """
+    config = {"model": {"backbone": backbone, "pretrained": DEFAULT}}
+    network = build_network(config["model"])
+    first = first_variables(config["model"], network, jax.random.key(0))
+    return inference_functions(LoadedNetwork(network, first, config)).encode
 
 
 def imagenet_matcher(image_size: tuple[int, int]) -> LoadedNetwork:

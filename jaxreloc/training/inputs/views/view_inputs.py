@@ -1,0 +1,161 @@
+"""The pairs of views whose features the pair head is trained on, as `config.data` says."""
+
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import ml_collections
+import numpy as np
+from jaxtyping import Float, Float32
+from scipy.spatial.transform import Rotation
+
+from jaxreloc.data import datasets
+from jaxreloc.data.pairing.pair_target import TARGETS
+from jaxreloc.data.pairing.pairs import Pairs, mine_pairs
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.rigid_arrays import inverse
+from jaxreloc.training.inputs.pair_inputs import PairSet
+from jaxreloc.training.inputs.views.view_features import ViewFeatures, ViewSettings, view_features
+from jaxreloc.usage import UsageError, check_choice
+
+
+class ViewLoader:
+    """Iterates batches of pairs of views, dicts of arrays:
+
+      db_pooled, query_pooled: float16 [B, dim].
+      db_from_query: float32 [B, 7], `wxyz_xyz`: unit quaternion with w >= 0, then the query's
+        centre in the database view's axes, metres.
+      mask: bool [B], False on the padding of the last evaluation batch.
+      pair_index: int64 [B], into the pairs; -1 on padding.
+
+    In training pairs are drawn with replacement, without end; each with a random view of either
+    image and in a random order of the two. In evaluation the pairs come once, in their own order,
+    with the images as they are. What a batch has depends on the seed and the step alone.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[ViewFeatures],
+        pairs: Pairs,
+        *,
+        batch_size: int,
+        train: bool,
+        seed: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        """
+        Args:
+          features: of each scene.
+          batch_size: pairs in the global batch, divided evenly over the processes.
+
+        Raises:
+          UsageError: no pairs, or a batch that does not divide.
+        """
+        if not len(pairs):
+            raise UsageError("no pairs to load; mine some, or give more scenes")
+        if batch_size % process_count:
+            raise UsageError(
+                f"batch_size={batch_size} does not divide over {process_count} processes"
+            )
+        self._pooled = np.concatenate([x.pooled for x in features])
+        self._cam_from_view = np.concatenate([x.cam_from_view for x in features])
+        first = np.cumsum([0] + [len(x.pooled) for x in features[:-1]])[pairs.scene]
+        self._frames = np.stack([first + pairs.db, first + pairs.query])
+        self._pairs, self._train, self._seed = pairs, train, seed
+        self._batch_size = batch_size
+        self._rows = slice(process_index, None, process_count)
+
+    def __len__(self) -> int:
+        """Batches that hold as many pairs as there are."""
+        return -(-len(self._pairs) // self._batch_size)
+
+    def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Batches from `start_step` on: the same ones as an iteration from 0 reaches there."""
+        step, size = start_step, self._batch_size
+        while self._train or step < len(self):
+            rng = np.random.default_rng([self._seed, step])
+            if self._train:
+                index = rng.integers(len(self._pairs), size=size)
+                views = rng.integers(self._pooled.shape[1], size=(2, size))
+                swapped = rng.integers(2, size=size).astype(bool)
+            else:
+                index = np.arange(step * size, (step + 1) * size)
+                index = np.where(index < len(self._pairs), index, -1)
+                views, swapped = np.zeros((2, size), int), np.zeros(size, bool)
+            yield self._batch(index[self._rows], views[:, self._rows], swapped[self._rows])
+            step += 1
+
+    def _batch(
+        self, index: np.ndarray, views: np.ndarray, swapped: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        frames = self._frames[:, index]
+        db_turn, query_turn = (
+            np.asarray(x) for x in self._cam_from_view[frames, views]
+        )
+        poses = self._pairs.db_from_query[index].copy()
+        poses[:, :3] = np.swapaxes(db_turn, 1, 2) @ poses[:, :3]
+        poses[:, :3, :3] = poses[:, :3, :3] @ query_turn
+        poses = np.where(swapped[:, None, None], inverse(poses), poses)
+        db, query = self._pooled[frames, views]
+        return {
+            "db_pooled": np.where(swapped[:, None], query, db),
+            "query_pooled": np.where(swapped[:, None], db, query),
+            "db_from_query": _wxyz_xyz(poses),
+            "mask": index >= 0,
+            "pair_index": index,
+        }
+
+
+def load_view_pairs(
+    config: ml_collections.ConfigDict, say: Callable[[str], None]
+) -> tuple[PairSet, PairSet]:
+    """Training pairs (without end) and validation pairs (once through).
+
+    The loaders give this process's share of each global batch.
+
+    Raises:
+      UsageError: the data is not there, or its features cannot be kept.
+    """
+    data = config.data
+    check_choice("data.pair_target", data.pair_target, TARGETS)
+    settings = ViewSettings(
+        image_size=tuple(data.image_size),
+        views=data.views,
+        turn_deg=tuple(data.turn_deg),
+        jitter=data.jitter,
+        backbone=config.model.backbone,
+        seed=0,
+    )
+    folder = pathlib.Path(data.features_dir).expanduser() / data.dataset.replace("/", "-")
+
+    def pair_set(split: str, count: int, seed: int, train: bool) -> PairSet:
+        scenes: list[PosedFrames] = datasets.load_scenes(
+            data.dataset,
+            split,
+            data_dir=data.data_dir,
+            data_path=data.data_path,
+            scenes=data.scenes,
+        )
+        pairs = mine_pairs(scenes, num_pairs=count, target=TARGETS[data.pair_target], seed=seed)
+        loader = ViewLoader(
+            [view_features(frames, settings, folder, say) for frames in scenes],
+            pairs,
+            batch_size=config.batch_size,
+            train=train,
+            seed=seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return PairSet(scenes, pairs, loader)
+
+    return (
+        pair_set(data.train_split, data.num_pairs, 2 * config.seed, True),
+        pair_set(data.validation_split, data.num_validation_pairs, 2 * config.seed + 1, False),
+    )
+
+
+def _wxyz_xyz(poses: Float[np.ndarray, "n 4 4"]) -> Float32[np.ndarray, "n 7"]:
+    rotation = Rotation.from_matrix(poses[:, :3, :3])
+    q_wxyz = rotation.as_quat(scalar_first=True, canonical=True)
+    return np.concatenate([q_wxyz, poses[:, :3, 3]], axis=1).astype(np.float32)
