@@ -13,9 +13,10 @@ Variants, `--config=configs/pairs.py:NAME`:
   learned    as `port`, translation against rotation weighed by learned variances
              (Kendall and Cipolla, CVPR 2017).
   direction  as `port`, direction and log length of the translation in place of metres.
-  seven      the seven rendered rooms on two CPU cores: EfficientNet-lite0 from ImageNet's weights,
-             of which the last blocks learn, whole frames, and pairs as near as neighbours are
-             (docs/experiments/training.md says why). Meant for three hours, in one go or several.
+  seven      the head on the seven rendered rooms, on the pooled features that EfficientNet-lite0
+             has of turned views with ImageNet's weights, and pairs as near as neighbours are
+             (docs/experiments/training.md says why, and what comes of it). On two CPU cores the
+             features take eight minutes, once, and the steps twelve.
   quick      the demo: ResNet-18 on small images of rendered rooms, for two CPU cores. Three
              minutes; its medians in rooms it was trained in are 1.39 m and 26.0 deg (`make demo`).
 """
