@@ -24,6 +24,7 @@ ABSENT = [
     ("pycolmap", "jaxreloc.capture.sfm.quiet_colmap", "colmap"),
     ("prometheus_client", "jaxreloc.serving.server_metrics", "serve"),
     ("python_multipart", "jaxreloc.serving.application", "serve"),
+    ("ray", "jaxreloc.scale.cluster", "ray"),
     ("uvicorn", "jaxreloc.serving.running", "serve"),
     ("trimesh", "tfds_builders.rooms.graphics.mesh_repair", "rooms"),
 ]

@@ -15,7 +15,7 @@ LAYERS = [
     *[f"jaxreloc.{name}" for name in ("geometry", "formats")],
     "tfds_builders",
     *[f"jaxreloc.{name}" for name in ("data", "models", "localization", "capture")],
-    *[f"jaxreloc.{name}" for name in ("evaluation", "training", "serving", "cli")],
+    *[f"jaxreloc.{name}" for name in ("evaluation", "training", "serving", "scale", "cli")],
     "benchmarks",
 ]
 FORBIDDEN_EXTRA = {"jaxreloc.geometry": {"flax"}, "jaxreloc.models": {"jaxreloc.data"}}

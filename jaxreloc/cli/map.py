@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
-from jaxreloc.cli.options import MaxMegapixels, Network, limit_pictures
+from jaxreloc.cli.options import Engine, MaxMegapixels, Network, limit_pictures
 from jaxreloc.cli.parsing import Listed, flag, numbers
 from jaxreloc.usage import UsageError
 
@@ -30,6 +30,7 @@ def build(
     ] = (),
     max_megapixels: MaxMegapixels = 200.0,
     network: Network = Network(),
+    engine: Engine = Engine(),
 ) -> None:
     """Makes a map of photographs; where they have no poses, these are found first."""
     from jaxreloc.capture.photographs import lacks_poses
@@ -45,6 +46,8 @@ def build(
     use_compilation_cache()
     limit_pictures(max_megapixels)
     if poses is None and lacks_poses(images):
+        if engine.on_ray:
+            raise UsageError("--engine=ray needs poses; leave it out, or give --poses")
         from jaxreloc.capture import from_photographs
 
         lines = from_photographs.build_map_from_photographs(
@@ -60,7 +63,17 @@ def build(
         return
     if distance:
         raise UsageError("--distance is for photographs without poses; drop it")
-    line = building.build_map(
+    build_map = building.build_map
+    if engine.on_ray:
+        from jaxreloc.scale import distributed_building
+
+        build_map = functools.partial(
+            distributed_building.build_map,
+            max_pixels=round(1e6 * max_megapixels),
+            address=engine.address,
+            workers=engine.workers,
+        )
+    line = build_map(
         images,
         out,
         network.named,

@@ -88,3 +88,26 @@ class Views:
     def recording(self) -> pathlib.Path | None:
         """The file for Rerun."""
         return pathlib.Path(self.rerun).expanduser() if self.rerun else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Engine:
+    engine: Annotated[
+        Literal["local", "ray"], flag("What does the work: local, or ray.", "NAME")
+    ] = "local"
+    address: Annotated[
+        str | None, flag("Of a cluster of Ray; none: this machine.", "HOST:PORT")
+    ] = None
+    workers: Annotated[int | None, flag("Of Ray, at most (one a core or GPU).", "N")] = None
+
+    def __post_init__(self):
+        given = [x for x in ("address", "workers") if getattr(self, x) is not None]
+        if given and not self.on_ray:
+            raise UsageError(f"--{given[0]} is of --engine=ray; add that, or leave it out")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers={self.workers}: give at least 1")
+
+    @property
+    def on_ray(self) -> bool:
+        """Whether `jaxreloc.scale` does the work."""
+        return self.engine == "ray"

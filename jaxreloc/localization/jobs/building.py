@@ -60,7 +60,7 @@ def build_map(
     """
     out = pathlib.Path(out).expanduser()
     map_files.check_new(out)
-    frames = _read(images, poses, skip_bad_frames)
+    frames = read_frames(images, poses, skip_bad_frames)
     network = network_for(frames.image_sizes, network_path, long_side)
     start = time.perf_counter()
     SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
@@ -90,7 +90,7 @@ def add_to_map(
     """Encodes more posed images with the map's own network and adds them."""
     folder = pathlib.Path(map_path).expanduser()
     scene_map = SceneMap.open(folder)
-    frames = _read(images, poses, skip_bad_frames)
+    frames = read_frames(images, poses, skip_bad_frames)
     start = time.perf_counter()
     add_frames(folder, frames, scene_map)
     rate = len(frames) / (time.perf_counter() - start)
@@ -170,9 +170,10 @@ def bytes_by_part(folder: pathlib.Path) -> dict[str, float]:
     return {part: size / stored for part, size in sizes.most_common()}
 
 
-def _read(
+def read_frames(
     images: str | pathlib.Path, poses: str | pathlib.Path | None, skip_bad_frames: bool
 ) -> PosedFrames:
+    """The posed images that `build_map` takes; their pictures are not read yet."""
     if poses is None:
         return read_posed_images(images, skip_bad_frames=skip_bad_frames)
     return read_posed_images(poses, images=images, skip_bad_frames=skip_bad_frames)

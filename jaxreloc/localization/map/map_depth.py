@@ -53,6 +53,7 @@ def triangulate(
     scene_map: SceneMap,
     rows: Iterable[int],
     progress: Progress = lambda images: images,
+    threads: int | None = None,
 ) -> CellDepth:
     """Inverse depths and deviations of the cells of some images.
 
@@ -60,10 +61,11 @@ def triangulate(
       scene_map: its network is a `Matcher`.
       rows: of the images.
       progress: wraps the iteration, as tqdm does.
+      threads: None: one a core.
     """
     index = ExactIndex(scene_map.descriptors)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = threads.map(lambda row: _triangulate_image(scene_map, index, row), rows)
+    with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        found = pool.map(lambda row: _triangulate_image(scene_map, index, row), rows)
         codes, units = zip(*progress(found), strict=True)
     return CellDepth(np.stack(codes), np.array(units, np.float32))
 

@@ -63,7 +63,7 @@ def test_the_parts_of_a_map_are_all_of_its_bytes(folders):
 def test_a_map_with_features_in_whole_bytes_stays_one(folders, network):
     """Of version 2: it is read, and what is added has the features that its other images have."""
     folder = folders / "map"
-    frames = building._read(folders / "first", None, False)
+    frames = building.read_frames(folders / "first", None, False)
     parts = [encode_frames(frames, network, feature_format=network.feature_formats[1])]
     SceneMap.create(folder, network, parts)
     content = json.loads((folder / "manifest.json").read_text())

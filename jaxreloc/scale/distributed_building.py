@@ -1,0 +1,156 @@
+"""`jaxreloc map build --engine=ray`: the map of one process, made by many."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import tqdm
+
+import jaxreloc
+from jaxreloc import files, interrupts
+from jaxreloc.formats.common.geodesy import GeographicOrigin
+from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.images import set_max_pixels
+from jaxreloc.localization.jobs import building
+from jaxreloc.localization.jobs.partial_map import PartialMap, Piece
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.loading import LONG_SIDE, load_network
+from jaxreloc.scale import pieces
+from jaxreloc.scale.cluster import as_path, connected
+
+
+def build_map(
+    images: str | pathlib.Path,
+    out: str | pathlib.Path,
+    network_path: str | pathlib.Path | None = None,
+    *,
+    poses: str | pathlib.Path | None = None,
+    skip_bad_frames: bool = False,
+    long_side: int = LONG_SIDE,
+    geographic_origin: GeographicOrigin | None = None,
+    max_pixels: int | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+) -> str:
+    """As `building.build_map`, on the cluster at `address`, or on all cores of this machine.
+
+    The images' folder and that of `out` are seen by all machines. A build that was cut off goes on
+    when it is asked for again.
+
+    Args:
+      max_pixels: of a picture; None: as by default.
+      workers: at most; None: one a GPU, or else a core.
+
+    Raises:
+      UsageError: as there, or as `cluster.connected`.
+    """
+    out = as_path(out)
+    source = as_path(images)
+    frames = building.read_frames(source, poses, skip_bad_frames)
+    network = building.network_for(frames.image_sizes, network_path, long_side)
+    partial = PartialMap(out, len(frames))
+    start = time.perf_counter()
+    with partial.opened(_settings(frames, str(images), geographic_origin)):
+        network.save(partial.map)
+        with connected(address, shared=[source, partial.folder]) as fitting:
+            run = functools.partial(
+                _run, partial=partial, workers=workers or fitting, max_pixels=max_pixels
+            )
+            run(_Describer, frames, partial.missing_pieces(), "describing")
+            run(_Joiner, frames, partial.missing_segments(), "writing")
+            partial.write_manifest(network, geographic_origin)
+            run(_Triangulator, None, partial.missing_depths(network), "triangulating")
+        partial.add_depths()
+        partial.finish()
+    rate = len(frames) / (time.perf_counter() - start)
+    return f"{building.describe_map(out)}; {rate:.1f} images/s"
+
+
+def _settings(
+    frames: PosedFrames, images: str, geographic_origin: GeographicOrigin | None
+) -> dict[str, Any]:
+    """What a map is made of."""
+    digest = hashlib.sha256("\n".join(frames.names).encode("utf-8", "backslashreplace"))
+    digest.update(frames.world_from_cam.tobytes() + frames.intrinsics.tobytes())
+    return {
+        "images": files.printable(images),
+        "count": len(frames),
+        "poses_sha256": digest.hexdigest(),
+        "geographic_origin": geographic_origin and dataclasses.asdict(geographic_origin),
+        "version": jaxreloc.__version__,
+    }
+
+
+def _run(
+    worker: type,
+    frames: PosedFrames | None,
+    todo: Sequence[Piece | int],
+    what: str,
+    *,
+    partial: PartialMap,
+    workers: int,
+    max_pixels: int | None,
+) -> None:
+    count = 0
+
+    def kept() -> str:
+        return f"{partial.folder}: the same command goes on from there"
+
+    plain = [dataclasses.astuple(x) if isinstance(x, Piece) else x for x in todo]
+    with interrupts.saying(kept):
+        for _ in _bar(pieces.done(worker, (partial, frames, max_pixels), plain, workers), what):
+            count += 1
+
+
+def _bar(items: Iterable, what: str) -> Iterator:
+    return tqdm.tqdm(items, what, unit="piece", disable=not sys.stderr.isatty())
+
+
+class _Describer:
+    """Describes pieces; the network compiles once in each."""
+
+    def __init__(self, partial: PartialMap, frames: PosedFrames, max_pixels: int | None):
+        if max_pixels is not None:
+            set_max_pixels(max_pixels)
+        self._partial, self._frames = partial, frames
+        self._network = load_network(partial.map)
+
+    def __call__(self, piece: Sequence[int]) -> int:
+        piece = Piece(*piece)
+        self._partial.describe(piece, self._frames, self._network)
+        return piece.count
+
+
+class _Joiner:
+    """Makes segments of pieces."""
+
+    def __init__(self, partial: PartialMap, frames: PosedFrames, max_pixels: int | None):
+        del max_pixels
+        self._partial, self._frames = partial, frames
+
+    def __call__(self, segment: int) -> int:
+        self._partial.join(segment, self._frames)
+        return segment
+
+
+class _Triangulator:
+    """Finds the depths of pieces; opens the map once in each."""
+
+    def __init__(self, partial: PartialMap, frames: None, max_pixels: int | None):
+        del frames, max_pixels
+        self._partial = partial
+        self._scene_map = SceneMap.open(partial.map)
+
+    def __call__(self, piece: Sequence[int]) -> int:
+        piece = Piece(*piece)
+        threads = int(os.environ.get("PJRT_NPROC", 0)) or None
+        self._partial.triangulate(piece, self._scene_map, threads)
+        return piece.count
+
+
