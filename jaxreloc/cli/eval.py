@@ -1,12 +1,13 @@
 """`jaxreloc eval`: tables of errors, of a network or of poses that another program has written."""
 
+import contextlib
 import dataclasses
 import pathlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxreloc.cli.options import Network, Rerun, Retrieval, Views, Viz
+from jaxreloc.cli.options import Engine, Network, Rerun, Retrieval, Views, Viz
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError, check_choice
 
@@ -32,7 +33,7 @@ class Scenes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Localizer(Network, Retrieval):
+class Localizer(Network, Retrieval, Engine):
     estimator: Annotated[
         Literal["network", "matches", "refined"] | None,
         flag("Of what ships: network, matches or refined.", "NAME"),
@@ -42,6 +43,7 @@ class Localizer(Network, Retrieval):
     def __post_init__(self):
         Network.__post_init__(self)
         Retrieval.__post_init__(self)
+        Engine.__post_init__(self)
         if self.named and self.estimator:
             raise UsageError("--estimator is of the network that ships, not of a trained one")
 
@@ -71,6 +73,8 @@ def evaluate(
 ) -> None:
     """Evaluates relocalization in scenes and prints the tables."""
     views = Views(viz=viz, rerun=rerun)
+    if localizer.on_ray and (views.viz or views.rerun):
+        raise UsageError("--viz and --rerun are written by one process; leave --engine out")
     if (views.viz or views.rerun) and not scenes.scene:
         raise UsageError("--viz and --rerun show the queries of a scene; name it by --scene")
     if others.pairs or others.estimates:
@@ -146,8 +150,24 @@ def _evaluate_network(
         print(f"{dataset}, results in {folder}\n")
         each = dataclasses.replace(settings, dataset=dataset)
         shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
-        tables = run.evaluate_network(localizer.named, each, folder, model=model, views=shown)
+        with _elsewhere(localizer, each, model) as elsewhere:
+            tables = run.evaluate_network(
+                localizer.named, each, folder, model=model, views=shown, elsewhere=elsewhere
+            )
         print(tables, end="\n\n")
+
+
+def _elsewhere(
+    localizer: Localizer, settings: Any, model: Any
+) -> contextlib.AbstractContextManager:
+    """The workers that ask the queries, if this process does not."""
+    if not localizer.on_ray:
+        return contextlib.nullcontext()
+    from jaxreloc.scale import bulk_queries
+
+    return bulk_queries.evaluating(
+        settings, localizer.named, model, localizer.address, localizer.workers
+    )
 
 
 def _evaluations(

@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 from typing import Annotated, Literal
 
+import tyro
+
 from jaxreloc.cli.parsing import flag
 from jaxreloc.usage import UsageError
 
@@ -76,7 +78,7 @@ class Retrieval:
 
 
 Viz = Annotated[bool, flag("Write a report: cameras, queries, matches.")]
-Rerun = Annotated[str | None, flag("Write this file for the Rerun viewer.", "FILE.rrd")]
+Rerun = Annotated[str | None, flag("Write this file (.rrd) for the Rerun viewer.", "FILE")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,12 +95,10 @@ class Views:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Engine:
     engine: Annotated[
-        Literal["local", "ray"], flag("What does the work: local, or ray.", "NAME")
+        Literal["local", "ray"], flag("local or ray; --address, --workers: docs/scale.md", "NAME")
     ] = "local"
-    address: Annotated[
-        str | None, flag("Of a cluster of Ray; none: this machine.", "HOST:PORT")
-    ] = None
-    workers: Annotated[int | None, flag("Of Ray, at most (one a core or GPU).", "N")] = None
+    address: Annotated[str | None, tyro.conf.Suppress] = None  # HOST:PORT; none: this machine
+    workers: Annotated[int | None, tyro.conf.Suppress] = None  # at most; one a core or GPU
 
     def __post_init__(self):
         given = [x for x in ("address", "workers") if getattr(self, x) is not None]

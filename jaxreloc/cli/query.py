@@ -1,14 +1,26 @@
 """`jaxreloc query`: localizes images in a map."""
 
+import contextlib
+import dataclasses
 import pathlib
 import sys
 import time
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from jaxreloc.cli.options import MaxMegapixels, Retrieval, Views, limit_pictures
+from jaxreloc.cli.options import Engine, MaxMegapixels, Retrieval, Views, limit_pictures
 from jaxreloc.cli.parsing import Listed, flag, numbers
+from jaxreloc.usage import UsageError
 
 FORMATS = "tum, 7scenes, jsonl, colmap, nerfstudio or geopose."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output(Views, Engine):
+    def __post_init__(self):
+        Engine.__post_init__(self)
+        if self.on_ray and (self.viz or self.rerun):
+            raise UsageError("--viz and --rerun are written by one process; leave --engine out")
 
 
 def query(
@@ -35,7 +47,7 @@ def query(
     max_megapixels: MaxMegapixels = 200.0,
     resume: Annotated[bool, flag("Go on from what a run that was cut off has left.")] = False,
     retrieval: Retrieval = Retrieval(),
-    views: Views = Views(),
+    output: Output = Output(),
 ) -> None:
     """Localizes pictures, a video, a ROS bag or a camera's stream in a map.
 
@@ -44,7 +56,7 @@ def query(
     clock = _Stopwatch()
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.compilation.kept_programs import loaded_ahead
-    from jaxreloc.usage import UsageError, check_choice
+    from jaxreloc.usage import check_choice
 
     use_compilation_cache()
     with loaded_ahead(["query", map, retrieval, intrinsics is None]):
@@ -61,26 +73,22 @@ def query(
         limit_pictures(max_megapixels)
         path = pathlib.Path(out).expanduser()
         shown = ReportViews(
-            report=path.with_name(f"{path.stem}_report.html") if views.viz else None,
-            recording=views.recording,
+            report=path.with_name(f"{path.stem}_report.html") if output.viz else None,
+            recording=output.recording,
         )
         shown.check()
         clock.lap("libraries")
-        localizer = querying.open_localizer(
-            map,
-            num_neighbors=retrieval.num_neighbors,
-            method=retrieval.method,
-            mode=retrieval.mode,
-            min_baseline=retrieval.min_baseline,
-            index=index,
-            quarter_turns=quarter_turns,
-        )
+        options = dataclasses.asdict(retrieval) | {"index": index, "quarter_turns": quarter_turns}
+        localizer = querying.open_localizer(map, **options)
         clock.lap("map, network")
         if place_gps is not None:
             place = localizer.scene_map.near_gps(place_gps)
         form = answer_formats.answer_format(format, localizer.scene_map.geographic_origin, map)
         settings = {"map": map, "images": images, "method": retrieval.method or "all_matches"}
-        with MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen:
+        with (
+            MapViews(localizer.scene_map, shown, pathlib.Path(map).name, settings) as seen,
+            _elsewhere(output, map, options, images, intrinsics, place, max_megapixels) as other,
+        ):
             count = querying.localize_images(
                 localizer,
                 images,
@@ -91,12 +99,37 @@ def query(
                 topic=topic,
                 keep=seen.keep,
                 resume=resume,
+                elsewhere=other,
             )
     if count.unread:
         raise UsageError(f"{path}: {count}; replace or remove these files")
     clock.lap("programs, answers")
     print(f"{path}: {count}")
     print(clock, file=sys.stderr)
+
+
+def _elsewhere(
+    engine: Engine,
+    map: str,
+    options: dict[str, Any],
+    images: str,
+    intrinsics: str | None,
+    near: Sequence[float] | None,
+    max_megapixels: float,
+) -> contextlib.AbstractContextManager:
+    """The workers that localize, if this process does not."""
+    if not engine.on_ray:
+        return contextlib.nullcontext()
+    from jaxreloc.scale import bulk_queries, cluster
+
+    asked = bulk_queries.BulkQueries(
+        map=cluster.as_path(map),
+        options=options,
+        intrinsics_path=cluster.as_path(intrinsics) if intrinsics else None,
+        near=near,
+        max_pixels=round(1e6 * max_megapixels),
+    )
+    return bulk_queries.answering(asked, images, engine.address, engine.workers)
 
 
 class _Stopwatch:

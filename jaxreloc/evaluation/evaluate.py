@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -48,6 +49,58 @@ class MethodResult:
         return METHODS[self.key]
 
 
+class Located(NamedTuple):
+    """What is measured of a `Localization`."""
+
+    world_from_query: Float[np.ndarray, "4 4"]
+    success: bool
+    stage_ms: Mapping[str, float]
+
+
+class SceneQueries:
+    """Asks a scene's queries, by index, by every method.
+
+    The network alone looks again at what it refuses, turned and with images retrieved anew
+    (`Localizer.quarter_turns`): it is measured as it is used. SIFT finds what is turned without.
+
+    Args:
+      database: the frames of the localizer's map, whose pictures SIFT reads.
+      methods: of METHODS' keys; the answers come in its order.
+      shipped: of the method of this name, which retrieves images of its own.
+    """
+
+    def __init__(
+        self,
+        localizer: Localizer,
+        database: PosedFrames,
+        queries: PosedFrames,
+        methods: Sequence[str] = DEFAULT_METHODS,
+        shipped: Localizer | None = None,
+    ):
+        self._localizer, self._queries, self._shipped = localizer, queries, shipped
+        self.methods = [method for method in METHODS if method in methods]
+        self._sift = SiftRelator(database)
+        self._by_sift = PairFusion(
+            localizer.scene_map, localizer.method.fusion, relator=self._sift
+        )
+
+    def __call__(self, i: int) -> dict[str, Localization]:
+        """The answers to query i, all but that of `shipped` on the same retrieved images."""
+        localizer, located = self._localizer, {}
+        image, intrinsics = self._queries.images[i], self._queries.intrinsics[i]
+        query = localizer.retrieve(image, intrinsics)
+        if "nearest" in self.methods:
+            located["nearest"] = copy_nearest(localizer, query)
+        if "network" in self.methods:
+            located["network"] = localizer.localize(query)
+        if "sift" in self.methods:
+            self._sift.prefetch(query.neighbors)
+            located["sift"] = localizer.locate(query, self._by_sift)
+        if "shipped" in self.methods:
+            located["shipped"] = self._shipped(image, intrinsics)
+        return located
+
+
 def evaluate_scene(
     localizer: Localizer,
     database: PosedFrames,
@@ -58,44 +111,27 @@ def evaluate_scene(
     progress: Callable[[Iterable[int]], Iterable[int]] = lambda indices: indices,
     observe: Callable[[int, Mapping[str, Localization]], None] | None = None,
 ) -> list[MethodResult]:
-    """Every query by every method, on the same retrieved images but for `shipped`.
-
-    The network alone looks again at what it refuses, turned and with images retrieved anew
-    (`Localizer.quarter_turns`): it is measured as it is used. SIFT finds what is turned without.
+    """Every query by every method; see `SceneQueries`.
 
     Args:
-      database: the frames of the localizer's map, whose pictures SIFT reads.
-      methods: of METHODS' keys; the results come in its order.
-      shipped: of the method of this name, which retrieves images of its own.
       progress: wraps the iteration over the queries, as tqdm does.
       observe: is told of each query, by index, what each method made of it.
     """
-    methods = [method for method in METHODS if method in methods]
-    sift = SiftRelator(database)
-    by_sift = PairFusion(localizer.scene_map, localizer.method.fusion, relator=sift)
-
-    def locate(i: int) -> dict[str, Localization]:
-        image, intrinsics = queries.images[i], queries.intrinsics[i]
-        query = localizer.retrieve(image, intrinsics)
-        located = {}
-        if "nearest" in methods:
-            located["nearest"] = copy_nearest(localizer, query)
-        if "network" in methods:
-            located["network"] = localizer.localize(query)
-        if "sift" in methods:
-            sift.prefetch(query.neighbors)
-            located["sift"] = localizer.locate(query, by_sift)
-        if "shipped" in methods:
-            located["shipped"] = shipped(image, intrinsics)
-        return located
-
-    locate(0)  # compiles, so that the first query's time is like the others'
+    ask = SceneQueries(localizer, database, queries, methods, shipped)
+    ask(0)  # compiles, so that the first query's time is like the others'
     located = []
     for i in progress(range(len(queries))):
-        located.append(locate(i))
+        located.append(ask(i))
         if observe is not None:
             observe(i, located[-1])
-    return [_gather(method, [query[method] for query in located], queries) for method in methods]
+    return gathered(located, queries)
+
+
+def gathered(
+    located: Sequence[Mapping[str, Located | Localization]], queries: PosedFrames
+) -> list[MethodResult]:
+    """The results of each method, from what `SceneQueries` made of each query."""
+    return [_gather(method, [x[method] for x in located], queries) for method in located[0]]
 
 
 def evaluate_fusions(
@@ -138,7 +174,9 @@ def evaluate_fusions(
     }
 
 
-def _gather(method: str, located: list[Localization], queries: PosedFrames) -> MethodResult:
+def _gather(
+    method: str, located: Sequence[Located | Localization], queries: PosedFrames
+) -> MethodResult:
     poses = np.stack([x.world_from_query for x in located])
     success = np.array([x.success for x in located])
     return MethodResult(

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from jaxreloc.evaluation.report.recorder import MAX_PICTURED_QUERIES, SceneRecor
 from jaxreloc.evaluation.report.views import Views
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.localizer import Localizer
-from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
@@ -61,6 +61,13 @@ class Scene:
     queries: PosedFrames
 
 
+# The answers to a scene's queries, in order, from other processes. Takes also the scene's folder of
+# results, and the map with its images as they are kept on disk.
+Elsewhere = Callable[
+    [Scene, pathlib.Path, SceneMap, EncodedImages], Sequence[Mapping[str, evaluate.Located]]
+]
+
+
 def evaluate_network(
     network_path: pathlib.Path | None,
     settings: Settings,
@@ -68,6 +75,7 @@ def evaluate_network(
     *,
     model: Mapping[str, Any] | None = None,
     views: Views = Views(),
+    elsewhere: Elsewhere | None = None,
 ) -> str:
     """Evaluates every scene, writes the result files into `out` and returns the tables.
 
@@ -80,6 +88,7 @@ def evaluate_network(
         no training (`pretrained_network`).
       model: `config.model` that the network has to fit, if the caller insists on one.
       views: to write besides.
+      elsewhere: asks the queries in other processes, which show no views.
 
     Raises:
       UsageError: a name, file or network is not what it should be.
@@ -95,7 +104,7 @@ def evaluate_network(
     trained = None if network_path is None else load_network(network_path, model)
     by_scene, fusions, contents = {}, {}, []
     for scene in scenes:
-        evaluated = _evaluate_scene(trained, settings, scene, out, max_pictured)
+        evaluated = _evaluate_scene(trained, settings, scene, out, max_pictured, elsewhere)
         by_scene[scene.name], fusions[scene.name], content = evaluated
         contents += [content] if content else []
     provenance = dataclasses.asdict(settings) | {"network": str(network_path or "pretrained")}
@@ -171,31 +180,25 @@ def _evaluate_scene(
     scene: Scene,
     out: pathlib.Path,
     max_pictured: int,
+    elsewhere: Elsewhere | None,
 ) -> tuple[Sequence[evaluate.MethodResult], dict[str, metrics.PoseErrors], SceneContent | None]:
     shipped = "shipped" in settings.methods
-    by_default = None
-    if trained is None or shipped:
-        by_default = pretrained_network(
-            scene.database.image_sizes, long_side=settings.long_side, estimator=settings.estimator
-        )
-    scene_map = _mapped(scene, trained or by_default)
-    localizer = Localizer(
-        scene_map,
-        num_neighbors=settings.num_neighbors,
-        method=settings.method,
-        mode=settings.mode,
-        min_baseline=settings.min_baseline,
-    )
+    by_default = default_network(scene, settings) if trained is None or shipped else None
+    images, scene_map = _mapped(scene, trained or by_default)
     recorder = _recorder(scene, scene_map, settings, max_pictured) if max_pictured else None
-    methods = evaluate.evaluate_scene(
-        localizer,
-        scene.database,
-        scene.queries,
-        methods=settings.methods,
-        shipped=Localizer(_mapped(scene, by_default)) if shipped else None,
-        progress=_progress(f"{scene.name}: queries", "query"),
-        observe=recorder and _observer(recorder, scene.queries),
-    )
+    if elsewhere is not None:
+        located = elsewhere(scene, out / scene.name, scene_map, images)
+        methods = evaluate.gathered(located, scene.queries)
+    else:
+        methods = evaluate.evaluate_scene(
+            localizer_of(scene_map, settings),
+            scene.database,
+            scene.queries,
+            methods=settings.methods,
+            shipped=Localizer(_mapped(scene, by_default)[1]) if shipped else None,
+            progress=_progress(f"{scene.name}: queries", "query"),
+            observe=recorder and _observer(recorder, scene.queries),
+        )
     for method in methods:
         path = out / scene.name / f"{method.key}.png"
         plots.save_top_view(path, scene.database, scene.queries, method)
@@ -211,10 +214,29 @@ def _evaluate_scene(
     return methods, fusions, recorder and recorder.content()
 
 
-def _mapped(scene: Scene, network: PoseNetwork) -> SceneMap:
+def default_network(scene: Scene, settings: Settings) -> PoseNetwork:
+    """The network that ships, for the pictures of a scene."""
+    return pretrained_network(
+        scene.database.image_sizes, long_side=settings.long_side, estimator=settings.estimator
+    )
+
+
+def localizer_of(scene_map: SceneMap, settings: Settings) -> Localizer:
+    """What is evaluated."""
+    return Localizer(
+        scene_map,
+        num_neighbors=settings.num_neighbors,
+        method=settings.method,
+        mode=settings.mode,
+        min_baseline=settings.min_baseline,
+    )
+
+
+def _mapped(scene: Scene, network: PoseNetwork) -> tuple[EncodedImages, SceneMap]:
     progress = _progress(f"{scene.name}: database", "image")
     images = encode_frames(scene.database, network, progress=progress)
-    return with_depth(SceneMap.from_images(network, images))
+    scene_map = with_depth(SceneMap.from_images(network, images))
+    return dataclasses.replace(images, depth=scene_map.depth), scene_map
 
 
 def _recorder(

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -29,6 +29,10 @@ from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index, recall
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
 
+# Localizes pictures, by their names and files: the answers, and why one could not be read.
+Elsewhere = Callable[
+    [Sequence[tuple[str, pathlib.Path]]], Iterable[tuple[LocalizedPose, str]]
+]
 INDICES = ("exact", "faiss")
 RECALL_SAMPLE = 256
 
@@ -60,10 +64,10 @@ class Count:
 
     left_out_of: str = ""  # the name of a format that holds no failures
 
-    def add(self, found: Localization | None) -> None:
+    def add(self, pose: LocalizedPose, problem: str) -> None:
         self.total += 1
-        self.unread += found is None
-        self.localized += found is not None and found.success
+        self.unread += bool(problem)
+        self.localized += pose.success
 
     def __str__(self) -> str:
         line = f"{self.localized} of {self.total} images localized"
@@ -114,6 +118,7 @@ def localize_images(
     topic: str | None = None,
     keep: Callable[[LocalizedImage], object] = lambda image: None,
     resume: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> Count:
     """Localizes pictures or a video; prints a line for each as it is done and writes them to `out`.
 
@@ -132,6 +137,7 @@ def localize_images(
       topic: of a ROS bag; None: the only one with pictures.
       keep: is called with each query that could be read and its answer.
       resume: leaves out the images that an earlier run has answered in `out`.partial.
+      elsewhere: localizes pictures in other processes, in their order; `keep` is not called then.
 
     Raises:
       UsageError: no picture could be read, a name does not fit the format, or `out` cannot be
@@ -154,7 +160,7 @@ def localize_images(
     settings = _settings(localizer, queries, intrinsics_path, near)
     with AnswerFile(out, settings, resume=resume) as answers:
         print("getting ready; the first time this takes a minute", file=sys.stderr, flush=True)
-        if len(queries.pictures) != 1:  # one picture alone is as fast without
+        if elsewhere is None and len(queries.pictures) != 1:  # one picture is as fast without
             latency_ms = localizer.warm_up(
                 candidates=queries.is_video, searching=cameras.may_search
             )
@@ -165,15 +171,16 @@ def localize_images(
         def kept() -> str:
             return f"{answers.path}: {count}; --resume goes on from there" if count.total else ""
 
-        located = _localize(localizer, queries, cameras, keep, answers.answered, allowed)
+        if elsewhere is None:
+            located = localize_each(localizer, queries, cameras, keep, answers.answered, allowed)
+        else:
+            located = elsewhere([x for x in queries.pictures if x[0] not in answers.answered])
         live = interrupts.Request() if queries.is_live else contextlib.nullcontext()
         with interrupts.saying(kept), live:
-            for name, image, problem in located:
+            for pose, problem in located:
                 count.problem = count.problem or problem
-                found = image and image.found
-                pose = localized_pose(name, found, image and image.camera)
                 answers.add(pose)
-                count.add(found)
+                count.add(pose, problem)
                 _print(form.line(pose))
                 if queries.is_live and live.came:
                     count.interrupted = True
@@ -212,15 +219,15 @@ def _print(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _localize(
+def localize_each(
     localizer: Localizer,
     queries: QueryImages,
     cameras: QueryCameras,
     keep: Callable[[LocalizedImage], object],
     answered: Collection[str],
     allowed: Bool[np.ndarray, "M"] | None,
-) -> Iterator[tuple[str, LocalizedImage | None, str]]:
-    """The name of each query that is not `answered`, and its answer, or None and why not.
+) -> Iterator[tuple[LocalizedPose, str]]:
+    """The answer to each query that is not `answered`, and why it could not be read.
 
     In a video the images that agreed on the frame before are candidates for the next, and its pose
     is a hypothesis, as it is and moved on at the same velocity.
@@ -244,7 +251,7 @@ def _localize(
                 problem = f"{query.name}: {error}"
         if found is None:
             logging.warning("%s", problem)
-            yield query.name, None, problem
+            yield localized_pose(query.name, None), problem
             continue
         if queries.is_video:
             agree = found.location_inliers & found.success
@@ -253,7 +260,7 @@ def _localize(
         intrinsics = intrinsics_found(seen.intrinsics, found)
         image = LocalizedImage(query.name, seen.image, intrinsics, found)
         keep(image)
-        yield query.name, image, ""
+        yield localized_pose(query.name, found, image.camera), ""
 
 
 def expected_poses(
