@@ -18,29 +18,16 @@ import numpy as np
 import tabulate
 from absl import app, flags
 
+from benchmarks.made_up_places import make_descriptors
 from jaxreloc.localization.neighbors.faiss_index import FaissIndex
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, recall
 
 _SIZES = flags.DEFINE_list("sizes", ["1000", "26000", "1000000"], "images in the map")
 _DIM = flags.DEFINE_integer("dim", 512, "dimensions of a descriptor")
 
-VIEWS = 100  # of a place
-COSINE = 0.8  # of two views of a place
 QUERIES = 64
 NEIGHBORS = 5
 REPEATS = 15
-
-
-def make_descriptors(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
-    """Views of places, one place after the other, as unit rows."""
-    spread = np.sqrt(1 / COSINE - 1)
-    made = np.empty((count, dim), np.float32)
-    for start in range(0, count, VIEWS):
-        rows = made[start : start + VIEWS]
-        place = rng.standard_normal((1, dim), np.float32)
-        rows[:] = place + spread * rng.standard_normal(rows.shape, np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return made
 
 
 def measure(search: Callable, queries: np.ndarray, exact: np.ndarray | None) -> dict[str, float]:
@@ -71,7 +58,7 @@ def measure_size(count: int, dim: int) -> list[dict[str, object]]:
     queries, database = made[rows], np.delete(made, rows, axis=0)
     del made
     table, exact = [], None
-    searches = {"JAX, exact": ExactIndex, "FAISS flat": flat, "FAISS lists": FaissIndex}
+    searches = {"JAX, exact": ExactIndex, "FAISS flat": flat, "FAISS lists": FaissIndex.of}
     for name, build in searches.items():
         start = time.perf_counter()
         index = build(database)

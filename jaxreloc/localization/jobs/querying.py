@@ -315,7 +315,7 @@ def localized_pose(
 def _faiss_index(scene_map: SceneMap, num_neighbors: int) -> Index:
     from jaxreloc.localization.neighbors.faiss_index import FaissIndex
 
-    index = FaissIndex(scene_map.descriptors)
+    index = FaissIndex.of(scene_map.descriptors)
     rows = np.random.default_rng(0).permutation(len(scene_map))[:RECALL_SAMPLE]
     queries = np.asarray(scene_map.descriptors)[rows]
     count = min(num_neighbors, len(scene_map))

@@ -21,7 +21,7 @@ def test_finds_nearly_all_of_the_exact_search(rng, monkeypatch, min_images):
     database = places(rng, 200, 10)
     queries = database[rng.permutation(len(database))[:100]]
     exact, cosines = ExactIndex(database).search(queries, 5)
-    index = FaissIndex(database)
+    index = FaissIndex.of(database)
     found, similarities = index.search(queries, 5)
     assert len(index) == 2000 and found.shape == (100, 5)
     assert recall(found, exact) > 0.9
@@ -30,12 +30,12 @@ def test_finds_nearly_all_of_the_exact_search(rng, monkeypatch, min_images):
 
 
 def test_a_small_database_gives_all_of_it(rng):
-    found, _ = FaissIndex(places(rng, 3, 1)).search(places(rng, 2, 1), 5)
+    found, _ = FaissIndex.of(places(rng, 3, 1)).search(places(rng, 2, 1), 5)
     np.testing.assert_array_equal(np.sort(found, axis=1), [[0, 1, 2]] * 2)
 
 
 def test_too_few_in_the_lists_repeat_the_last(rng, monkeypatch):
     monkeypatch.setattr(faiss_index, "MIN_IMAGES", 10)
-    index = FaissIndex(places(rng, 50, 1), lists_searched=1)
-    found, similarities = index.search(places(rng, 4, 1), 50)
-    assert found.shape == (4, 50) and (found >= 0).all() and np.isfinite(similarities).all()
+    index = FaissIndex.of(places(rng, 400, 1), lists_searched=1)
+    found, similarities = index.search(places(rng, 4, 1), 400)
+    assert found.shape == (4, 400) and (found >= 0).all() and np.isfinite(similarities).all()
