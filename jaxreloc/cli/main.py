@@ -19,6 +19,7 @@ COMMANDS = {
     "map add": ("map", "add"),
     "map remove": ("map", "remove"),
     "map depth": ("map", "depth"),
+    "map index": ("map", "index"),
     "map info": ("map", "info"),
     "map check": ("map", "check"),
     "map merge": ("map", "merge"),

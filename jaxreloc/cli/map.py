@@ -29,6 +29,9 @@ def build(
         Listed, flag("Of poses whose axes are East, North, Up.", "LAT,LON,HEIGHT")
     ] = (),
     max_megapixels: MaxMegapixels = 200.0,
+    index: Annotated[
+        bool, flag("Make an index (FAISS), as of 100,000 images without.")
+    ] = False,
     network: Network = Network(),
     engine: Engine = Engine(),
 ) -> None:
@@ -81,6 +84,7 @@ def build(
         skip_bad_frames=skip_bad_frames,
         long_side=network.long_side or LONG_SIDE,
         geographic_origin=origin,
+        index=index,
     )
     print(line)
 
@@ -118,6 +122,18 @@ def depth(map: Map) -> None:
     use_compilation_cache()
     count = building.triangulate_map(map)
     print(f"{building.describe_map(pathlib.Path(map).expanduser())}; {count} triangulated")
+
+
+def index(
+    map: Map,
+    parts: Annotated[
+        int | None, flag("Files of it: the shards of a server (1).", "N")
+    ] = None,
+) -> None:
+    """Makes a map's index again, which finds similar images without comparing all."""
+    from jaxreloc.localization.jobs import building
+
+    print(building.index_map(map, parts))
 
 
 def info(map: Map) -> None:

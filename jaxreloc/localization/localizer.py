@@ -24,7 +24,7 @@ from jaxreloc.localization.methods import all_matches_method, pair_fusion
 from jaxreloc.localization.methods.all_matches_method import AllMatches
 from jaxreloc.localization.methods.method import Method
 from jaxreloc.localization.methods.pair_fusion import PairFusion
-from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index
+from jaxreloc.localization.neighbors.retrieval import Index
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
 from jaxreloc.localization.query_state import Localization, Query
@@ -55,7 +55,8 @@ class Localizer:
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
-      index: finds the most similar images; None compares all of them.
+      index: finds the most similar images; None takes that of the map, which compares all of them
+        unless one is kept on disk.
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
         retrieval included, and the most confident answer is taken if it is sure enough
         (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given).
@@ -78,7 +79,7 @@ class Localizer:
         self.scene_map = scene_map
         self.network = scene_map.network
         self.quarter_turns = quarter_turns
-        self.index = ExactIndex(scene_map.descriptors) if index is None else index
+        self.index = scene_map.index if index is None else index
         known = METHODS if isinstance(self.network, Matcher) else METHODS[1:]
         name = method or known[0]
         check_choice("method", name, known)

@@ -34,6 +34,7 @@ def build_map(
     skip_bad_frames: bool = False,
     long_side: int = LONG_SIDE,
     geographic_origin: GeographicOrigin | None = None,
+    index: bool = False,
     max_pixels: int | None = None,
     address: str | None = None,
     workers: int | None = None,
@@ -67,6 +68,7 @@ def build_map(
             partial.write_manifest(network, geographic_origin)
             run(_Triangulator, None, partial.missing_depths(network), "triangulating")
         partial.add_depths()
+        building.keep_up(partial.map, index=index)
         partial.finish()
     rate = len(frames) / (time.perf_counter() - start)
     return f"{building.describe_map(out)}; {rate:.1f} images/s"

@@ -79,7 +79,7 @@ class KeptLocalizer:
 
     def _ranking(self, row: int, excluded: set[int]) -> Int[np.ndarray, "ranked"]:
         count = self._method.num_ranked
-        descriptor = self.source.descriptors[row][None]
+        descriptor = np.asarray(self.source.descriptor_rows[row], np.float32)[None]
         (ranking,), _ = self._localizer.index.search(descriptor, count + len(excluded))
         return ranking[~np.isin(ranking, list(excluded))][:count]
 

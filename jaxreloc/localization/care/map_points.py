@@ -40,7 +40,7 @@ def scene_points(
     if scene_map.depth is None or not isinstance(scene_map.network, Matcher):
         return None
     rows = range(len(scene_map))
-    index = ExactIndex(scene_map.descriptors)
+    index = scene_map.index
     shape = np.asarray(scene_map.network.cell_pixels()).shape[:2]
     collected = _Collected(scene_map, shape)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:

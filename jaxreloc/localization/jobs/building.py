@@ -10,13 +10,21 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 import tqdm
+from absl import logging
 from jaxtyping import Int
 
 from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.posed_images import read_posed_images
 from jaxreloc.localization.map import map_files
-from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, Progress, encode_frames
+from jaxreloc.localization.map.encoding import (
+    CellDepth,
+    EncodedImages,
+    Progress,
+    encode_frames,
+    joined,
+)
+from jaxreloc.localization.map.large import catalogue, kept_index
 from jaxreloc.localization.map.map_depth import triangulate
 from jaxreloc.localization.map.map_manifest import read_manifest
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -43,6 +51,7 @@ def build_map(
     skip_bad_frames: bool = False,
     long_side: int = LONG_SIDE,
     geographic_origin: GeographicOrigin | None = None,
+    index: bool = False,
 ) -> str:
     """Encodes posed images into a new map; returns a line that says what it holds.
 
@@ -54,6 +63,7 @@ def build_map(
       skip_bad_frames: leaves bad frames out with one warning, instead of raising at the first.
       long_side: of the images (pixels) in the network that needs no training.
       geographic_origin: of the poses, whose axes are East, North, Up there.
+      index: makes an index for approximate retrieval, which else comes at `kept_index.PAYS` images.
 
     Raises:
       UsageError: a file is not what it should be, or the map exists.
@@ -65,6 +75,7 @@ def build_map(
     start = time.perf_counter()
     SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
     triangulate_map(out)
+    keep_up(out, index=index)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(out)}; {rate:.1f} images/s"
 
@@ -106,6 +117,7 @@ def add_frames(folder: pathlib.Path, frames: PosedFrames, scene_map: SceneMap) -
     map_files.check_new_names(folder, frames.names)
     map_files.add(folder, encode_in_parts(frames, scene_map.network, scene_map.feature_format))
     triangulate_map(folder)
+    keep_up(folder)
 
 
 def triangulate_map(map_path: str | pathlib.Path, progress: Progress | None = None) -> int:
@@ -138,11 +150,54 @@ def triangulate_map(map_path: str | pathlib.Path, progress: Progress | None = No
     return missing
 
 
+def index_map(map_path: str | pathlib.Path, num_parts: int | None = None) -> str:
+    """Makes the index of a map on disk; returns a line that says what it is.
+
+    Raises:
+      UsageError: it is no map, FAISS is absent, or there are fewer segments than parts.
+    """
+    folder = pathlib.Path(map_path).expanduser()
+    start = time.perf_counter()
+    count = kept_index.write_index(folder, num_parts)
+    size = sum(path.stat().st_size for path in (folder / kept_index.FOLDER).iterdir())
+    seconds = time.perf_counter() - start
+    return f"{folder}: index of {count} file(s), {size / 1e6:.1f} MB, {seconds:.1f} s"
+
+
+def keep_up(folder: pathlib.Path, *, index: bool = False) -> None:
+    """Brings what a large map has beside its segments up to them, after each change.
+
+    Args:
+      index: makes one, also where the map is small.
+
+    Raises:
+      UsageError: an index is asked for, and FAISS is absent.
+    """
+    manifest = read_manifest(folder)
+    count = sum(segment.num_images - len(segment.removed) for segment in manifest.segments)
+    if kept_index.has_index(folder):
+        kept_index.grow_index(folder)
+    elif index or count >= kept_index.PAYS:
+        try:
+            kept_index.write_index(folder)
+        except UsageError as error:
+            if index:
+                raise
+            logging.warning("%s: every query compares all images (%s)", folder, error)
+    has_depth = {bool(segment.depth) for segment in manifest.segments}
+    catalogue.remove_catalogue(folder)
+    if count >= catalogue.MIN_IMAGES and len(has_depth) == 1:
+        catalogue.write_catalogue(
+            folder, manifest, joined(map_files.read_parts(folder, manifest))
+        )
+
+
 def remove_from_map(map_path: str | pathlib.Path, names: Iterable[str]) -> str:
     """Takes images out of the map by name."""
     folder = pathlib.Path(map_path).expanduser()
     names = set(names)
     map_files.remove(folder, names)
+    keep_up(folder)
     return f"{describe_map(folder)}; removed {len(names)}"
 
 

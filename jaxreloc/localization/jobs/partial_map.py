@@ -18,16 +18,22 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from jaxreloc import files
 from jaxreloc.formats.common.geodesy import GeographicOrigin
-from jaxreloc.formats.frames import Chain, PosedFrames
+from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.jobs.building import SEGMENT_SIZE
 from jaxreloc.localization.map import map_files
-from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, encode_frames
+from jaxreloc.localization.map.encoding import (
+    CellDepth,
+    EncodedImages,
+    encode_frames,
+    in_memory,
+    joined,
+)
 from jaxreloc.localization.map.file_digests import FILE_NAME as DIGESTS
 from jaxreloc.localization.map.map_depth import triangulate
 from jaxreloc.localization.map.map_manifest import Manifest, Segment, read_manifest, write_manifest
@@ -178,7 +184,7 @@ class PartialMap:
         parts = [self._read(piece) for piece in pieces]
         rows = range(pieces[0].first, pieces[-1].first + pieces[-1].count)
         # Poses come from their source: what is read from a file is brought back to a rotation.
-        images = dataclasses.replace(_joined(parts), **_identities(frames.select(rows)))
+        images = dataclasses.replace(in_memory(joined(parts)), **_identities(frames.select(rows)))
         try:
             write_segment(self.map / map_files.SEGMENTS, number, images)
         except UsageError:
@@ -274,32 +280,6 @@ def written_segment(parent: pathlib.Path, number: int, num_images: int) -> Segme
     ]
     # Depths that come with the pictures are a depth camera's.
     return Segment(name, num_images, (), "measured" if digests[1] else "", *digests)
-
-
-def _joined(parts: Sequence[EncodedImages]) -> EncodedImages:
-    """Of all images; in memory but for the pictures."""
-
-    def rows(arrays: Sequence) -> np.ndarray:
-        return np.stack([row for part in arrays for row in part])
-
-    depth = None
-    if parts[0].depth is not None:
-        codes = rows([part.depth.codes for part in parts])
-        unit = np.concatenate([part.depth.unit for part in parts])
-        depth = CellDepth(codes, unit, measured=True)
-    return EncodedImages(
-        names=tuple(name for part in parts for name in part.names),
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in (
-                *("world_from_cam", "intrinsics", "image_sizes"),
-                *("network_intrinsics", "descriptors"),
-            )
-        },
-        features=tuple(map(rows, zip(*(part.features for part in parts), strict=True))),
-        pictures=Chain(tuple(part.pictures for part in parts)),
-        depth=depth,
-    )
 
 
 def _identities(frames: PosedFrames) -> dict[str, object]:

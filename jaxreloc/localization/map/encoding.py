@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int64, PyTree, UInt16
 
-from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.formats.frames import Chain, PosedFrames
 from jaxreloc.images import encode_jpeg, sample_depth, shrunk
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
@@ -96,6 +96,34 @@ class EncodedImages:
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def joined(parts: Sequence[EncodedImages]) -> EncodedImages:
+    """The images of all parts, which agree on having depths; what is on disk stays there."""
+    depth = None
+    if parts[0].depth is not None:
+        depth = CellDepth(
+            Chain(tuple(part.depth.codes for part in parts)),
+            np.concatenate([part.depth.unit for part in parts]),
+            measured=all(part.depth.measured for part in parts),
+        )
+    arrays = ("world_from_cam", "intrinsics", "image_sizes", "network_intrinsics", "descriptors")
+    return EncodedImages(
+        names=tuple(name for part in parts for name in part.names),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+        features=tuple(Chain(leaves) for leaves in zip(*(x.features for x in parts), strict=True)),
+        pictures=Chain(tuple(part.pictures for part in parts)),
+        depth=depth,
+    )
+
+
+def in_memory(images: EncodedImages) -> EncodedImages:
+    """With all arrays read, as a new segment is written of them."""
+    depth = images.depth
+    if depth is not None:
+        depth = dataclasses.replace(depth, codes=np.stack(list(depth.codes)))
+    features = tuple(np.stack(list(leaf)) for leaf in images.features)
+    return dataclasses.replace(images, features=features, depth=depth)
 
 
 def encode_frames(

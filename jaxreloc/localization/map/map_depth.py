@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxlie import SE3
-from jaxtyping import Array, Float, Int, UInt16
+from jaxtyping import Array, Float, Float32, Int, UInt16
 
 from jaxreloc.geometry.resection import tracks as tracks_lib
 from jaxreloc.geometry.resection.tracks import QueryPose, Tracks
 from jaxreloc.localization.map.encoding import CellDepth, Progress, encode_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
-from jaxreloc.localization.neighbors.retrieval import ExactIndex
+from jaxreloc.localization.neighbors.retrieval import Index
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.models.matching.rays import RayTracks
 
@@ -63,7 +63,7 @@ def triangulate(
       progress: wraps the iteration, as tqdm does.
       threads: None: one a core.
     """
-    index = ExactIndex(scene_map.descriptors)
+    index = scene_map.index
     with concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         found = pool.map(lambda row: _triangulate_image(scene_map, index, row), rows)
         codes, units = zip(*progress(found), strict=True)
@@ -71,7 +71,7 @@ def triangulate(
 
 
 def match_image(
-    scene_map: SceneMap, index: ExactIndex, row: int, count: int = NEIGHBORS
+    scene_map: SceneMap, index: Index, row: int, count: int = NEIGHBORS
 ) -> tuple[Int[np.ndarray, "N"], RayTracks]:
     """The images that show most of what an image of the map shows, and its matches with them.
 
@@ -81,7 +81,7 @@ def match_image(
       count: N, at most.
     """
     features, intrinsics = scene_map.neighbor_features(np.array([row]))
-    ranked, _ = index.search(scene_map.descriptors[row][None], RERANKED + 1)
+    ranked, _ = index.search(_descriptor(scene_map, row), RERANKED + 1)
     others = ranked[0][ranked[0] != row][:RERANKED]
     neighbors, similarity = most_alike(scene_map, features, others, count)
     db_features, db_intrinsics = scene_map.neighbor_features(neighbors)
@@ -91,8 +91,12 @@ def match_image(
     return neighbors, matches
 
 
+def _descriptor(scene_map: SceneMap, row: int) -> Float32[np.ndarray, "1 dim"]:
+    return np.asarray(scene_map.descriptor_rows[row], np.float32)[None]
+
+
 def _triangulate_image(
-    scene_map: SceneMap, index: ExactIndex, row: int
+    scene_map: SceneMap, index: Index, row: int
 ) -> tuple[UInt16[np.ndarray, "h w"], float]:
     neighbors, matches = match_image(scene_map, index, row)
     poses = scene_map.local_from_db.wxyz_xyz

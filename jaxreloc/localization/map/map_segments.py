@@ -86,15 +86,11 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
     folder = parent / segment.name
     digests = _digests(folder, segment)
     names, world_from_cam, intrinsics, image_sizes = _read_frames(folder, segment, digests)
-    kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
-    kind = next((x for x in PICTURES if (folder / x).is_dir()), PICTURES[0])
+    rows = mapped_rows(parent, segment)
+    kept = rows.kept
 
     def read(path: pathlib.Path) -> np.ndarray:
         return _read_checked(path, segment.num_images, digests)
-
-    def mapped(path: pathlib.Path) -> Sequence[np.ndarray]:
-        array = _read_array(path, segment.num_images)
-        return array if digests is None else CheckedRows(array, digests.rows[path.name], path)
 
     return EncodedImages(
         names=tuple(names[row] for row in kept),
@@ -103,10 +99,50 @@ def read_segment(parent: pathlib.Path, segment: Segment) -> EncodedImages:
         image_sizes=image_sizes[kept],
         network_intrinsics=read(folder / NETWORK_INTRINSICS)[kept],
         descriptors=read(folder / DESCRIPTORS)[kept],
+        features=rows.features,
+        pictures=rows.pictures,
+        depth=_read_depth(folder, segment, rows),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MappedRows:
+    """What stays on disk of a segment's images, without the removed ones."""
+
+    kept: Int64[np.ndarray, "k"]
+    features: tuple[Selection, ...]
+    pictures: Selection
+    descriptors: Selection  # unchecked: the digest is that of the whole file
+    codes: Selection | None  # of the depths
+
+
+def mapped_rows(parent: pathlib.Path, segment: Segment) -> MappedRows:
+    """Opens a segment's files; only the rows that are asked for are read, and checked.
+
+    Raises:
+      UsageError: a file is absent or damaged; it is named.
+    """
+    folder = parent / segment.name
+    digests = _digests(folder, segment)
+    kept = np.setdiff1d(np.arange(segment.num_images), segment.removed)
+    kind = next((x for x in PICTURES if (folder / x).is_dir()), PICTURES[0])
+
+    def mapped(path: pathlib.Path) -> Sequence[np.ndarray]:
+        array = _read_array(path, segment.num_images)
+        return array if digests is None else CheckedRows(array, digests.rows[path.name], path)
+
+    return MappedRows(
+        kept=kept,
         features=tuple(Selection(mapped(path), kept) for path in _feature_files(folder, digests)),
         pictures=Selection(_PictureFiles(folder, kind, segment.num_images, digests), kept),
-        depth=_read_depth(folder, segment, kept),
+        descriptors=Selection(stored_descriptors(parent, segment), kept),
+        codes=Selection(_depth_codes(folder, segment), kept) if segment.depth else None,
     )
+
+
+def stored_descriptors(parent: pathlib.Path, segment: Segment) -> np.ndarray:
+    """Of all images of a segment, removed ones too, mapped into memory."""
+    return _read_array(parent / segment.name / DESCRIPTORS, segment.num_images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,19 +165,25 @@ class _PictureFiles(Sequence):
 
 
 def _read_depth(
-    folder: pathlib.Path, segment: Segment, kept: Int64[np.ndarray, "k"]
+    folder: pathlib.Path, segment: Segment, rows: MappedRows
 ) -> CellDepth | None:
-    if not segment.depth:
+    if rows.codes is None:
         return None
     digests = _depth_digests(folder, segment)
+    unit = _read_checked(folder / DEPTH_UNIT, segment.num_images, digests)[rows.kept]
+    if unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
+        raise UsageError(f"{folder / DEPTH_UNIT}: damaged; build the map again")
+    return CellDepth(rows.codes, unit, measured=segment.depth == "measured")
+
+
+def _depth_codes(folder: pathlib.Path, segment: Segment) -> Sequence[np.ndarray]:
+    digests = _depth_digests(folder, segment)
     codes = _read_array(folder / DEPTH, segment.num_images)
-    unit = _read_checked(folder / DEPTH_UNIT, segment.num_images, digests)[kept]
-    is_depth = codes.ndim == 3 and codes.dtype == np.uint16 or codes.ndim == 4
-    if not is_depth or unit.ndim != 1 or not (np.isfinite(unit).all() and (unit > 0).all()):
+    if not (codes.ndim == 3 and codes.dtype == np.uint16 or codes.ndim == 4):
         raise UsageError(f"{folder / DEPTH}: damaged; build the map again")
-    if digests is not None:
-        codes = CheckedRows(codes, digests.rows.get(DEPTH, ()), folder / DEPTH)
-    return CellDepth(Selection(codes, kept), unit, measured=segment.depth == "measured")
+    return codes if digests is None else CheckedRows(
+        codes, digests.rows.get(DEPTH, ()), folder / DEPTH
+    )
 
 
 def read_names(parent: pathlib.Path, segment: Segment) -> dict[str, int]:

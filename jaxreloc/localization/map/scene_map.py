@@ -1,6 +1,7 @@
 """The database side of a scene: what is computed once, before the first query."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Hashable, Iterable, Sequence
@@ -15,9 +16,11 @@ from jaxreloc.formats.common.geodesy import GeographicOrigin, in_map
 from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
+from jaxreloc.localization.map.large.catalogue import read_catalogue
+from jaxreloc.localization.map.large.kept_index import open_index
 from jaxreloc.localization.map.map_manifest import Manifest, MapScale
 from jaxreloc.localization.map.pictures import Pictures
-from jaxreloc.localization.neighbors.retrieval import near
+from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index, near
 from jaxreloc.localization.networks.loading import load_network
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.usage import UsageError
@@ -41,15 +44,26 @@ class SceneMap:
     intrinsics: Float[np.ndarray, "M 3 3"]  # of the stored image
     image_sizes: Int[np.ndarray, "M 2"]  # width, height
     network_intrinsics: Float[np.ndarray, "M 3 3"]  # of the network's input image
-    descriptors: Float[Array, "M dim"]  # L2-normalised
+    descriptor_rows: Sequence[np.ndarray] | Float[np.ndarray, "M dim"]  # L2-normalised
     features: Sequence["Rows"]  # leaves of what the pair head takes
     pictures: Pictures
     depth: CellDepth | None = None  # of the cells that the network matches
     geographic_origin: GeographicOrigin | None = None  # where the axes are East, North, Up
     scale: MapScale | None = None  # None: the poses came with their unit
+    kept_index: Index | None = None  # of all its images, on disk
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @functools.cached_property
+    def descriptors(self) -> Float[Array, "M dim"]:
+        """Of all images, in memory once they are asked for."""
+        return jax.device_put(np.asarray(self.descriptor_rows).astype(np.float32))
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """Finds the most similar images: the index on disk, else the exact one."""
+        return self.kept_index or ExactIndex(self.descriptors)
 
     def some_images(self, at_most: int) -> Int[np.ndarray, "n"]:
         """Evenly chosen ones."""
@@ -62,6 +76,7 @@ class SceneMap:
         *parts: EncodedImages,
         geographic_origin: GeographicOrigin | None = None,
         scale: MapScale | None = None,
+        kept_index: Index | None = None,
     ) -> "SceneMap":
         """A map of all the images of `parts`."""
         world_from_cam = np.concatenate([part.world_from_cam for part in parts])
@@ -77,9 +92,9 @@ class SceneMap:
             intrinsics=np.concatenate([part.intrinsics for part in parts]),
             image_sizes=np.concatenate([part.image_sizes for part in parts]),
             network_intrinsics=np.concatenate([part.network_intrinsics for part in parts]),
-            descriptors=jax.device_put(
-                np.concatenate([part.descriptors for part in parts]).astype(np.float32)
-            ),
+            descriptor_rows=parts[0].descriptors
+            if len(parts) == 1
+            else np.concatenate([part.descriptors for part in parts]),
             features=[
                 Rows(leaves) for leaves in zip(*(part.features for part in parts), strict=True)
             ],
@@ -87,6 +102,7 @@ class SceneMap:
             depth=_joined_depth(parts),
             geographic_origin=geographic_origin,
             scale=scale,
+            kept_index=kept_index,
         )
 
     @classmethod
@@ -98,17 +114,23 @@ class SceneMap:
         """
         folder = pathlib.Path(folder).expanduser()
 
-        def read(manifest: Manifest) -> tuple[Manifest, PoseNetwork, list[EncodedImages]]:
+        def read(
+            manifest: Manifest,
+        ) -> tuple[Manifest, PoseNetwork, list[EncodedImages], Index | None]:
             network = load_network(map_files.network_file(folder, manifest))
-            return manifest, network, map_files.read_parts(folder, manifest)
+            listed = read_catalogue(folder, manifest)
+            parts = map_files.read_parts(folder, manifest) if listed is None else [listed]
+            if listed is None:
+                _check_arrays(network, parts, str(folder))
+            return manifest, network, parts, open_index(folder, manifest)
 
-        manifest, network, parts = map_files.read_between_changes(folder, read)
-        _check_arrays(network, parts, str(folder))
+        manifest, network, parts, index = map_files.read_between_changes(folder, read)
         return cls.from_images(
             network,
             *parts,
             geographic_origin=manifest.geographic_origin,
             scale=manifest.scale,
+            kept_index=index,
         )
 
     @staticmethod

@@ -199,9 +199,9 @@ class AllMatches:
     @functools.cached_property
     def _focals(self) -> tuple[float, float]:
         """The shortest and the longest of the map's cameras."""
-        sizes = self.scene_map.image_sizes
-        of_map = [_relative_focal(k, size) for k, size in zip(self.scene_map.intrinsics, sizes)]
-        return min(of_map), max(of_map)
+        matrices, sizes = self.scene_map.intrinsics, self.scene_map.image_sizes
+        of_map = np.sqrt(matrices[:, 0, 0] * matrices[:, 1, 1]) / sizes.max(axis=1)
+        return float(of_map.min()), float(of_map.max())
 
     def given_poses(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
         """The expected poses in local axes, padded to GIVEN_POSES."""

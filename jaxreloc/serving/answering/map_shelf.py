@@ -239,7 +239,7 @@ def num_bytes(scene_map: SceneMap) -> int:
     rows = [leaf.take(first).nbytes for leaf in scene_map.features]
     if scene_map.depth is not None:
         rows.append(scene_map.depth.codes[0].nbytes)
-    rows.append(np.asarray(scene_map.descriptors[0]).nbytes)
+    rows.append(np.asarray(scene_map.descriptor_rows[0]).nbytes)
     # A decoded picture is grey, and as large as the network's input, which the cells cover.
     picture = 4 * int(np.prod(scene_map.network_intrinsics[0, :2, 2]))
     return count * sum(rows) + min(count, KEPT) * picture

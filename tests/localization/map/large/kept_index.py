@@ -1,0 +1,85 @@
+"""The index on disk finds what the exact search finds; run by `make test-faiss`."""
+
+import numpy as np
+import pytest
+
+from jaxreloc.localization.jobs import building
+from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.large import kept_index
+from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.neighbors.retrieval import ExactIndex
+from jaxreloc.usage import UsageError
+from tests.localization.fakes import oracle_frames
+from tests.localization.map.large.test_catalogue import SavedOracle
+
+SIZES = (14, 9, 21)
+
+
+@pytest.fixture
+def frames(rng):
+    return oracle_frames(rng, sum(SIZES) + 12)
+
+
+@pytest.fixture
+def folder(tmp_path, frames, monkeypatch):
+    monkeypatch.setattr(
+        "jaxreloc.localization.map.scene_map.load_network", lambda path: SavedOracle()
+    )
+    network, ends = SavedOracle(), np.cumsum((0, *SIZES))
+    parts = [encode_frames(frames.select(range(a, b)), network) for a, b in zip(ends, ends[1:])]
+    SceneMap.create(tmp_path / "map", network, parts)
+    return tmp_path / "map"
+
+
+def check(folder, rng, count=7):
+    """All images are compared in maps of this size, so that nothing is missed."""
+    scene_map = SceneMap.open(folder)
+    assert isinstance(scene_map.index, kept_index.KeptIndex)
+    assert len(scene_map.index) == len(scene_map)
+    asked = np.asarray(scene_map.descriptors)[rng.permutation(len(scene_map))[:5]]
+    rows, cosines = scene_map.index.search(asked, count)
+    expected, exact = ExactIndex(scene_map.descriptors).search(asked, count)
+    np.testing.assert_allclose(cosines, exact, atol=1e-6)
+    np.testing.assert_allclose(
+        np.einsum("qkd,qd->qk", np.asarray(scene_map.descriptors)[rows], asked), exact, atol=1e-6
+    )
+    assert rows.shape == expected.shape
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_it_finds_the_most_similar_images(folder, rng, parts):
+    assert kept_index.write_index(folder, parts) == parts
+    check(folder, rng)
+
+
+def test_removed_images_are_not_found(folder, rng):
+    building.index_map(folder, 2)
+    names = SceneMap.open(folder).names
+    building.remove_from_map(folder, list(rng.permutation(names)[:11]))
+    check(folder, rng)
+    building.remove_from_map(folder, [x for x in SceneMap.open(folder).names if x in names[:14]])
+    check(folder, rng)
+
+
+def test_it_grows_with_the_map(folder, rng, frames):
+    building.index_map(folder)
+    new = frames.select(range(sum(SIZES), len(frames)))
+    map_files.add(folder, [encode_frames(new, SavedOracle())])
+    assert SceneMap.open(folder).kept_index is None  # it would miss images
+    kept_index.grow_index(folder)
+    check(folder, rng)
+
+
+def test_a_damaged_one_is_said(folder, rng):
+    building.index_map(folder)
+    (path,) = (folder / kept_index.FOLDER).glob("*.faiss")
+    content = bytearray(path.read_bytes())
+    content[rng.integers(len(content))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="damaged; make it again with jaxreloc map index"):
+        SceneMap.open(folder)
+    building.index_map(folder)
+    check(folder, rng)
+    with pytest.raises(UsageError, match="4 parts of a map of 3 segments"):
+        building.index_map(folder, 4)
