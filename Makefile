@@ -9,7 +9,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
 	--custom-compile-command "make lock" pyproject.toml
 
-.PHONY: demo test test-seeds test-slow test-torch test-faiss test-report test-web test-package docs lint lock faults audit
+.PHONY: demo test test-seeds test-slow test-torch test-faiss test-ray test-report test-web test-package docs lint lock faults audit
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -60,7 +60,12 @@ test-torch: $(VENV)/installed
 
 test-faiss: $(VENV)/installed
 	$(INSTALL) -r requirements-faiss.txt
-	$(RUN) -m pytest tests/localization/neighbors/faiss_index.py
+	$(RUN) -m pytest tests/localization/neighbors/faiss_index.py tests/localization/map/large/kept_index.py
+
+# Clusters of two nodes on this machine, one of which is killed: half an hour.
+test-ray: $(VENV)/installed
+	$(INSTALL) -r requirements-ray.txt
+	$(RUN) -m pytest -m ray tests/scale
 
 test-report: $(VENV)/installed
 	$(INSTALL) -r requirements-rerun.txt
@@ -86,6 +91,6 @@ test-package: $(VENV)/installed
 # The versions that pyproject.toml allows become the ones that are installed; those that fit stay.
 lock: $(VENV)/installed
 	$(LOCK) --extra dev --output-file requirements.txt
-	for extra in cuda docs faiss rerun torch; do \
+	for extra in cuda docs faiss ray rerun torch; do \
 		$(LOCK) --extra $$extra --constraint requirements.txt --output-file requirements-$$extra.txt || exit 1; \
 	done

@@ -221,6 +221,13 @@ class SceneMap:
         features = jax.tree.unflatten(self.feature_format, leaves)
         return features, self.network_intrinsics[neighbors]
 
+    def similarity(
+        self, rows: Int[np.ndarray, "N"], query_features: PyTree
+    ) -> Float32[np.ndarray, "N"]:
+        """How much of a query (leading axis 1) some images show; the network is a `Matcher`."""
+        features, _ = self.neighbor_features(rows)
+        return np.asarray(self.network.similarity(features, query_features))
+
 
 def _format_of(network: PoseNetwork, num_leaves: int) -> jax.tree_util.PyTreeDef | None:
     formats = network.feature_formats

@@ -29,7 +29,7 @@ CODE_DIM = 256  # that descriptors are turned to, whose principal axes these are
 CODE_BYTES = 64
 ROUNDS = 10, 6  # of k-means: of the lists, of the codes
 # Candidates whose descriptors are read: this many times as many as are asked for, at least so many.
-CANDIDATES_EACH, FEWEST_CANDIDATES = 10, 240
+CANDIDATES_EACH, FEWEST_CANDIDATES = 5, 120
 
 
 class FaissIndex:

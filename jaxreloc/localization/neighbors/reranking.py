@@ -24,8 +24,7 @@ def most_alike(
       query_features: leading axis 1.
       allowed: others are taken only to make up the number, with a similarity of 0.
     """
-    features, _ = scene_map.neighbor_features(retrieved)
-    similarity = np.asarray(scene_map.network.similarity(features, query_features))
+    similarity = scene_map.similarity(retrieved, query_features)
     if allowed is not None:
         similarity = np.where(allowed[retrieved], similarity, np.float32(0))
     order = np.argsort(-similarity, kind="stable")[:count]

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from absl import logging
@@ -135,12 +135,14 @@ class KeptIndex:
         rows = _rows_of_map(manifest)
         self.parts: list[tuple[Index, np.ndarray]] = []
         for number, part in enumerate(parts):
+            if not any(name in rows for name, *_ in part.segments):
+                continue  # all its images were removed
             path = _path(folder, number)
             with files.open_regular(path) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != part.sha256:
                     raise UsageError(f"{path}: damaged; make it again with jaxreloc map index")
             segments = [Segment(name, count, (), "", sha) for name, sha, count in part.segments]
-            index = FaissIndex.open(path, stored_rows(folder, segments))
+            index = FaissIndex.open(path, stored_rows(folder, segments, rows))
             of_map = [rows.get(x.name, np.full(x.num_images, -1)) for x in segments]
             self.parts.append((index, np.concatenate(of_map)))
         self._length = sum(int((x >= 0).sum()) for _, x in self.parts)
@@ -226,13 +228,23 @@ def read_parts(folder: pathlib.Path) -> list[IndexPart]:
         ) from error
 
 
-def stored_rows(folder: pathlib.Path, segments: Sequence[Segment]) -> SegmentRows:
-    """Descriptors of segments, removed rows too, mapped from disk."""
+def stored_rows(
+    folder: pathlib.Path, segments: Sequence[Segment], present: Collection[str] | None = None
+) -> SegmentRows:
+    """Descriptors of segments, removed rows too, mapped from disk.
+
+    Args:
+      present: names of the segments that the map still has, others are zeros; None: all.
+    """
     opened: dict[int, np.ndarray] = {}
+    there = [i for i, x in enumerate(segments) if present is None or x.name in present]
 
     def part(i: int) -> np.ndarray:
-        if i not in opened:
+        if i not in opened and i in there:
             opened[i] = stored_descriptors(folder / SEGMENTS, segments[i])
+        elif i not in opened:
+            like = part(there[0])[0]
+            opened[i] = np.broadcast_to(np.zeros_like(like), (segments[i].num_images, len(like)))
         return opened[i]
 
     return SegmentRows([segment.num_images for segment in segments], part)
