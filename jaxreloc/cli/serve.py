@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Annotated, Literal
 
+from jaxreloc.cli.options import Engine
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError
 
@@ -45,6 +46,23 @@ class Access:
             raise UsageError(f"--port={self.port}: give 0 to 65535")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replicas(Engine):
+    replicas: Annotated[
+        int | None, flag("On Ray, at most (one a core or GPU).", "N")
+    ] = None
+    shards: Annotated[int, flag("Parts of each map, apart from the replicas (0).", "N")] = 0
+
+    def __post_init__(self):
+        Engine.__post_init__(self)
+        if not self.on_ray and (self.replicas is not None or self.shards):
+            raise UsageError("--replicas and --shards are of --engine=ray; add that")
+        if self.replicas is not None and self.replicas < 1:
+            raise UsageError(f"--replicas={self.replicas}: give at least 1")
+        if self.shards < 0:
+            raise UsageError(f"--shards={self.shards}: give 0 or more")
+
+
 def serve(
     maps: Annotated[str, flag("Folder of maps, or of one map.", "DIR")],
     mode: Annotated[
@@ -55,11 +73,13 @@ def serve(
     ] = True,
     access: Access = Access(),
     bounds: Bounds = Bounds(),
+    engine: Replicas = Replicas(),
 ) -> None:
     """Answers queries over HTTP, with a page to look at."""
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs.querying import open_localizer
     from jaxreloc.localization.localizer import Localizer
+    from jaxreloc.localization.map.scene_map import SceneMap
     from jaxreloc.serving.answering.map_shelf import MapShelf
     from jaxreloc.serving.request_limits import Limits
     from jaxreloc.serving.running import run_server
@@ -68,7 +88,7 @@ def serve(
     token = read_token(access.write_token_file)
     use_compilation_cache()
 
-    def opening(folder: pathlib.Path) -> Localizer:
+    def opening(folder: pathlib.Path | SceneMap) -> Localizer:
         localizer = open_localizer(folder, mode=mode, quarter_turns=quarter_turns)
         localizer.warm_up()
         return localizer
@@ -78,23 +98,39 @@ def serve(
             localizer.warm_up(searching=True)
         return localizer.method.finds_focal_length
 
-    shelf = MapShelf(
-        pathlib.Path(maps).expanduser(),
-        opening,
-        max_bytes=int(1e9 * bounds.memory_gb),
-        prepare_search=preparing_search,
+    folder = pathlib.Path(maps).expanduser()
+    max_bytes = int(1e9 * bounds.memory_gb)
+    limits = Limits(
+        max_bytes=int(1e6 * bounds.max_megabytes),
+        max_pixels=int(1e6 * bounds.max_megapixels),
+        body_s=bounds.upload_seconds,
+        answer_s=bounds.answer_seconds,
+        max_waiting=bounds.max_waiting,
     )
+    if engine.on_ray:
+        from jaxreloc.scale import cluster, ray_serving
+
+        served = ray_serving.Served(
+            cluster.as_path(folder),
+            opening,
+            preparing_search,
+            max_bytes,
+            limits,
+            token,
+            access.cors_origins,
+            replicas=engine.replicas or engine.workers or os.cpu_count() or 1,
+            shards=engine.shards,
+        )
+        ray_serving.serve_on_ray(
+            served, host=access.host, port=access.port, address=engine.address
+        )
+        return
+    shelf = MapShelf(folder, opening, max_bytes=max_bytes, prepare_search=preparing_search)
     run_server(
         shelf,
         host=access.host,
         port=access.port,
-        limits=Limits(
-            max_bytes=int(1e6 * bounds.max_megabytes),
-            max_pixels=int(1e6 * bounds.max_megapixels),
-            body_s=bounds.upload_seconds,
-            answer_s=bounds.answer_seconds,
-            max_waiting=bounds.max_waiting,
-        ),
+        limits=limits,
         write_token=token,
         cors_origins=access.cors_origins,
     )

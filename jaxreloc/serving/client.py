@@ -23,6 +23,9 @@ from jaxreloc.usage import UsageError, one_line
 
 MAX_BYTES = 1 << 30  # of a picture
 BUSY = (429, 503)  # answers with Retry-After
+MODEL_HEADER = "serve_multiplexed_model_id"  # by which Ray Serve finds who has a map open
+ANSWERED = "X-Request-ID"  # of the application's own answers; a proxy before it sends none
+PROXY_PAUSE_S = 0.5
 MIN_PAUSE_S = 0.1
 
 
@@ -122,8 +125,11 @@ class Client:
             values = {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
             fields = {**fields, **{key: _digits(x) for key, x in values.items()}}
         body, kind = _form(fields, name, content)
-        path = f"/maps/{_quoted(map or self._only_map())}/{what}"
-        return self._ask("POST", path, body, {"Content-Type": kind})
+        map = map or self._only_map()
+        headers = {"Content-Type": kind, MODEL_HEADER: _quoted(map)}
+        return self._ask(
+            "POST", f"/maps/{_quoted(map)}/{what}", body, headers, again=what == "localize"
+        )
 
     def _only_map(self) -> str:
         names = self.maps()
@@ -132,8 +138,19 @@ class Client:
         return names[0]
 
     def _ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = {},
+        again: bool | None = None,
     ) -> Any:
+        """
+        Args:
+          again: what a server that was lost did not answer may be asked again, as it changes
+            nothing; None: as the method says.
+        """
+        again = method == "GET" if again is None else again
         end = time.monotonic() + self._timeout_s
         while True:
             request = urllib.request.Request(
@@ -144,7 +161,7 @@ class Client:
                 with urllib.request.urlopen(request, timeout=left) as answer:
                     return json.load(answer)
             except urllib.error.HTTPError as error:
-                pause = _pause_s(error)
+                pause = _pause_s(error, again)
                 if pause is None or time.monotonic() + pause > end:
                     raise UsageError(f"{self._url}{path}: {_reason(error)}") from error
                 time.sleep(pause)
@@ -161,8 +178,10 @@ def _digits(number: float) -> str:
     return repr(float(number))
 
 
-def _pause_s(error: urllib.error.HTTPError) -> float | None:
+def _pause_s(error: urllib.error.HTTPError, again: bool) -> float | None:
     """How long a busy server asks to wait; None where asking again does not help."""
+    if error.code >= 500 and ANSWERED not in error.headers:
+        return PROXY_PAUSE_S if again else None
     if error.code not in BUSY:
         return None
     try:

@@ -78,7 +78,7 @@ class Count:
 
 
 def open_localizer(
-    map_path: str | pathlib.Path,
+    map_path: str | pathlib.Path | SceneMap,
     *,
     num_neighbors: int | None = None,
     method: str | None = None,
@@ -87,7 +87,7 @@ def open_localizer(
     index: str = "exact",
     quarter_turns: bool = True,
 ) -> Localizer:
-    """A localizer of the map on disk; see `Localizer` for the options.
+    """A localizer of a map, on disk or open; see `Localizer` for the options.
 
     Args:
       index: of INDICES; "faiss" prints its recall against the exact search.
@@ -95,7 +95,7 @@ def open_localizer(
     Raises:
       UsageError: it is no map, of another version, or damaged.
     """
-    scene_map = SceneMap.open(map_path)
+    scene_map = map_path if isinstance(map_path, SceneMap) else SceneMap.open(map_path)
     return Localizer(
         scene_map,
         num_neighbors=num_neighbors,
