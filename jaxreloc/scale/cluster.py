@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import socket
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -49,7 +50,7 @@ def connected(
     if address is not None:
         _check_address(address)
     with worded(address):
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet_start():
             # Of JAX, about processes that Ray starts and that then run a program of their own.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(
@@ -64,7 +65,22 @@ def connected(
             check_nodes([os.path.abspath(path) for path in shared])
             yield num_workers()
         finally:
-            ray.shutdown()
+            with _quiet_start():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Without the lines that Ray's own processes write to stderr; its exceptions are raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def num_workers() -> int:

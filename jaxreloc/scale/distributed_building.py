@@ -18,7 +18,7 @@ from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import set_max_pixels
 from jaxreloc.localization.jobs import building
-from jaxreloc.localization.jobs.partial_map import PartialMap, Piece
+from jaxreloc.localization.jobs.partial_map import PIECE_SIZE, PartialMap, Piece
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network
 from jaxreloc.scale import pieces
@@ -38,6 +38,8 @@ def build_map(
     max_pixels: int | None = None,
     address: str | None = None,
     workers: int | None = None,
+    piece_size: int = PIECE_SIZE,
+    segment_size: int = building.SEGMENT_SIZE,
 ) -> str:
     """As `building.build_map`, on the cluster at `address`, or on all cores of this machine.
 
@@ -47,6 +49,7 @@ def build_map(
     Args:
       max_pixels: of a picture; None: as by default.
       workers: at most; None: one a GPU, or else a core.
+      piece_size, segment_size: images that are described, and written, together.
 
     Raises:
       UsageError: as there, or as `cluster.connected`.
@@ -55,9 +58,16 @@ def build_map(
     source = as_path(images)
     frames = building.read_frames(source, poses, skip_bad_frames)
     network = building.network_for(frames.image_sizes, network_path, long_side)
-    partial = PartialMap(out, len(frames))
+    partial = PartialMap(out, len(frames), piece_size, segment_size)
     start = time.perf_counter()
-    with partial.opened(_settings(frames, str(images), geographic_origin)):
+    settings = _settings(
+        frames,
+        str(images),
+        (network_path, long_side),
+        geographic_origin,
+        (piece_size, segment_size),
+    )
+    with partial.opened(settings):
         network.save(partial.map)
         with connected(address, shared=[source, partial.folder]) as fitting:
             run = functools.partial(
@@ -75,7 +85,11 @@ def build_map(
 
 
 def _settings(
-    frames: PosedFrames, images: str, geographic_origin: GeographicOrigin | None
+    frames: PosedFrames,
+    images: str,
+    network: Sequence[object],
+    geographic_origin: GeographicOrigin | None,
+    sizes: tuple[int, int],
 ) -> dict[str, Any]:
     """What a map is made of."""
     digest = hashlib.sha256("\n".join(frames.names).encode("utf-8", "backslashreplace"))
@@ -83,8 +97,10 @@ def _settings(
     return {
         "images": files.printable(images),
         "count": len(frames),
+        "network": [str(x) for x in network],
         "poses_sha256": digest.hexdigest(),
         "geographic_origin": geographic_origin and dataclasses.asdict(geographic_origin),
+        "sizes": list(sizes),
         "version": jaxreloc.__version__,
     }
 
