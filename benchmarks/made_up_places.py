@@ -6,7 +6,7 @@ VIEWS = 100  # of a place
 COSINE = 0.8  # of two views of a place
 
 
-def make_descriptors(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
+def made_up_descriptors(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
     """Views of places, one place after the other, as unit rows."""
     spread = np.sqrt(1 / COSINE - 1)
     made = np.empty((count, dim), np.float32)

@@ -23,7 +23,7 @@ import numpy as np
 import tabulate
 from absl import flags
 
-from benchmarks.made_up_places import make_descriptors
+from benchmarks.made_up_places import made_up_descriptors
 from jaxreloc.localization.neighbors import faiss_index
 from jaxreloc.localization.neighbors.faiss_index import FaissIndex
 from jaxreloc.localization.neighbors.retrieval import recall
@@ -47,7 +47,7 @@ def made_up_on_disk(folder: pathlib.Path, count: int, dim: int) -> tuple[np.ndar
     queries = []
     for start in range(0, count, CHUNK):
         n = min(CHUNK, count - start)
-        part = make_descriptors(rng, n, dim)
+        part = made_up_descriptors(rng, n, dim)
         taken = rng.permutation(n)[: -(-QUERIES * CHUNK // count)]
         noise = rng.normal(size=(len(taken), dim)).astype(np.float32)
         # Another view of the same place.

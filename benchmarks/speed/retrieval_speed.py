@@ -18,7 +18,7 @@ import numpy as np
 import tabulate
 from absl import app, flags
 
-from benchmarks.made_up_places import make_descriptors
+from benchmarks.made_up_places import made_up_descriptors
 from jaxreloc.localization.neighbors.faiss_index import FaissIndex
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, recall
 
@@ -53,7 +53,7 @@ def measure(search: Callable, queries: np.ndarray, exact: np.ndarray | None) -> 
 
 def measure_size(count: int, dim: int) -> list[dict[str, object]]:
     """A row for each search."""
-    made = make_descriptors(np.random.default_rng(0), count + QUERIES, dim)
+    made = made_up_descriptors(np.random.default_rng(0), count + QUERIES, dim)
     rows = np.random.default_rng(1).permutation(len(made))[:QUERIES]
     queries, database = made[rows], np.delete(made, rows, axis=0)
     del made

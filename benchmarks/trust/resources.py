@@ -145,10 +145,10 @@ def measured(job: Callable[[], object]) -> tuple[float, float]:
 def _measure(job: Callable[[], object], pipe) -> None:
     start = time.perf_counter()
     job()
-    pipe.send((time.perf_counter() - start, _peak_bytes() / 1e6))
+    pipe.send((time.perf_counter() - start, peak_bytes() / 1e6))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Of this process; what `getrusage` says counts the one that it was forked from, too."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) << 10

@@ -16,8 +16,8 @@ from tests.scale import clusters, run_job
 
 pytestmark = pytest.mark.ray
 FOX = SHARED_DATA / "fox"
-# The last bit of half precision, which is where the order of a sum shows.
-DESCRIPTOR_TOLERANCE, CELL_SHARE = 2e-3, 0.01
+# Where the order of a sum shows: the last bit of half precision, and cells between two codes.
+HALF_STEP, CELL_SHARE = 1e-3, 0.01
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,8 @@ def check_same(found: pathlib.Path, expected: pathlib.Path) -> None:
             x, y = np.load(a), np.load(b)
             assert (x.dtype, x.shape) == (y.dtype, y.shape), name
             if x.dtype.kind == "f":
-                np.testing.assert_allclose(x, y, atol=DESCRIPTOR_TOLERANCE, err_msg=name)
+                off = ~np.isclose(x, y, rtol=HALF_STEP, atol=HALF_STEP)
+                assert off.mean() <= CELL_SHARE, name
             else:
                 assert np.mean(x != y) <= CELL_SHARE, name
         elif name.endswith("network.safetensors"):
