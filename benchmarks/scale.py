@@ -25,7 +25,7 @@ import tabulate
 from absl import flags
 
 from benchmarks.made_up_places import made_up_descriptors
-from benchmarks.trust.resources import CANVAS, peak_bytes, made_up_frames
+from benchmarks.trust.resources import CANVAS, made_up_frames, peak_bytes
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.localization.jobs import building
 from jaxreloc.localization.jobs.partial_map import PIECE_SIZE

@@ -5,7 +5,7 @@ import os
 import pathlib
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from jaxreloc import interrupts
@@ -57,6 +57,14 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+_fetchers: dict[str, Callable[[pathlib.Path], None]] = {}
+
+
+def fetch_below(folder: pathlib.Path, fetch: Callable[[pathlib.Path], None]) -> None:
+    """From now on a file below `folder` is fetched before it is opened: `fetch` puts it there."""
+    _fetchers[os.path.join(folder, "")] = fetch
+
+
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A regular file, opened for reading: a pipe or a device of its name would be waited for.
@@ -64,6 +72,9 @@ def open_regular(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
       UsageError: it is absent, cannot be read, or is something else.
     """
+    for folder, fetch in _fetchers.items():
+        if os.fspath(path).startswith(folder):
+            fetch(pathlib.Path(path))
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:

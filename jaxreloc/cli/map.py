@@ -48,7 +48,8 @@ def build(
         origin = GeographicOrigin(*place).check("--geographic_origin")
     use_compilation_cache()
     limit_pictures(max_megapixels)
-    if poses is None and lacks_poses(images):
+    is_remote = engine.on_ray and "://" in images
+    if poses is None and not is_remote and lacks_poses(images):
         if engine.on_ray:
             raise UsageError("--engine=ray needs poses; leave it out, or give --poses")
         from jaxreloc.capture import from_photographs

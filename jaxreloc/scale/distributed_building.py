@@ -23,6 +23,7 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network
 from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
+from jaxreloc.scale.remote_images import RemoteImages, is_remote
 
 
 def build_map(
@@ -43,8 +44,8 @@ def build_map(
 ) -> str:
     """As `building.build_map`, on the cluster at `address`, or on all cores of this machine.
 
-    The images' folder and that of `out` are seen by all machines. A build that was cut off goes on
-    when it is asked for again.
+    The images' folder, if they are in one, and that of `out` are seen by all machines. A build that
+    was cut off goes on when it is asked for again.
 
     Args:
       max_pixels: of a picture; None: as by default.
@@ -54,26 +55,57 @@ def build_map(
     Raises:
       UsageError: as there, or as `cluster.connected`.
     """
-    out = as_path(out)
-    source = as_path(images)
-    frames = building.read_frames(source, poses, skip_bad_frames)
+    remote = RemoteImages.listed(str(images)) if is_remote(images) else None
+    source = as_path(images) if remote is None else remote.mirror
+    try:
+        frames = building.read_frames(source, poses, skip_bad_frames)
+        return _built(
+            frames,
+            remote,
+            source,
+            str(images),
+            as_path(out),
+            network_path,
+            long_side=long_side,
+            geographic_origin=geographic_origin,
+            index=index,
+            max_pixels=max_pixels,
+            address=address,
+            workers=workers,
+            sizes=(piece_size, segment_size),
+        )
+    finally:
+        if remote is not None:
+            remote.remove()
+
+
+def _built(
+    frames: PosedFrames,
+    remote: RemoteImages | None,
+    source: pathlib.Path,
+    images: str,
+    out: pathlib.Path,
+    network_path: str | pathlib.Path | None,
+    *,
+    long_side: int,
+    geographic_origin: GeographicOrigin | None,
+    index: bool,
+    max_pixels: int | None,
+    address: str | None,
+    workers: int | None,
+    sizes: tuple[int, int],
+) -> str:
     network = building.network_for(frames.image_sizes, network_path, long_side)
-    partial = PartialMap(out, len(frames), piece_size, segment_size)
+    partial = PartialMap(out, len(frames), *sizes)
     start = time.perf_counter()
-    settings = _settings(
-        frames,
-        str(images),
-        (network_path, long_side),
-        geographic_origin,
-        (piece_size, segment_size),
-    )
+    settings = _settings(frames, images, (network_path, long_side), geographic_origin, sizes)
     with partial.opened(settings):
         network.save(partial.map)
-        with connected(address, shared=[source, partial.folder]) as fitting:
+        with connected(address, shared=[partial.folder, *([] if remote else [source])]) as fitting:
             run = functools.partial(
                 _run, partial=partial, workers=workers or fitting, max_pixels=max_pixels
             )
-            run(_Describer, frames, partial.missing_pieces(), "describing")
+            run(_Describer, (frames, remote), partial.missing_pieces(), "describing")
             run(_Joiner, frames, partial.missing_segments(), "writing")
             partial.write_manifest(network, geographic_origin)
             run(_Triangulator, None, partial.missing_depths(network), "triangulating")
@@ -107,7 +139,7 @@ def _settings(
 
 def _run(
     worker: type,
-    frames: PosedFrames | None,
+    frames: object,
     todo: Sequence[Piece | int],
     what: str,
     *,
@@ -133,10 +165,17 @@ def _bar(items: Iterable, what: str) -> Iterator:
 class _Describer:
     """Describes pieces; the network compiles once in each."""
 
-    def __init__(self, partial: PartialMap, frames: PosedFrames, max_pixels: int | None):
+    def __init__(
+        self,
+        partial: PartialMap,
+        images: tuple[PosedFrames, RemoteImages | None],
+        max_pixels: int | None,
+    ):
         if max_pixels is not None:
             set_max_pixels(max_pixels)
-        self._partial, self._frames = partial, frames
+        self._partial, (self._frames, remote) = partial, images
+        if remote is not None:
+            remote.install()
         self._network = load_network(partial.map)
 
     def __call__(self, piece: Sequence[int]) -> int:

@@ -23,7 +23,11 @@ ENVIRONMENT = {
 }
 
 
-def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Iterator[RoomJob]:
+def render_in_parallel(
+    jobs: list[RoomJob],
+    workers: int | None = None,
+    executor: concurrent.futures.Executor | None = None,
+) -> Iterator[RoomJob]:
     """Renders the rooms and yields the jobs in order, as they are done.
 
     At most two rooms a worker, finished or not, are under way, so that a slow consumer does not
@@ -32,29 +36,40 @@ def render_in_parallel(jobs: list[RoomJob], workers: int | None = None) -> Itera
 
     Args:
       workers: how many processes; None means one a processor that this process may use.
+      executor: renders instead of processes of this machine, such as `jaxreloc.scale.executor`'s;
+        it sees the jobs' folders, and stays open.
 
     Raises:
       RuntimeError: a worker's process ended.
       Exception: what rendering raised, with a note that names the room.
     """
     workers = min(workers or _processors(), max(len(jobs), 1))
+    if executor is not None:
+        yield from _rendered(jobs, workers, executor)
+        return
     context = multiprocessing.get_context("spawn")
     lifeline, parents_end = context.Pipe(duplex=False)
     with _environment(ENVIRONMENT):
         pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (lifeline,))
-    pending: collections.deque[tuple[RoomJob, concurrent.futures.Future]] = collections.deque()
     try:
-        for job in jobs:
-            with _environment(ENVIRONMENT):  # of the process that this may start
-                pending.append((job, pool.submit(render_room_files, job)))
-            if len(pending) >= 2 * workers:
-                yield _finished(*pending.popleft())
-        while pending:
-            yield _finished(*pending.popleft())
+        yield from _rendered(jobs, workers, pool)
     finally:
         parents_end.close()  # which ends the workers, whatever they are at
         pool.shutdown(cancel_futures=True)
         lifeline.close()
+
+
+def _rendered(
+    jobs: list[RoomJob], workers: int, executor: concurrent.futures.Executor
+) -> Iterator[RoomJob]:
+    pending: collections.deque[tuple[RoomJob, concurrent.futures.Future]] = collections.deque()
+    for job in jobs:
+        with _environment(ENVIRONMENT):  # of the process that this may start
+            pending.append((job, executor.submit(render_room_files, job)))
+        if len(pending) >= 2 * workers:
+            yield _finished(*pending.popleft())
+    while pending:
+        yield _finished(*pending.popleft())
 
 
 def _finished(job: RoomJob, future: concurrent.futures.Future) -> RoomJob:

@@ -1,5 +1,6 @@
 """TFDS builder of rendered rooms with exact poses, intrinsics and depth."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -44,6 +45,10 @@ class SyntheticRoomsConfig(tfds.core.BuilderConfig):
 
 class Builder(RandomAccessBuilder):
     """Rooms rendered from a seed, photographed along hand-held camera paths."""
+
+    # Set before `download_and_prepare` to render elsewhere, in a scratch folder that is seen there.
+    executor: concurrent.futures.Executor | None = None
+    scratch_parent: str | None = None
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
@@ -110,7 +115,9 @@ class Builder(RandomAccessBuilder):
             settings = dataclasses.replace(settings, library=str(library))
         with extra("rooms"):  # what the workers will need
             import embreex  # noqa: F401
-        scratch = self._build.enter_context(tempfile.TemporaryDirectory(prefix="synthetic_rooms-"))
+        scratch = self._build.enter_context(
+            tempfile.TemporaryDirectory(prefix="synthetic_rooms-", dir=self.scratch_parent)
+        )
         scratch = pathlib.Path(scratch)
         self._build.enter_context(interrupts.temporary(scratch))
         rooms = {
@@ -123,7 +130,7 @@ class Builder(RandomAccessBuilder):
             for split, n in rooms.items()
             if n
         }
-        rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
+        rendered = render_in_parallel(sum(jobs.values(), []), config.workers, self.executor)
         self._build.callback(rendered.close)
         generators = {}
         for split in jobs:

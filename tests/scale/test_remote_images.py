@@ -1,0 +1,44 @@
+"""Images at an address are those of the folder; a file is fetched when it is opened."""
+
+import numpy as np
+import pytest
+
+from jaxreloc import files
+from jaxreloc.formats.posed_images import read_posed_images
+from jaxreloc.usage import UsageError
+from tests.photographs import write_photographs
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def remote_images():
+    from jaxreloc.scale import remote_images
+
+    yield remote_images
+    files._fetchers.clear()
+
+
+def test_they_are_those_of_the_folder(tmp_path, rng, remote_images, monkeypatch):
+    monkeypatch.setattr(remote_images, "HEAD_BYTES", 64)
+    monkeypatch.setattr(remote_images, "KEPT", 2)
+    write_photographs(tmp_path / "there", rng, 5)
+    expected = read_posed_images(tmp_path / "there")
+    found = remote_images.RemoteImages.listed(f"file://{tmp_path / 'there'}")
+    assert max(x.stat().st_size for x in found.mirror.rglob("*.png")) == 64
+    frames = read_posed_images(found.mirror)
+    assert frames.names == expected.names
+    np.testing.assert_array_equal(frames.world_from_cam, expected.world_from_cam)
+    np.testing.assert_array_equal(frames.image_sizes, expected.image_sizes)
+    found.install()
+    for i in rng.permutation(10) % 5:
+        np.testing.assert_array_equal(frames.images[i], expected.images[i])
+    found.remove()
+    np.testing.assert_array_equal(frames.images[0], expected.images[0])  # on another machine
+    found.remove()
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path, remote_images):
+    for url in (f"file://{tmp_path / 'absent'}", "nosuch://bucket/folder"):
+        with pytest.raises(UsageError, match="check the address"):
+            remote_images.RemoteImages.listed(url)
