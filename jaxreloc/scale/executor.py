@@ -2,14 +2,13 @@
 
 import concurrent.futures
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from jaxreloc.extras import extra
 
 with extra("ray"):
     import ray
 
-T = TypeVar("T")
 RETRIES = 3  # of what a lost worker or node was at
 
 
@@ -20,6 +19,6 @@ class RayExecutor(concurrent.futures.Executor):
           builder.executor = executor
     """
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> concurrent.futures.Future:
         """See `concurrent.futures`; a call may run twice where its node was lost."""
         return ray.remote(num_cpus=1, max_retries=RETRIES)(fn).remote(*args, **kwargs).future()
