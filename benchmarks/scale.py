@@ -2,11 +2,12 @@
 
   python -m benchmarks.scale [--map_sizes=100,1000,10000,100000] [--images=FOLDER]
 
-Features are made up (a template's bytes, descriptors of places), written as segments of a map by
-the functions that a build uses, so that everything but encoding and triangulating is what a build
-does. Each size says: images written a second, bytes an image, and in a new process the seconds and
-megabytes of opening the map, and the milliseconds of a query's retrieval and of the reading of its
-neighbours' features. A query's description and matching do not depend on the map.
+Features are made up, those of one picture of 64 x 96 pixels, with descriptors of places. They are
+written as segments of a map by the functions that a build uses, so that everything but encoding and
+triangulating is what a build does. Each size says: images written a second, bytes an image, and in
+a new process the seconds and megabytes of opening the map, and the milliseconds of a query's
+retrieval and of the reading of its neighbours' features. A query's description and matching do not
+depend on the map.
 
 With --images=FOLDER (posed images) it also builds that folder's map with one worker of Ray and with
 two, and says what Ray's own work for a task takes, by tasks that do nothing.
@@ -25,7 +26,7 @@ import tabulate
 from absl import flags
 
 from benchmarks.made_up_places import made_up_descriptors
-from benchmarks.trust.resources import CANVAS, made_up_frames, peak_bytes
+from benchmarks.trust.resources import made_up_frames, peak_bytes
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.localization.jobs import building
 from jaxreloc.localization.jobs.partial_map import PIECE_SIZE
@@ -40,6 +41,7 @@ _SIZES = flags.DEFINE_list("map_sizes", ["100", "1000", "10000", "100000"], "Ima
 _IMAGES = flags.DEFINE_string("images", None, "Posed images to build a map of, by workers of Ray.")
 _LONG_SIDE = flags.DEFINE_integer("long_side", 256, "Pixels of the built maps' images.")
 
+CANVAS = (64, 96)  # a small one, so that a million images fit on a disk
 QUERIES = 48
 EMPTY_TASKS = 200
 
