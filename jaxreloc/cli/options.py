@@ -4,8 +4,6 @@ import dataclasses
 import pathlib
 from typing import Annotated, Literal
 
-import tyro
-
 from jaxreloc.cli.parsing import flag
 from jaxreloc.usage import UsageError
 
@@ -95,10 +93,10 @@ class Views:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Engine:
     engine: Annotated[
-        Literal["local", "ray"], flag("local or ray; --address, --workers: docs/scale.md", "NAME")
+        Literal["local", "ray"], flag("What does the work: local, or ray.", "NAME")
     ] = "local"
-    address: Annotated[str | None, tyro.conf.Suppress] = None  # HOST:PORT; none: this machine
-    workers: Annotated[int | None, tyro.conf.Suppress] = None  # at most; one a core or GPU
+    address: Annotated[str | None, flag("Of Ray (HOST:PORT); none: this machine.", "A")] = None
+    workers: Annotated[int | None, flag("Of Ray, at most (one a core or GPU).", "N")] = None
 
     def __post_init__(self):
         given = [x for x in ("address", "workers") if getattr(self, x) is not None]
