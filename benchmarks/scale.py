@@ -13,9 +13,12 @@ With --images=FOLDER (posed images) it also builds that folder's map with one wo
 two, and says what Ray's own work for a task takes, by tasks that do nothing.
 """
 
+import dataclasses
 import functools
 import multiprocessing
+import os
 import pathlib
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,7 +33,9 @@ from benchmarks.trust.resources import made_up_frames, peak_bytes
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.localization.jobs import building
 from jaxreloc.localization.jobs.partial_map import PIECE_SIZE
+from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages, encode_frames
+from jaxreloc.localization.map.map_manifest import read_manifest, write_manifest
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.neighbors.reranking import RERANKED
 from jaxreloc.localization.networks.match_network import MatchNetwork
@@ -75,18 +80,34 @@ def made_up_parts(count: int) -> Iterator[EncodedImages]:
 
 
 def built(folder: pathlib.Path, count: int) -> dict[str, float]:
-    """Writes a map, its catalogue and its index."""
+    """Writes a map, its catalogue and its index.
+
+    Beyond the first segment all are links to it, so that a large map is there in seconds.
+    """
     network, _ = template()
+    first = min(count, building.SEGMENT_SIZE)
     start = time.perf_counter()
-    SceneMap.create(folder, network, made_up_parts(count))
-    written = time.perf_counter()
+    SceneMap.create(folder, network, made_up_parts(first))
+    written = time.perf_counter() - start
+    (segment,) = read_manifest(folder).segments
+    segments = [segment]
+    for number in range(1, count // first):
+        name = f"{number:06d}"
+        parent = folder / map_files.SEGMENTS
+        shutil.copytree(parent / segment.name, parent / name, copy_function=os.link)
+        segments.append(dataclasses.replace(segment, name=name))
+    manifest = dataclasses.replace(read_manifest(folder), segments=tuple(segments))
+    write_manifest(folder, manifest)
+    start = time.perf_counter()
     building.keep_up(folder)
-    kept = time.perf_counter()
+    kept = time.perf_counter() - start
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    images = first * len(segments)
     return {
-        "written/s": count / (written - start),
-        "catalogue, index s": kept - written,
-        "kB/image": size / count / 1e3,
+        "images": images,
+        "written/s": first / written,
+        "catalogue, index s": kept,
+        "kB/image": size / images / 1e3,
     }
 
 
@@ -139,7 +160,7 @@ def queried(folder: pathlib.Path) -> dict[str, float]:
 
 def row_of(folder: pathlib.Path, count: int) -> dict[str, float]:
     """All figures of a map of one size."""
-    row = {"images": count, **built(folder, count)}
+    row = built(folder, count)
     small = folder.with_name("small")
     SceneMap.create(small, template()[0], made_up_parts(100))
     opened(small, folder)  # compiles
