@@ -16,7 +16,18 @@ DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scenes:
+class OtherPrograms:
+    pairs: Annotated[str | None, flag("Pair list of --estimates; no network runs.", "FILE")] = None
+    estimates: Annotated[str | None, flag("Relative poses of these pairs.", "FILE")] = None
+    translation_frame: Annotated[
+        Literal["world", "camera"], flag("Of the estimates: world or camera.", "NAME")
+    ] = "world"
+    poses: Annotated[Listed, flag("Pose files to measure against --truth.", "A,B")] = ()
+    truth: Annotated[Listed, flag("Files of the true poses.", "A,B")] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenes(OtherPrograms):
     scene: Annotated[Listed, flag("Scenes, separated by commas, or all.", "A,B")] = ()
     dataset: Annotated[str, flag("Their dataset (seven_scenes).", "NAME")] = "seven_scenes"
     ground_truth: Annotated[Listed, flag("Of seven_scenes: dslam, sfm or both.", "A,B")] = ()
@@ -48,17 +59,6 @@ class Localizer(Network, Retrieval, Engine):
             raise UsageError("--estimator is of the network that ships, not of a trained one")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OtherPrograms:
-    pairs: Annotated[str | None, flag("Pair list of --estimates; no network runs.", "FILE")] = None
-    estimates: Annotated[str | None, flag("Relative poses of these pairs.", "FILE")] = None
-    translation_frame: Annotated[
-        Literal["world", "camera"], flag("Of the estimates: world or camera.", "NAME")
-    ] = "world"
-    poses: Annotated[Listed, flag("Pose files to measure against --truth.", "A,B")] = ()
-    truth: Annotated[Listed, flag("Files of the true poses.", "A,B")] = ()
-
-
 def evaluate(
     scenes: Scenes = Scenes(),
     localizer: Localizer = Localizer(),
@@ -68,7 +68,6 @@ def evaluate(
     out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
     viz: Viz = False,
     rerun: Rerun = None,
-    others: OtherPrograms = OtherPrograms(),
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Evaluates relocalization in scenes and prints the tables."""
@@ -77,10 +76,10 @@ def evaluate(
         raise UsageError("--viz and --rerun are written by one process; leave --engine out")
     if (views.viz or views.rerun) and not scenes.scene:
         raise UsageError("--viz and --rerun show the queries of a scene; name it by --scene")
-    if others.pairs or others.estimates:
-        print(_table_of_estimates(others, localizer))
-    elif others.poses or others.truth:
-        print(_table_of_poses(others))
+    if scenes.pairs or scenes.estimates:
+        print(_table_of_estimates(scenes, localizer))
+    elif scenes.poses or scenes.truth:
+        print(_table_of_poses(scenes))
     else:
         _evaluate_network(scenes, localizer, baseline, out, views, overrides)
 

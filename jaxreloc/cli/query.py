@@ -33,10 +33,10 @@ def query(
     ] = None,
     topic: Annotated[str | None, flag("Of a ROS bag with several.", "/NAME")] = None,
     near: Annotated[
-        Listed, flag("Look among the map's images there only.", "X,Y,Z,RADIUS")
+        Listed, flag("Images of the map at most R away alone.", "X,Y,Z,R")
     ] = (),
     near_gps: Annotated[
-        Listed, flag("The same in degrees and metres.", "LAT,LON,RADIUS")
+        Listed, flag("The same in degrees and metres.", "LAT,LON,R")
     ] = (),
     quarter_turns: Annotated[
         bool, flag("Do not look at refused images again, turned.")
