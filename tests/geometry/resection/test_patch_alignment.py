@@ -1,4 +1,4 @@
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
@@ -6,6 +6,8 @@ from jaxreloc.geometry.resection import patch_alignment
 from tests.geometry.resection.textures import Texture, as_picture, pixels
 
 RADIUS, STEPS = 4, 8
+templates = jax.jit(patch_alignment.templates, static_argnums=2)
+align_patches = jax.jit(patch_alignment.align, static_argnames=("radius", "steps"))
 
 
 def warped_pair(rng, *, gain=1.0, bias=0.0, size=(96, 128)):
@@ -23,15 +25,15 @@ def warped_pair(rng, *, gain=1.0, bias=0.0, size=(96, 128)):
 
 
 def align(first, second, places, start, jacobian):
-    patches = patch_alignment.templates(jnp.asarray(first), jnp.asarray(places), RADIUS)
+    patches = templates(first, places, RADIUS)
     count = len(places)
-    return patch_alignment.align(
+    return align_patches(
         patches,
-        jnp.arange(count),
-        jnp.asarray(second)[None],
-        jnp.zeros(count, int),
-        jnp.asarray(start),
-        jnp.broadcast_to(jnp.asarray(jacobian), (count, 2, 2)),
+        np.arange(count),
+        second[None],
+        np.zeros(count, int),
+        start,
+        np.broadcast_to(jacobian, (count, 2, 2)),
         radius=RADIUS,
         steps=STEPS,
     )
@@ -55,10 +57,10 @@ def test_the_similarity_is_the_weighted_correlation(rng):
     first, second, _, _ = warped_pair(rng)
     place = np.array([[60, 40]], np.float32)
     other = np.array([[70, 50]], np.float32)
-    patches = patch_alignment.templates(jnp.asarray(first), jnp.asarray(place), RADIUS)
-    found = patch_alignment.align(
-        patches, jnp.zeros(1, int), jnp.asarray(second)[None], jnp.zeros(1, int),
-        jnp.asarray(other), jnp.eye(2)[None], radius=RADIUS, steps=0,
+    patches = templates(first, place, RADIUS)
+    found = align_patches(
+        patches, np.zeros(1, int), second[None], np.zeros(1, int),
+        other, np.eye(2, dtype=np.float32)[None], radius=RADIUS, steps=0,
     )  # fmt: skip
     a = first[36:45, 56:65].astype(float).ravel()
     b = second[46:55, 66:75].astype(float).ravel()
@@ -66,17 +68,17 @@ def test_the_similarity_is_the_weighted_correlation(rng):
     weights = np.exp(-squared / (2 * (0.7 * RADIUS) ** 2))
     a, b = (x - np.average(x, weights=weights) for x in (a, b))
     expected = np.sum(weights * a * b) / np.sqrt(np.sum(weights * a**2) * np.sum(weights * b**2))
-    np.testing.assert_allclose(found.similarity[0], expected, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(found.similarity)[0], expected, atol=1e-3)
     np.testing.assert_allclose(found.places, other)
 
 
 def test_texture_is_the_smaller_eigenvalue_of_the_gradients(rng):
     """An edge has none, though it is strong; a corner has."""
     edge = np.tile(np.linspace(0, 250, 32), (32, 1))
-    places = jnp.full((1, 2), 16.0)
-    of_edge = patch_alignment.templates(jnp.asarray(edge.astype(np.uint8)), places, RADIUS)
+    places = np.full((1, 2), 16, np.float32)
+    of_edge = templates(edge.astype(np.uint8), places, RADIUS)
     bump = 200 * np.exp(-np.sum((pixels(32, 32) - 16) ** 2, axis=-1) / 20)
-    of_bump = patch_alignment.templates(jnp.asarray(bump.astype(np.uint8)), places, RADIUS)
+    of_bump = templates(bump.astype(np.uint8), places, RADIUS)
     assert of_edge.texture[0] < 1 < 50 < of_bump.texture[0]
 
 
@@ -94,4 +96,4 @@ def test_beyond_the_border_nothing_is_similar(rng):
     places = np.array([[2, 40], [125, 40], [60, 3], [60, 94], [60, 40]], np.float32)
     found = align(first, first, places, places, np.eye(2, dtype=np.float32))
     np.testing.assert_array_equal(np.asarray(found.similarity) > 0.9, [False] * 4 + [True])
-    np.testing.assert_array_equal(found.similarity[:4], 0)
+    np.testing.assert_array_equal(np.asarray(found.similarity)[:4], 0)
