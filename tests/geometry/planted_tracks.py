@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import jaxlie
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose, Tracks
 
 FOCAL = 500.0  # pixels
+se3 = jax.jit(jaxlie.SE3.from_matrix)
 SCENES = ("general", "planar", "collinear", "same place")
 
 
@@ -32,12 +34,14 @@ class Planted:
             jnp.asarray(50.0 / self.inverse_depth_db, jnp.float32),
         )
         count = self.right.shape[0]
+        if weights is None:
+            weights = np.ones(self.right.shape, np.float32)
         return {
-            "world_from_db": jaxlie.SE3.from_matrix(jnp.asarray(self.world_from_db, jnp.float32)),
+            "world_from_db": se3(np.asarray(self.world_from_db, np.float32)),
             "x_query": jnp.asarray(self.x_query, jnp.float32),
             "x_db": jnp.asarray(self.x_db, jnp.float32),
-            "weights": jnp.ones(self.right.shape) if weights is None else jnp.asarray(weights),
-            "sigma": jnp.full(count, 1 / FOCAL),
+            "weights": jnp.asarray(weights),
+            "sigma": jnp.asarray(np.full(count, 1 / FOCAL, np.float32)),
             "depth": prior if depth else None,
         }
 
@@ -49,7 +53,7 @@ class Planted:
             weights=jnp.asarray(self.right, jnp.float32),
             rotation=jnp.asarray(self.world_from_db[:, :3, :3], jnp.float32),
             centre=jnp.asarray(self.world_from_db[:, :3, 3], jnp.float32),
-            sigma=jnp.full(count, 1 / FOCAL),
+            sigma=jnp.asarray(np.full(count, 1 / FOCAL, np.float32)),
         )
 
     def pose(self) -> QueryPose:

@@ -15,6 +15,12 @@ from jaxreloc.geometry.resection.tracks import DepthPrior, QueryPose
 from tests.geometry.planted_tracks import FOCAL, SCENES, planted, pose_error, query_pose
 
 SCALES = (4.0, 2.0, 1.0)
+linear_inverse_depth = jax.jit(tracks_lib.linear_inverse_depth)
+refine_depth = jax.jit(tracks_lib.refine_depth, static_argnums=4)
+information = jax.jit(tracks_lib.information)
+cost = jax.jit(tracks_lib.cost)
+normal_equations = jax.jit(tracks_lib.normal_equations)
+reduced = jax.jit(tracks_lib.reduced)
 
 
 @functools.partial(jax.jit, static_argnames=("scales", "steps"))
@@ -65,21 +71,22 @@ def test_normal_equations_are_the_gradient_of_the_cost(rng, with_depth):
     rho = jnp.asarray(scene.inverse_depth * 1.05, jnp.float32)
     pose, scale = perturbed(rng, scene.world_from_query, 0.005, 0.01), 2.0
 
-    def cost(step, rho):
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradients(step, rho):
         turn = tracks_lib.turn(step[:3])
         moved = QueryPose(turn @ pose.rotation, pose.centre + step[3:])
         return tracks_lib.cost(tracks, moved, rho, scale)
 
-    by_depth = jax.grad(cost, argnums=1)(jnp.zeros(6), rho)
-    equations = tracks_lib.normal_equations(tracks, pose, rho, jnp.float32(scale))
-    np.testing.assert_allclose(
-        2 * equations.depth_gradient, by_depth, rtol=1e-2, atol=1e-3 * np.abs(by_depth).max()
-    )
+    _, by_depth = gradients(np.zeros(6, np.float32), rho)
+    equations = normal_equations(tracks, pose, rho, scale)
+    by_depth, found = np.asarray(by_depth), 2 * np.asarray(equations.depth_gradient)
+    np.testing.assert_allclose(found, by_depth, rtol=1e-2, atol=1e-3 * np.abs(by_depth).max())
     # At the best depths eliminating them leaves the pose's gradient as it is.
-    rho, _ = tracks_lib.refine_depth(tracks, pose, rho, scale, 60)
-    by_pose = np.asarray(jax.grad(cost)(jnp.zeros(6), rho))
-    equations = tracks_lib.normal_equations(tracks, pose, rho, jnp.float32(scale))
-    right = tracks_lib.reduced(equations, rho, pose, tracks, 0.0).right
+    rho, _ = refine_depth(tracks, pose, rho, scale, 60)
+    by_pose = np.asarray(gradients(np.zeros(6, np.float32), rho)[0])
+    equations = normal_equations(tracks, pose, rho, scale)
+    right = reduced(equations, rho, pose, tracks, 0.0).right
     np.testing.assert_allclose(
         2 * np.asarray(right), by_pose, rtol=2e-2, atol=5e-3 * np.abs(by_pose).max()
     )
@@ -169,12 +176,11 @@ def test_the_information_is_that_of_the_errors(rng):
         scene = planted(rng, noise_px=1.0, cells=80, neighbors=4)
         tracks = scene.tracks()
         pose, rho, _ = solve(tracks, scene.pose(), (1e3,), 8)
-        information = tracks_lib.information(tracks, pose, rho, 1e3)
         turn = Rotation.from_matrix(
             np.asarray(pose.rotation, np.float64) @ scene.world_from_query[:3, :3].T
         ).as_rotvec()
         error = np.concatenate([turn, np.asarray(pose.centre) - scene.world_from_query[:3, 3]])
-        squared.append(error @ np.asarray(information, np.float64) @ error)
+        squared.append(error @ np.asarray(information(tracks, pose, rho, 1e3), np.float64) @ error)
     assert 4.0 < np.mean(squared) < 8.5  # 6, with a deviation of 0.55
 
 
@@ -200,9 +206,9 @@ def test_known_depths_do_not_speak_for_a_wrong_pose(rng):
     wrong = QueryPose(right.rotation @ jnp.asarray(turn, jnp.float32), right.centre + 0.5)
     shares = []
     for pose in (right, wrong):
-        rho = tracks_lib.linear_inverse_depth(tracks, pose)
-        rho, _ = tracks_lib.refine_depth(tracks, pose, rho, 2.0, 6)
-        shares.append(tracks_lib.cost(tracks, pose, rho, 2.0) / jnp.sum(tracks.weights))
+        rho = linear_inverse_depth(tracks, pose)
+        rho, _ = refine_depth(tracks, pose, rho, 2.0, 6)
+        shares.append(float(cost(tracks, pose, rho, 2.0)) / np.sum(tracks.weights))
     assert shares[0] < 0.01
     assert shares[1] > 0.9
 
@@ -210,16 +216,15 @@ def test_known_depths_do_not_speak_for_a_wrong_pose(rng):
 def test_depths_alone(rng):
     scene = planted(rng)
     pose = scene.pose()
-    start = jax.jit(tracks_lib.linear_inverse_depth)(scene.tracks(), pose)
-    refine_depth = jax.jit(functools.partial(tracks_lib.refine_depth, scale=2.0, steps=4))
-    rho, information = refine_depth(scene.tracks(), pose, start)
+    start = linear_inverse_depth(scene.tracks(), pose)
+    rho, known = refine_depth(scene.tracks(), pose, start, 2.0, 4)
     np.testing.assert_allclose(rho, scene.inverse_depth, rtol=2e-2, atol=1e-3)
     # How far a database's picture of the point moves by its inverse depth, in deviations.
     step = 1e-4 * scene.inverse_depth
     seen = [seen_in_database(scene, scene.inverse_depth + sign * step) for sign in (1, -1)]
     moved = FOCAL * (seen[0] - seen[1]) / (2 * step[:, None])
     expected = np.sum(moved**2, axis=(0, 2))
-    np.testing.assert_allclose(information, expected, rtol=0.05)
+    np.testing.assert_allclose(known, expected, rtol=0.05)
 
 
 def seen_in_database(scene, inverse_depth) -> np.ndarray:
