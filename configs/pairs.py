@@ -4,8 +4,8 @@
 
 The default has the settings of the authors' published program (github.com/AaltoVision/
 camera-relocalisation, commit 17a9ca8, folder cnn_part; the files are named below), with the loss of
-their paper, where the program minimises mean squares. Neither it nor a variant but `quick`
-has been trained to the end here. `--config.data.dataset=seven_rooms` trains it on rendered rooms.
+their paper, where the program minimises mean squares. None but `seven` and `quick` has
+been trained to the end here. `--config.data.dataset=seven_rooms` trains it on rendered rooms.
 
 Variants, `--config=configs/pairs.py:NAME`:
   port       the schedule of the authors' later PyTorch program (github.com/AaltoVision/RelPoseNet):
@@ -15,8 +15,8 @@ Variants, `--config=configs/pairs.py:NAME`:
   direction  as `port`, direction and log length of the translation in place of metres.
   seven      the head on the seven rendered rooms, on the pooled features that EfficientNet-lite0
              has of turned views with ImageNet's weights, and pairs as near as neighbours are
-             (docs/experiments/training.md says why, and what comes of it). On two CPU cores the
-             features take eight minutes, once, and the steps twelve.
+             (docs/experiments/training.md says why, and what comes of it). The
+             features take seven minutes of one core, once, and the steps twenty.
   quick      the demo: ResNet-18 on small images of rendered rooms, for two CPU cores. Three
              minutes; its medians in rooms it was trained in are 1.39 m and 26.0 deg (`make demo`).
 """
