@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 from absl import flags, logging
 from jaxtyping import Float32
-from scipy.spatial.transform import Rotation
 
 from jaxreloc.data.color_jitter import color_jitter
 from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
-from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
+from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses, wxyz_xyz
 from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
@@ -102,10 +101,7 @@ class PairLoader:
         _check_sizes(image_size, crop)
         if not len(pairs):
             raise UsageError("no pairs to load; mine some, or check the pair list")
-        if batch_size % process_count:
-            raise UsageError(
-                f"batch_size={batch_size} does not divide over {process_count} processes"
-            )
+        check_divides(batch_size, process_count)
         if depth_stride and any(frames.depths is None for frames in scenes):
             raise UsageError(
                 "true matches need depth, which these frames lack; train on synthetic_rooms or "
@@ -286,6 +282,12 @@ class _Examples:
         return blank
 
 
+def check_divides(batch_size: int, process_count: int) -> None:
+    """Raises UsageError unless each process has an equal share of a global batch."""
+    if batch_size % process_count:
+        raise UsageError(f"batch_size={batch_size} does not divide over {process_count} processes")
+
+
 def _two(frames: list[int]) -> np.ndarray:
     return np.array((frames + [-1, -1])[:2], np.int64)
 
@@ -295,14 +297,11 @@ def _labels(
 ) -> Float32[np.ndarray, "pairs 2 7"]:
     """The label of each pair as it is, and with its images swapped."""
     orders = np.stack([pairs.db_from_query, inverse(pairs.db_from_query)], axis=1)
-    rotation = Rotation.from_matrix(orders[..., :3, :3].reshape(-1, 3, 3))
-    q_wxyz = rotation.as_quat(scalar_first=True, canonical=True).reshape(len(pairs), 2, 4)
-    translation = orders[..., :3, 3]
     if translation_frame == "world":
         world_from_db = frame_poses(scenes, pairs.scene, pairs.db)[:, :3, :3]
-        difference = np.einsum("nij,nj->ni", world_from_db, translation[:, 0])
-        translation = np.stack([difference, -difference], axis=1)
-    return np.concatenate([q_wxyz, translation], axis=2).astype(np.float32)
+        difference = np.einsum("nij,nj->ni", world_from_db, orders[:, 0, :3, 3])
+        orders[..., :3, 3] = np.stack([difference, -difference], axis=1)
+    return wxyz_xyz(orders)
 
 
 def _check_sizes(image_size: int | tuple[int, int], crop: int | None) -> None:

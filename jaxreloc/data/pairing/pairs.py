@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
+from scipy.spatial.transform import Rotation
 
 from jaxreloc.data.pairing.candidates import sample_candidates
 from jaxreloc.data.pairing.overlap import pair_overlap
@@ -50,6 +51,13 @@ def frame_poses(
         rows = scene == index
         poses[rows] = frames.world_from_cam[frame[rows]]
     return poses
+
+
+def wxyz_xyz(poses: Float[np.ndarray, "*n 4 4"]) -> Float32[np.ndarray, "*n 7"]:
+    """Rigid matrices as jaxlie's parameters: unit quaternions with w >= 0, then translations."""
+    rotation = Rotation.from_matrix(poses[..., :3, :3].reshape(-1, 3, 3))
+    q_wxyz = rotation.as_quat(scalar_first=True, canonical=True).reshape(*poses.shape[:-2], 4)
+    return np.concatenate([q_wxyz, poses[..., :3, 3]], axis=-1).astype(np.float32)
 
 
 def make_pairs(

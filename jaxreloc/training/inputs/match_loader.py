@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+from jaxreloc.data.loader import check_divides
 from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 from jaxreloc.usage import UsageError
 
@@ -48,10 +49,7 @@ class MatchLoader:
         """
         if not len(pairs):
             raise UsageError("no matched pairs to load; mine some, or widen the data's splits")
-        if batch_size % process_count:
-            raise UsageError(
-                f"batch_size={batch_size} does not divide over {process_count} processes"
-            )
+        check_divides(batch_size, process_count)
         self._pairs, self._train, self._seed = pairs, train, seed
         self._batch_size = batch_size
         self._rows = slice(process_index, None, process_count)

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import numpy as np
 from jaxtyping import Float32, Int, PyTree
-from scipy.spatial.transform import Rotation
 
 from jaxreloc.data.pairing.overlap import pair_overlap
 from jaxreloc.data.pairing.pair_target import Bins, PairTarget
-from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs
+from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.frames import Chain, PosedFrames
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.training.inputs import matched_pairs
@@ -198,14 +197,10 @@ def match_pairs(
     network: MatchNetwork, encoded: EncodedScene, pairs: Pairs, max_matches: int
 ) -> MatchedPairs:
     """The matches of pairs of one scene."""
-    q_wxyz = Rotation.from_matrix(pairs.db_from_query[:, :3, :3]).as_quat(
-        canonical=True, scalar_first=True
-    )
-    poses = np.concatenate([q_wxyz, pairs.db_from_query[:, :3, 3]], axis=1)
     matches = _matches(network, encoded, pairs.db, encoded, pairs.query, max_matches)
     return MatchedPairs(
         **matches,
-        db_from_query=poses.astype(np.float32),
+        db_from_query=wxyz_xyz(pairs.db_from_query),
         overlap=np.asarray(pairs.overlap, np.float32),
         names=np.full(len(pairs), encoded.scene),
     )

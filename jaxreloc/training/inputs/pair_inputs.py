@@ -10,7 +10,7 @@ import numpy as np
 from jaxreloc.data import datasets
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairing.listed_pairs import read_listed_pairs
-from jaxreloc.data.pairing.pair_target import TARGETS
+from jaxreloc.data.pairing.pair_target import TARGETS, PairTarget
 from jaxreloc.data.pairing.pairs import Pairs, mine_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
@@ -47,17 +47,8 @@ def load_pairs(config: ml_collections.ConfigDict) -> tuple[PairSet, PairSet]:
     The loaders give this process's share of each global batch.
     """
     data = config.data
-    frames = {
-        split: datasets.load_scenes(
-            data.dataset,
-            split,
-            data_dir=data.data_dir,
-            data_path=data.data_path,
-            scenes=data.get("scenes"),
-            skip_bad_frames=data.skip_bad_frames,
-        )
-        for split in (data.train_split, data.validation_split)
-    }
+    splits = data.train_split, data.validation_split
+    frames = {split: load_frames(data, split) for split in splits}
     # Validation has pairs of its own even where both come from the same frames.
     return (
         _pair_set(
@@ -79,6 +70,24 @@ def load_pairs(config: ml_collections.ConfigDict) -> tuple[PairSet, PairSet]:
     )
 
 
+def load_frames(data: ml_collections.ConfigDict, split: str) -> list[PosedFrames]:
+    """The scenes of a split that `config.data` names."""
+    return datasets.load_scenes(
+        data.dataset,
+        split,
+        data_dir=data.data_dir,
+        data_path=data.data_path,
+        scenes=data.get("scenes"),
+        skip_bad_frames=data.skip_bad_frames,
+    )
+
+
+def pair_target(data: ml_collections.ConfigDict) -> PairTarget:
+    """The pairs that `config.data` wants."""
+    check_choice("data.pair_target", data.pair_target, TARGETS)
+    return TARGETS[data.pair_target]
+
+
 def _pair_set(
     config: ml_collections.ConfigDict,
     scenes: list[PosedFrames],
@@ -89,10 +98,9 @@ def _pair_set(
     train: bool,
 ) -> PairSet:
     data = config.data
-    check_choice("data.pair_target", data.pair_target, TARGETS)
-    whole = data.get("image_size")
+    target, whole = pair_target(data), data.get("image_size")
     if pair_list is None:
-        pairs = mine_pairs(scenes, num_pairs=num_pairs, target=TARGETS[data.pair_target], seed=seed)
+        pairs = mine_pairs(scenes, num_pairs=num_pairs, target=target, seed=seed)
     else:
         pairs = read_listed_pairs(scenes, pair_list, skip_missing=data.skip_bad_frames)
     loader = PairLoader(

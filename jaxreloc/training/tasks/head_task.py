@@ -62,11 +62,7 @@ class HeadTask:
         self, measured: Mapping[str, np.ndarray], examples: PairSet, first: Batch
     ) -> PoseResult:
         """Medians."""
-        return PoseResult(
-            loss=float(np.mean(measured["loss"])),
-            position_error_m=float(np.median(measured["position_error"])),
-            rotation_error_deg=float(np.degrees(np.median(measured["rotation_error"]))),
-        )
+        return PoseResult.of(measured, slice(None))
 
     def save(
         self, folder: pathlib.Path, config: ml_collections.ConfigDict, variables: dict[str, Any]

@@ -73,10 +73,9 @@ class MatchTask:
     ) -> PoseResult:
         """Medians over the pairs that overlap."""
         overlaps = measured["overlaps"]
-        return PoseResult(
-            loss=float(np.mean(measured["loss"])),
-            position_error_m=float(np.median(measured["position_error"][overlaps])),
-            rotation_error_deg=float(np.degrees(np.median(measured["rotation_error"][overlaps]))),
+        return PoseResult.of(
+            measured,
+            overlaps,
             overlap_auc=area_under_curve(measured["overlap_logit"], overlaps),
         )
 

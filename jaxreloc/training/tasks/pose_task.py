@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jaxlie
 import ml_collections
 import numpy as np
-from jaxtyping import Array, UInt8
+from jaxtyping import Array, Bool, UInt8
 
 from jaxreloc.geometry import errors, poses
 from jaxreloc.models import RelativePose, SiameseNetwork, build_network, first_variables
@@ -42,6 +42,18 @@ class PoseResult:
     overlap_auc: float | None = None
     pictures: UInt8[np.ndarray, "h w 3"] | None = None
     selected_by = "position_error_m"
+
+    @classmethod
+    def of(
+        cls, measured: Mapping[str, np.ndarray], rows: Bool[np.ndarray, " n"] | slice, **others: Any
+    ) -> "PoseResult":
+        """Of the errors of all examples; the medians of `rows` alone."""
+        return cls(
+            loss=float(np.mean(measured["loss"])),
+            position_error_m=float(np.median(measured["position_error"][rows])),
+            rotation_error_deg=float(np.degrees(np.median(measured["rotation_error"][rows]))),
+            **others,
+        )
 
     def figures(self) -> dict[str, float]:
         """The numbers alone."""
@@ -101,10 +113,9 @@ class PoseTask:
         self, measured: Mapping[str, np.ndarray], examples: PairSet, first: Batch
     ) -> PoseResult:
         """Medians, and pictures of the first pairs."""
-        return PoseResult(
-            loss=float(np.mean(measured["loss"])),
-            position_error_m=float(np.median(measured["position_error"])),
-            rotation_error_deg=float(np.degrees(np.median(measured["rotation_error"]))),
+        return PoseResult.of(
+            measured,
+            slice(None),
             pictures=_pictures(
                 first, measured["predicted_wxyz_xyz"], examples, self.world_axes
             ),

@@ -10,7 +10,7 @@ import hashlib
 import json
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -63,29 +63,30 @@ class ViewFeatures:
     cam_from_view: Float[np.ndarray, "n views 3 3"]
 
 
-def turned_view(
+def turned_views(
     image: UInt8[np.ndarray, "h w 3"],
     intrinsics: Float[np.ndarray, "3 3"],
-    cam_from_view: Float[np.ndarray, "3 3"],
+    cam_from_view: Float[np.ndarray, "views 3 3"],
     image_size: tuple[int, int],
-) -> UInt8[np.ndarray, "height width 3"]:
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """What a camera of the same lens, turned on the spot, sees of a picture.
 
-    The view's pixel v is the picture's `K cam_from_view K_v^-1 v`, K_v being the intrinsics that
+    A view's pixel v is the picture's `K cam_from_view K_v^-1 v`, K_v being the intrinsics that
     fit the whole picture into `image_size` (height, width). Beyond its edges the picture's last
-    pixels go on.
+    pixels go on. The first view is the whole picture itself, whatever its rotation.
     """
     height, width = image_size
+    whole, K_view = resize_to_fit(image, intrinsics, height, width)
+    yield whole
     finer, K = resize_to_fit(image, intrinsics, FINER * height, FINER * width)
-    _, K_view = resize_to_fit(image[:, :, :1].repeat(3, 2), intrinsics, height, width)
-    picture_from_view = K @ cam_from_view @ np.linalg.inv(K_view)
-    return cv2.warpPerspective(
-        finer,
-        picture_from_view,
-        (width, height),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    for rotation in cam_from_view[1:]:
+        yield cv2.warpPerspective(
+            finer,
+            K @ rotation @ np.linalg.inv(K_view),
+            (width, height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
 
 
 def view_features(
@@ -121,10 +122,9 @@ def _made(frames: PosedFrames, settings: ViewSettings) -> ViewFeatures:
         views = []
         for i in range(first, min(first + ENCODED_TOGETHER, n)):
             image, intrinsics = frames.images[i], frames.intrinsics[i]
-            views.append(resize_to_fit(image, intrinsics, *settings.image_size)[0])
-            for turn in cam_from_view[i, 1:]:
-                view = turned_view(image, intrinsics, turn, settings.image_size)
-                views.append(color_jitter(view, intrinsics, settings.jitter, rng)[0])
+            whole, *turned = turned_views(image, intrinsics, cam_from_view[i], settings.image_size)
+            views.append(whole)
+            views += [color_jitter(view, intrinsics, settings.jitter, rng)[0] for view in turned]
         pooled.append(np.asarray(encode(np.stack(views)).pooled, np.float16))
     return ViewFeatures(np.concatenate(pooled).reshape(*shape, -1), cam_from_view)
 

@@ -6,17 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import ml_collections
 import numpy as np
-from jaxtyping import Float, Float32
-from scipy.spatial.transform import Rotation
 
-from jaxreloc.data import datasets
-from jaxreloc.data.pairing.pair_target import TARGETS
-from jaxreloc.data.pairing.pairs import Pairs, mine_pairs
-from jaxreloc.formats.frames import PosedFrames
+from jaxreloc.data.loader import check_divides
+from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.rigid_arrays import inverse
-from jaxreloc.training.inputs.pair_inputs import PairSet
+from jaxreloc.training.inputs.pair_inputs import PairSet, load_frames, pair_target
 from jaxreloc.training.inputs.views.view_features import ViewFeatures, ViewSettings, view_features
-from jaxreloc.usage import UsageError, check_choice
+from jaxreloc.usage import UsageError
 
 
 class ViewLoader:
@@ -54,10 +50,7 @@ class ViewLoader:
         """
         if not len(pairs):
             raise UsageError("no pairs to load; mine some, or give more scenes")
-        if batch_size % process_count:
-            raise UsageError(
-                f"batch_size={batch_size} does not divide over {process_count} processes"
-            )
+        check_divides(batch_size, process_count)
         self._pooled = np.concatenate([x.pooled for x in features])
         self._cam_from_view = np.concatenate([x.cam_from_view for x in features])
         first = np.cumsum([0] + [len(x.pooled) for x in features[:-1]])[pairs.scene]
@@ -90,9 +83,7 @@ class ViewLoader:
         self, index: np.ndarray, views: np.ndarray, swapped: np.ndarray
     ) -> dict[str, np.ndarray]:
         frames = self._frames[:, index]
-        db_turn, query_turn = (
-            np.asarray(x) for x in self._cam_from_view[frames, views]
-        )
+        db_turn, query_turn = self._cam_from_view[frames, views]
         poses = self._pairs.db_from_query[index].copy()
         poses[:, :3] = np.swapaxes(db_turn, 1, 2) @ poses[:, :3]
         poses[:, :3, :3] = poses[:, :3, :3] @ query_turn
@@ -101,7 +92,7 @@ class ViewLoader:
         return {
             "db_pooled": np.where(swapped[:, None], query, db),
             "query_pooled": np.where(swapped[:, None], db, query),
-            "db_from_query": _wxyz_xyz(poses),
+            "db_from_query": wxyz_xyz(poses),
             "mask": index >= 0,
             "pair_index": index,
         }
@@ -118,7 +109,7 @@ def load_view_pairs(
       UsageError: the data is not there, or its features cannot be kept.
     """
     data = config.data
-    check_choice("data.pair_target", data.pair_target, TARGETS)
+    target = pair_target(data)
     settings = ViewSettings(
         image_size=tuple(data.image_size),
         views=data.views,
@@ -130,14 +121,8 @@ def load_view_pairs(
     folder = pathlib.Path(data.features_dir).expanduser() / data.dataset.replace("/", "-")
 
     def pair_set(split: str, count: int, seed: int, train: bool) -> PairSet:
-        scenes: list[PosedFrames] = datasets.load_scenes(
-            data.dataset,
-            split,
-            data_dir=data.data_dir,
-            data_path=data.data_path,
-            scenes=data.scenes,
-        )
-        pairs = mine_pairs(scenes, num_pairs=count, target=TARGETS[data.pair_target], seed=seed)
+        scenes = load_frames(data, split)
+        pairs = mine_pairs(scenes, num_pairs=count, target=target, seed=seed)
         loader = ViewLoader(
             [view_features(frames, settings, folder, say) for frames in scenes],
             pairs,
@@ -154,8 +139,3 @@ def load_view_pairs(
         pair_set(data.validation_split, data.num_validation_pairs, 2 * config.seed + 1, False),
     )
 
-
-def _wxyz_xyz(poses: Float[np.ndarray, "n 4 4"]) -> Float32[np.ndarray, "n 7"]:
-    rotation = Rotation.from_matrix(poses[:, :3, :3])
-    q_wxyz = rotation.as_quat(scalar_first=True, canonical=True)
-    return np.concatenate([q_wxyz, poses[:, :3, 3]], axis=1).astype(np.float32)

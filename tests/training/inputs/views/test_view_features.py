@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.models.backbones.features import Features
 from jaxreloc.training.inputs.views import view_features as module
-from jaxreloc.training.inputs.views.view_features import ViewSettings, turned_view, view_features
+from jaxreloc.training.inputs.views.view_features import ViewSettings, turned_views, view_features
 from jaxreloc.usage import UsageError
 
 DIM = 1280
@@ -53,8 +53,9 @@ def frames_of(images):
 def test_a_turned_view_is_what_a_turned_camera_sees(rng):
     """Beside a picture taken with the turned camera, away from what lies outside of the first."""
     turn = Rotation.from_euler("yxz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()
-    view = turned_view(smooth_picture(np.eye(3)), INTRINSICS, turn, (32, 48))
-    taken = turned_view(smooth_picture(turn), INTRINSICS, np.eye(3), (32, 48))
+    _, view = turned_views(smooth_picture(np.eye(3)), INTRINSICS, np.stack([turn] * 2), (32, 48))
+    unturned = np.stack([np.eye(3)] * 2)
+    _, taken = turned_views(smooth_picture(turn), INTRINSICS, unturned, (32, 48))
     inner = (slice(8, -8), slice(10, -10))
     assert np.abs(view[inner].astype(int) - taken[inner]).max() <= 4
 
