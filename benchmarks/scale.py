@@ -15,7 +15,6 @@ two, and says what Ray's own work for a task takes, by tasks that do nothing.
 
 import dataclasses
 import functools
-import multiprocessing
 import os
 import pathlib
 import shutil
@@ -29,7 +28,7 @@ import tabulate
 from absl import flags
 
 from benchmarks.made_up_places import made_up_descriptors
-from benchmarks.trust.resources import made_up_frames, peak_bytes
+from benchmarks.trust.resources import in_new_process, made_up_frames, peak_bytes
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.localization.jobs import building
 from jaxreloc.localization.jobs.partial_map import PIECE_SIZE
@@ -116,25 +115,17 @@ def opened(small: pathlib.Path, folder: pathlib.Path) -> tuple[float, float]:
 
     In a new process, which has opened a small map before, so that libraries do not count.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_open, args=(small, folder, theirs))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
+    return in_new_process(_open, small, folder)
 
 
-def _open(small: pathlib.Path, folder: pathlib.Path, pipe) -> None:
+def _open(small: pathlib.Path, folder: pathlib.Path) -> tuple[float, float]:
     use_compilation_cache()
     jax.config.update("jax_platforms", "cpu")
     len(SceneMap.open(small).index)
     before = peak_bytes()
     start = time.perf_counter()
     len(SceneMap.open(folder).index)
-    pipe.send((time.perf_counter() - start, (peak_bytes() - before) / 1e6))
+    return time.perf_counter() - start, (peak_bytes() - before) / 1e6
 
 
 def queried(folder: pathlib.Path) -> dict[str, float]:

@@ -16,6 +16,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -131,9 +132,14 @@ JOBS: dict[str, Callable[[pathlib.Path, int], None]] = {
 
 def measured(job: Callable[[], object]) -> tuple[float, float]:
     """Seconds, and the most megabytes that a new process held at any time of `job`."""
+    return in_new_process(_timed, job)
+
+
+def in_new_process(function: Callable, *arguments: object) -> Any:
+    """What a function returns in a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(job, theirs))
+    process = context.Process(target=_send, args=(theirs, function, *arguments))
     process.start()
     theirs.close()
     try:
@@ -142,10 +148,14 @@ def measured(job: Callable[[], object]) -> tuple[float, float]:
         process.join()
 
 
-def _measure(job: Callable[[], object], pipe) -> None:
+def _send(pipe, function: Callable, *arguments: object) -> None:
+    pipe.send(function(*arguments))
+
+
+def _timed(job: Callable[[], object]) -> tuple[float, float]:
     start = time.perf_counter()
     job()
-    pipe.send((time.perf_counter() - start, peak_bytes() / 1e6))
+    return time.perf_counter() - start, peak_bytes() / 1e6
 
 
 def peak_bytes() -> int:
