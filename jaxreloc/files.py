@@ -1,6 +1,8 @@
 """Writing files so that a reader sees the old content or the new; reading only regular files."""
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import pathlib
 import stat
@@ -55,6 +57,37 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes `content`, by rename."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def lock_folder(folder: pathlib.Path, *, busy: str, remedy: str) -> int:
+    """Makes a folder where it is absent, and locks it; whoever closes the handle lets it go.
+
+    The lock goes with the process that holds it.
+
+    Args:
+      busy: what is said where another process holds the lock.
+      remedy: what to do where the folder cannot be written.
+
+    Raises:
+      UsageError: either of these.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror}); {remedy}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise UsageError(f"{folder}: {busy}") from error
+    return handle
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Of a file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _fetchers: dict[str, Callable[[pathlib.Path], None]] = {}

@@ -17,6 +17,7 @@ from jaxreloc.evaluation.evaluate import Located, SceneQueries
 from jaxreloc.formats.localized_poses import LocalizedPose, json_line, parse_json_line
 from jaxreloc.images import set_max_pixels
 from jaxreloc.localization.jobs import querying
+from jaxreloc.localization.jobs.partial_map import check_same
 from jaxreloc.localization.jobs.query_cameras import QueryCameras
 from jaxreloc.localization.jobs.query_images import QueryImages
 from jaxreloc.localization.map.encoding import EncodedImages
@@ -125,7 +126,11 @@ def evaluating(
             kept = as_path(folder) / "queries.partial"
             kept.mkdir(parents=True, exist_ok=True)
             told = dataclasses.asdict(settings) | {"network": str(network_path)}
-            _check_same(kept, json.dumps(told, sort_keys=True))
+            check_same(
+                kept / "settings.json",
+                json.dumps(told, sort_keys=True),
+                f"{kept}: is of a run with other flags; give the same, or remove it",
+            )
             map_folder = kept / "map"
             if not map_folder.exists():
                 SceneMap.create(map_folder, scene_map.network, [images])
@@ -195,10 +200,3 @@ def _read(path: pathlib.Path) -> list[dict[str, Located]]:
         for answer in answers
     ]
 
-
-def _check_same(kept: pathlib.Path, settings: str) -> None:
-    path = kept / "settings.json"
-    if not path.exists():
-        files.write_text(path, settings)
-    elif files.read_bytes(path, limit=MAX_BYTES).decode() != settings:
-        raise UsageError(f"{kept}: is of a run with other flags; give the same, or remove it")

@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tqdm
@@ -23,7 +23,7 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network
 from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
-from jaxreloc.scale.remote_images import RemoteImages, is_remote
+from jaxreloc.scale.remote_images import RemoteImages, opened
 
 
 def build_map(
@@ -55,63 +55,28 @@ def build_map(
     Raises:
       UsageError: as there, or as `cluster.connected`.
     """
-    remote = RemoteImages.listed(str(images)) if is_remote(images) else None
-    source = as_path(images) if remote is None else remote.mirror
-    try:
+    out, sizes = as_path(out), (piece_size, segment_size)
+    with opened(images) as (source, remote):
         frames = building.read_frames(source, poses, skip_bad_frames)
-        return _built(
-            frames,
-            remote,
-            source,
-            str(images),
-            as_path(out),
-            network_path,
-            long_side=long_side,
-            geographic_origin=geographic_origin,
-            index=index,
-            max_pixels=max_pixels,
-            address=address,
-            workers=workers,
-            sizes=(piece_size, segment_size),
-        )
-    finally:
-        if remote is not None:
-            remote.remove()
-
-
-def _built(
-    frames: PosedFrames,
-    remote: RemoteImages | None,
-    source: pathlib.Path,
-    images: str,
-    out: pathlib.Path,
-    network_path: str | pathlib.Path | None,
-    *,
-    long_side: int,
-    geographic_origin: GeographicOrigin | None,
-    index: bool,
-    max_pixels: int | None,
-    address: str | None,
-    workers: int | None,
-    sizes: tuple[int, int],
-) -> str:
-    network = building.network_for(frames.image_sizes, network_path, long_side)
-    partial = PartialMap(out, len(frames), *sizes)
-    start = time.perf_counter()
-    settings = _settings(frames, images, (network_path, long_side), geographic_origin, sizes)
-    with partial.opened(settings):
-        network.save(partial.map)
-        with connected(address, shared=[partial.folder, *([] if remote else [source])]) as fitting:
-            run = functools.partial(
-                _run, partial=partial, workers=workers or fitting, max_pixels=max_pixels
-            )
-            run(_Describer, (frames, remote), partial.missing_pieces(), "describing")
-            run(_Joiner, frames, partial.missing_segments(), "writing")
-            partial.write_manifest(network, geographic_origin)
-            run(_Triangulator, None, partial.missing_depths(network), "triangulating")
-        partial.add_depths()
-        building.keep_up(partial.map, index=index)
-        partial.finish()
+        network = building.network_for(frames.image_sizes, network_path, long_side)
+        partial = PartialMap(out, len(frames), *sizes)
+        start = time.perf_counter()
+        of_network = network_path, long_side
+        settings = _settings(frames, str(images), of_network, geographic_origin, sizes)
+        with partial.opened(settings):
+            network.save(partial.map)
+            shared = [partial.folder, *([] if remote else [source])]
+            with connected(address, shared=shared) as fitting:
+                run = functools.partial(
+                    _run, partial=partial, workers=workers or fitting, max_pixels=max_pixels
+                )
+                run(_Describer, (frames, remote), partial.missing_pieces(), "describing")
+                run(_Joiner, frames, partial.missing_segments(), "writing")
+                partial.write_manifest(network, geographic_origin)
+                run(_Triangulator, None, partial.missing_depths(network), "triangulating")
+            partial.add_depths()
+            building.keep_up(partial.map, index=index)
+            partial.finish()
     rate = len(frames) / (time.perf_counter() - start)
     return f"{building.describe_map(out)}; {rate:.1f} images/s"
 
@@ -147,19 +112,14 @@ def _run(
     workers: int,
     max_pixels: int | None,
 ) -> None:
-    count = 0
-
     def kept() -> str:
         return f"{partial.folder}: the same command goes on from there"
 
     plain = [dataclasses.astuple(x) if isinstance(x, Piece) else x for x in todo]
+    done = pieces.done(worker, (partial, frames, max_pixels), plain, workers)
     with interrupts.saying(kept):
-        for _ in _bar(pieces.done(worker, (partial, frames, max_pixels), plain, workers), what):
-            count += 1
-
-
-def _bar(items: Iterable, what: str) -> Iterator:
-    return tqdm.tqdm(items, what, unit="piece", disable=not sys.stderr.isatty())
+        for _ in tqdm.tqdm(done, what, unit="piece", disable=not sys.stderr.isatty()):
+            pass
 
 
 class _Describer:
@@ -209,5 +169,3 @@ class _Triangulator:
         threads = int(os.environ.get("PJRT_NPROC", 0)) or None
         self._partial.triangulate(piece, self._scene_map, threads)
         return piece.count
-
-

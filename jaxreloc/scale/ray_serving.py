@@ -1,8 +1,8 @@
 """`jaxreloc serve --engine=ray`: the server's application in replicas of Ray Serve.
 
 Each replica is the application that one process serves, with maps of its own in memory. Requests
-that name their map in the header MODEL_HEADER go to a replica that has it open. With shards, what
-replicas know of the images is in further deployments, which hold a part of each map.
+that name their map in the header `client.MODEL_HEADER` go to a replica that has it open. With
+shards, what replicas know of the images is in further deployments, which hold a part of each map.
 """
 
 import dataclasses
@@ -32,7 +32,6 @@ with extra("ray"):
 
 logger = logging.getLogger("jaxreloc.serving")
 APPLICATION = "jaxreloc"
-MODEL_HEADER = "serve_multiplexed_model_id"
 MAPS_EACH = 16  # that a replica is known to have open; its memory's bound is `memory_bytes`
 QUEUE = 4.0  # requests at a replica, on average, beyond which there are to be more replicas
 SHARD_CPUS = 0.1  # of a core: a shard mostly reads

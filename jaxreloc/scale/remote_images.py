@@ -6,15 +6,18 @@ fetched when it is opened.
 """
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 from jaxreloc import files, interrupts
 from jaxreloc.extras import extra
 from jaxreloc.images import PICTURE_SUFFIXES
+from jaxreloc.scale.cluster import as_path
 from jaxreloc.usage import UsageError, one_line
 
 with extra("ray"):
@@ -23,11 +26,6 @@ with extra("ray"):
 HEAD_BYTES = 1 << 18  # of a picture, which hold its size and EXIF
 MOST_BYTES = 1 << 28  # of another file
 KEPT = 64  # pictures that a worker has fetched
-
-
-def is_remote(images: str | os.PathLike) -> bool:
-    """Whether this is an address, and not a folder."""
-    return "://" in str(images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,3 +94,22 @@ class RemoteImages:
     def remove(self) -> None:
         """The mirror of this machine."""
         shutil.rmtree(self.mirror, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def opened(
+    images: str | os.PathLike,
+) -> Iterator[tuple[pathlib.Path, RemoteImages | None]]:
+    """The folder that images are read from; where they lie at an address, their mirror.
+
+    Raises:
+      UsageError: the address cannot be read.
+    """
+    if "://" not in str(images):
+        yield as_path(images), None
+        return
+    remote = RemoteImages.listed(str(images))
+    try:
+        yield remote.mirror, remote
+    finally:
+        remote.remove()

@@ -51,7 +51,7 @@ class Shard:
         self._map = SceneMap.open(folder)
         manifest = read_manifest(folder)
         groups = kept_index.split(manifest.segments, total)
-        sizes = [sum(x.num_images - len(x.removed) for x in group) for group in groups]
+        sizes = [sum(x.num_kept for x in group) for group in groups]
         self.rows = np.arange(sizes[number]) + sum(sizes[:number])
         kept = self._map.kept_index
         if kept is not None and len(kept.parts) == total:
@@ -243,7 +243,7 @@ def sharded(scene_map: SceneMap, shards: Shards) -> ShardedMap:
 def shard_starts(folder: pathlib.Path, total: int) -> list[int]:
     """The first row of each shard of a map."""
     groups = kept_index.split(read_manifest(folder).segments, total)
-    sizes = [sum(x.num_images - len(x.removed) for x in group) for group in groups]
+    sizes = [sum(x.num_kept for x in group) for group in groups]
     return [0, *np.cumsum(sizes[:-1]).tolist()]
 
 

@@ -7,7 +7,6 @@ middle of a save leaves the checkpoint before it as the newest.
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -59,7 +58,13 @@ class Checkpoints:
         self._folder = folder.absolute()  # a relative path fails in the background, unseen
         self._say = say
         self._writing: int | None = None
-        self._lock = self._locked() if jax.process_index() == 0 else None
+        self._lock = None
+        if jax.process_index() == 0:
+            self._lock = files.lock_folder(
+                self._folder,
+                busy="another program is training there; wait for it, or give another --workdir",
+                remedy="give another --workdir",
+            )
         self._set_unreadable_aside()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
         try:
@@ -134,25 +139,6 @@ class Checkpoints:
         self._manager.close()
         if self._lock is not None:
             os.close(self._lock)
-
-    def _locked(self) -> int:
-        """The folder, opened; the lock goes with the process that holds it."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._folder, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(
-                f"{self._folder}: cannot be written ({error.strerror}); give another --workdir"
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise UsageError(
-                f"{self._folder}: another program is training there; wait for it, or give another "
-                "--workdir"
-            ) from error
-        return handle
 
     def _read(self, step: int) -> Restored:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(), record=ocp.args.JsonRestore())

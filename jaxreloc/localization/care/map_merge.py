@@ -17,7 +17,12 @@ from jaxreloc.localization.care.map_alignment import Alignment, Similarity, alig
 from jaxreloc.localization.care.scene_depth import SceneDepth
 from jaxreloc.localization.jobs.building import triangulate_map
 from jaxreloc.localization.map import map_files
-from jaxreloc.localization.map.encoding import EncodedImages, Progress, encode_frames
+from jaxreloc.localization.map.encoding import (
+    EncodedImages,
+    Progress,
+    encode_frames,
+    in_memory,
+)
 from jaxreloc.localization.map.map_manifest import Manifest, read_manifest
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher
@@ -57,7 +62,7 @@ def merge_maps(
     alignment, evidence = _aligned(a, b, progress)
     parts = [*a.parts, *(_moved(part, alignment.similarity, names) for part in b.parts)]
     origin = a.scene_map.geographic_origin
-    merged = map(_in_memory, parts)
+    merged = map(in_memory, parts)
     SceneMap.create(out, a.scene_map.network, merged, origin, a.scene_map.scale)
     if any(part.depth is None for part in parts):
         triangulate_map(out)
@@ -201,11 +206,3 @@ def _moved(
         depth=depth,
     )
 
-
-def _in_memory(part: EncodedImages) -> EncodedImages:
-    """With all its arrays in memory, as they are written."""
-    depth = part.depth
-    if depth is not None:
-        depth = dataclasses.replace(depth, codes=np.stack(list(depth.codes)))
-    features = tuple(np.stack(list(leaf)) for leaf in part.features)
-    return dataclasses.replace(part, features=features, depth=depth)

@@ -133,7 +133,7 @@ def triangulate_map(map_path: str | pathlib.Path, progress: Progress | None = No
         raise UsageError(f"{folder}: {map_files.CHANGED}")
     if not isinstance(scene_map.network, Matcher) or len(scene_map) < 2:
         return 0
-    missing = sum(x.num_images - len(x.removed) for x in segments if not x.depth)
+    missing = sum(x.num_kept for x in segments if not x.depth)
     first = 0
     with _ticking(missing, "triangulating", progress) as ticking:
         for segment in segments:
@@ -174,7 +174,7 @@ def keep_up(folder: pathlib.Path, *, index: bool = False) -> None:
       UsageError: an index is asked for, and FAISS is absent.
     """
     manifest = read_manifest(folder)
-    count = sum(segment.num_images - len(segment.removed) for segment in manifest.segments)
+    count = sum(segment.num_kept for segment in manifest.segments)
     if kept_index.has_index(folder):
         kept_index.grow_index(folder)
     elif index or count >= kept_index.PAYS:

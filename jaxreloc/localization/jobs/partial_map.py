@@ -12,8 +12,6 @@ written.
 
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import json
 import os
 import pathlib
@@ -120,36 +118,22 @@ class PartialMap:
             other settings.
         """
         map_files.check_new(self.out)
+        handle = files.lock_folder(
+            self.folder,
+            busy="another program is building it; wait for it",
+            remedy="choose another --out",
+        )
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.folder, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another --out"
-            ) from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UsageError(
-                    f"{self.folder}: another program is building it; wait for it"
-                ) from error
-            self._check_settings(json.dumps(settings, sort_keys=True, indent=1))
+            (self.map / map_files.SEGMENTS).mkdir(parents=True, exist_ok=True)
+            check_same(
+                self.folder / SETTINGS,
+                json.dumps(settings, sort_keys=True, indent=1),
+                f"{self.folder}: is of a build of other images, or with other flags; give the "
+                "same, or remove the folder",
+            )
             yield
         finally:
             os.close(handle)
-
-    def _check_settings(self, text: str) -> None:
-        path = self.folder / SETTINGS
-        if path.exists():
-            if files.read_bytes(path, limit=MAX_BYTES).decode("utf-8", "replace") != text:
-                raise UsageError(
-                    f"{self.folder}: is of a build of other images, or with other flags; give the "
-                    "same, or remove the folder"
-                )
-            return
-        (self.map / map_files.SEGMENTS).mkdir(parents=True, exist_ok=True)
-        files.write_text(path, text)
 
     def missing_pieces(self) -> list[Piece]:
         """Those that are to be described."""
@@ -204,8 +188,7 @@ class PartialMap:
         segments = [
             written_segment(parent, number, count) for number, count in enumerate(sizes)
         ]
-        digest = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-        write_manifest(self.map, Manifest(digest, tuple(segments), geographic_origin))
+        write_manifest(self.map, Manifest(files.sha256(path), tuple(segments), geographic_origin))
 
     def missing_depths(self, network: PoseNetwork) -> list[Piece]:
         """The pieces whose cells' depth is to be triangulated."""
@@ -266,6 +249,18 @@ class PartialMap:
         return read_segment(path.parent, written_segment(path.parent, piece.number, piece.count))
 
 
+def check_same(path: pathlib.Path, settings: str, other: str) -> None:
+    """Keeps the settings of a job that may be cut off, so that it goes on with the same ones.
+
+    Raises:
+      UsageError: `path` has other settings; `other` is its line.
+    """
+    if not path.exists():
+        files.write_text(path, settings)
+    elif files.read_bytes(path, limit=MAX_BYTES).decode("utf-8", "replace") != settings:
+        raise UsageError(other)
+
+
 def partial_folder(out: pathlib.Path) -> pathlib.Path:
     """Where a map that is to be `out` is while it is built."""
     return out.with_name(out.name + ".partial")
@@ -275,7 +270,7 @@ def written_segment(parent: pathlib.Path, number: int, num_images: int) -> Segme
     """What a manifest says of a segment that is on disk and has no row removed."""
     name = f"{number:06d}"
     digests = [
-        hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        files.sha256(path) if path.exists() else None
         for path in (parent / name / DIGESTS, parent / name / DEPTH_DIGESTS)
     ]
     # Depths that come with the pictures are a depth camera's.

@@ -104,10 +104,7 @@ def write_digests(
       names: of the files, by their path in the folder.
       arrays: that are to be checked by row, by the names of their files.
     """
-    digests = {}
-    for name in names:
-        with open(folder / name, "rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    digests = {name: files.sha256(folder / name) for name in names}
     rows = {name: [_row_digest(row) for row in array] for name, array in arrays.items()}
     content = json.dumps({"sha256": digests, "rows": rows}).encode()
     files.write_bytes(folder / file_name, content)

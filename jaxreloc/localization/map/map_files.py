@@ -15,13 +15,13 @@ changed.
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import os
 import pathlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
+from jaxreloc import files
 from jaxreloc.formats.common.geodesy import GeographicOrigin
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.map_manifest import FILE_NAME as MANIFEST
@@ -74,7 +74,7 @@ def create(
     with new_folder(folder) as temporary:
         save_network(temporary)
         segments = _write_segments(temporary, 0, parts)
-        network = _sha256(temporary / NETWORK_FILE)
+        network = files.sha256(temporary / NETWORK_FILE)
         write_manifest(temporary, Manifest(network, segments, geographic_origin, scale))
 
 
@@ -240,7 +240,7 @@ def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
       UsageError: it is not the network that made the map.
     """
     path = folder / NETWORK_FILE
-    if not os.path.isfile(path) or _sha256(path) != manifest.network_sha256:
+    if not os.path.isfile(path) or files.sha256(path) != manifest.network_sha256:
         raise UsageError(f"{path}: absent, or not the network that made the map; build it again")
     return path
 
@@ -287,7 +287,3 @@ def _delete_forgotten(folder: pathlib.Path, manifest: Manifest) -> None:
     for path in folder.glob(f".{MANIFEST}.*"):  # of writers that were killed
         path.unlink(missing_ok=True)
 
-
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

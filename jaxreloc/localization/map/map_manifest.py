@@ -43,6 +43,11 @@ class Segment:
     files_sha256: str | None = None  # of the digests of its files; None: an earlier version's
     depth_sha256: str | None = None  # of those of its depth
 
+    @property
+    def num_kept(self) -> int:
+        """Of its images, those that were not removed."""
+        return self.num_images - len(self.removed)
+
 
 @dataclasses.dataclass(frozen=True)
 class MapScale:

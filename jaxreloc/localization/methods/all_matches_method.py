@@ -179,8 +179,8 @@ class AllMatches:
     def is_familiar(self, intrinsics: Float[np.ndarray, "3 3"], sides: Iterable[int]) -> bool:
         """Whether the map's cameras have such a focal length, for pictures of such a size."""
         low, high = self._focals
-        focal = _relative_focal(intrinsics, sides)
-        return low / FOCAL_TOLERANCE <= focal <= high * FOCAL_TOLERANCE
+        (focal,) = _relative_focals(intrinsics[None], np.array([tuple(sides)]))
+        return bool(low / FOCAL_TOLERANCE <= focal <= high * FOCAL_TOLERANCE)
 
     def own_intrinsics(self, sides: Iterable[int]) -> Float[np.ndarray, "3 3"] | None:
         """Of the map's pictures of this height and width, if they agree on the focal length."""
@@ -199,8 +199,7 @@ class AllMatches:
     @functools.cached_property
     def _focals(self) -> tuple[float, float]:
         """The shortest and the longest of the map's cameras."""
-        matrices, sizes = self.scene_map.intrinsics, self.scene_map.image_sizes
-        of_map = np.sqrt(matrices[:, 0, 0] * matrices[:, 1, 1]) / sizes.max(axis=1)
+        of_map = _relative_focals(self.scene_map.intrinsics, self.scene_map.image_sizes)
         return float(of_map.min()), float(of_map.max())
 
     def given_poses(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
@@ -250,9 +249,11 @@ def _near(a: float, b: float, factor: float) -> bool:
     return 1 / factor < a / b < factor
 
 
-def _relative_focal(intrinsics: Float[np.ndarray, "3 3"], sides: Iterable[int]) -> float:
+def _relative_focals(
+    intrinsics: Float[np.ndarray, "n 3 3"], sides: Int[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n"]:
     """In lengths of the longer side."""
-    return float(np.sqrt(intrinsics[0, 0] * intrinsics[1, 1]) / max(sides))
+    return np.sqrt(intrinsics[:, 0, 0] * intrinsics[:, 1, 1]) / sides.max(axis=1)
 
 
 def _replacing_last(

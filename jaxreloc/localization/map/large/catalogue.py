@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxreloc import files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
+from jaxreloc.localization.map.map_files import SEGMENTS
 from jaxreloc.localization.map.map_manifest import UNREADABLE, Manifest
 from jaxreloc.localization.map.map_segments import mapped_rows
 from jaxreloc.usage import UsageError
@@ -28,7 +29,6 @@ from jaxreloc.usage import UsageError
 FILE_NAME, ABOUT = "catalogue.npz", "catalogue.json"
 MIN_IMAGES = 4096  # of a map that has one
 OPENED = 256  # segments whose files are open
-SEGMENTS = "segments"
 
 
 def write_catalogue(folder: pathlib.Path, manifest: Manifest, images: EncodedImages) -> None:
@@ -99,7 +99,7 @@ def _mapped(
     opened = functools.lru_cache(OPENED)(
         lambda i: mapped_rows(folder / SEGMENTS, segments[i])
     )
-    sizes = [segment.num_images - len(segment.removed) for segment in segments]
+    sizes = [segment.num_kept for segment in segments]
 
     def rows(of: Callable) -> SegmentRows:
         return SegmentRows(sizes, lambda i: of(opened(i)))

@@ -270,8 +270,7 @@ def _written(folder: pathlib.Path, number: int, index: object, segments: tuple) 
 
     path = _path(folder, number)
     faiss_index.write_index(path, index)
-    with open(path, "rb") as file:
-        return IndexPart(segments, hashlib.file_digest(file, "sha256").hexdigest())
+    return IndexPart(segments, files.sha256(path))
 
 
 def _write_about(folder: pathlib.Path, parts: Sequence[IndexPart]) -> None:
