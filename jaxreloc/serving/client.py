@@ -1,5 +1,6 @@
 """`Client`: asks a server, from a program that needs neither JAX nor the extra `serve`."""
 
+import http.client
 import io
 import json
 import math
@@ -25,6 +26,8 @@ MAX_BYTES = 1 << 30  # of a picture
 BUSY = (429, 503)  # answers with Retry-After
 MODEL_HEADER = "serve_multiplexed_model_id"  # by which Ray Serve finds who has a map open
 ANSWERED = "X-Request-ID"  # of the application's own answers; a proxy before it sends none
+# A connection that a server had taken, and that ended before the answer did.
+LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, http.client.IncompleteRead)
 PROXY_PAUSE_S = 0.5
 MIN_PAUSE_S = 0.1
 
@@ -165,8 +168,11 @@ class Client:
                 if pause is None or time.monotonic() + pause > end:
                     raise UsageError(f"{self._url}{path}: {_reason(error)}") from error
                 time.sleep(pause)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", error)
+                if again and isinstance(reason, LOST) and time.monotonic() + PROXY_PAUSE_S < end:
+                    time.sleep(PROXY_PAUSE_S)
+                    continue
                 raise UsageError(
                     f"{self._url}{path}: no answer ({one_line(reason)}); check the address, and "
                     "that the server runs"

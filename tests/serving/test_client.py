@@ -1,5 +1,6 @@
 """The client against a real server: the localizer's own numbers, or one clear line."""
 
+import contextlib
 import http.server
 import json
 import threading
@@ -95,30 +96,65 @@ def test_a_mistake_is_one_line(client, tmp_path):
         assert "\n" not in str(refused.value)
 
 
-def test_a_busy_server_is_asked_again():
-    answers = [(429, {"error": "full"}), (503, {"error": "later"}), (200, [{"name": "x"}])]
-    seen = []
+@contextlib.contextmanager
+def answering(answer):
+    """The URL of a server that handles each request by `answer(handler)`."""
 
-    class Busy(http.server.BaseHTTPRequestHandler):
+    class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            status, body = answers[min(len(seen), 2)]
-            seen.append(status)
-            self.send_response(status)
-            if status != 200:
-                self.send_header("Retry-After", "0")
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer(self)
+
+        do_POST = do_GET
 
         def log_message(self, *arguments):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_busy_server_is_asked_again():
+    answers = [(429, {"error": "full"}), (503, {"error": "later"}), (200, [{"name": "x"}])]
+    seen = []
+
+    def answer(handler):
+        status, body = answers[min(len(seen), 2)]
+        seen.append(status)
+        handler.send_response(status)
+        if status != 200:
+            handler.send_header("Retry-After", "0")
+        handler.end_headers()
+        handler.wfile.write(json.dumps(body).encode())
+
+    with answering(answer) as url:
         assert jaxreloc.Client(url).maps() == ["x"] and seen == [429, 503, 200]
         answers[2] = 429, {"error": "the queue is full"}
         with pytest.raises(UsageError, match="the queue is full"):
             jaxreloc.Client(url, timeout_s=0.5).maps()
-        server.shutdown()
-        thread.join()
+
+
+@pytest.mark.parametrize("half", [b"", b'{"images'])
+def test_an_answer_that_was_cut_off_is_asked_for_again(half):
+    seen, whole = [], b'{"images": 7}'
+
+    def answer(handler):
+        seen.append(handler.command)
+        sent = whole if len(seen) == 2 else half
+        if sent:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(whole)))
+            handler.end_headers()
+            handler.wfile.write(sent)
+
+    with answering(answer) as url:
+        client = jaxreloc.Client(url)
+        assert client._ask("GET", "/maps/a") == {"images": 7}
+        assert seen == ["GET", "GET"]
+        with pytest.raises(UsageError, match="no answer"):
+            client.add_image(toy_maps.picture(1.0), np.eye(4), name="a", map="a")
+        assert seen == ["GET", "GET", "POST"]
