@@ -59,7 +59,7 @@ def done(
             num_cpus=0 if has_gpus else 1,
             num_gpus=1 if has_gpus else None,
             compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=workers, max_tasks_in_flight_per_actor=QUEUED
+                min_size=workers, max_size=workers, max_tasks_in_flight_per_actor=QUEUED
             ),
             fn_constructor_args=(worker, [ray.put(tuple(arguments))]),
         )
