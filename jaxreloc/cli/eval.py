@@ -149,7 +149,7 @@ def _evaluate_network(
         print(f"{dataset}, results in {folder}\n")
         each = dataclasses.replace(settings, dataset=dataset)
         shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
-        with _elsewhere(localizer, each, model) as elsewhere:
+        with localizer.rendering(dataset), _elsewhere(localizer, each, model) as elsewhere:
             tables = run.evaluate_network(
                 localizer.named, each, folder, model=model, views=shown, elsewhere=elsewhere
             )

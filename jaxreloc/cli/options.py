@@ -1,5 +1,6 @@
 """Groups of flags that several subcommands share."""
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Annotated, Literal
@@ -109,3 +110,12 @@ class Engine:
     def on_ray(self) -> bool:
         """Whether `jaxreloc.scale` does the work."""
         return self.engine == "ray"
+
+    def rendering(self, dataset: str) -> contextlib.AbstractContextManager:
+        """Within, rooms that the dataset lacks are rendered by the engine."""
+        if not self.on_ray or not dataset.startswith(("synthetic_rooms", "seven_rooms")):
+            return contextlib.nullcontext()
+        from jaxreloc.scale.executor import ray_executor
+        from tfds_builders.rooms.workers import rendered_by
+
+        return rendered_by(lambda: ray_executor(self.address, self.workers))

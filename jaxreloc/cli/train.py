@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxreloc.cli.options import Engine
 from jaxreloc.cli.parsing import flag
 from jaxreloc.usage import UsageError
 
@@ -25,11 +26,13 @@ def train(
     config: Annotated[str, flag("Config file, and its variant after a colon.", "FILE")],
     workdir: Annotated[str, flag("Folder of checkpoints, logs and the network.", "DIR")],
     processes: Processes = Processes(),
+    engine: Engine = Engine(),
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Trains a network on pairs of images.
 
     --config.FIELD=VALUE sets a field of the config, such as --config.num_steps=100.
+    --engine=ray renders the rooms that the config needs; training stays in this process.
     """
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.config_flag import load_config
@@ -43,4 +46,5 @@ def train(
         cluster=processes.cluster,
     )
     use_compilation_cache()
-    train_and_evaluate(loaded, workdir)
+    with engine.rendering(loaded.data.dataset):
+        train_and_evaluate(loaded, workdir)

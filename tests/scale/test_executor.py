@@ -8,14 +8,14 @@ import pytest
 from tests.scale import clusters
 from tfds_builders.rooms.room_jobs import RoomJob, render_room_files
 from tfds_builders.rooms.settings import PROCEDURAL
-from tfds_builders.rooms.workers import render_in_parallel
+from tfds_builders.rooms.workers import render_in_parallel, rendered_by
 
 pytestmark = pytest.mark.ray
 
 
 def test_rooms_are_those_of_this_process(tmp_path, monkeypatch):
     from jaxreloc.scale.cluster import connected
-    from jaxreloc.scale.executor import RayExecutor
+    from jaxreloc.scale.executor import ray_executor
 
     for name, value in clusters.environment().items():
         monkeypatch.setenv(name, value)
@@ -26,8 +26,8 @@ def test_rooms_are_those_of_this_process(tmp_path, monkeypatch):
     here, on_ray = ([RoomJob(small, "test", i, folder) for i in range(3)] for folder in folders)
     for job in here:
         render_room_files(job)
-    with connected(None, num_cpus=1), RayExecutor() as executor:
-        assert list(render_in_parallel(on_ray, 2, executor)) == on_ray
+    with connected(None, num_cpus=1), rendered_by(lambda: ray_executor(None, None)):
+        assert list(render_in_parallel(on_ray, 2)) == on_ray
     for a, b in zip(here, on_ray, strict=True):
         for role, path in a.files.items():
             x, y = np.load(path), np.load(b.files[role])

@@ -3,11 +3,13 @@
 import collections
 import concurrent.futures
 import contextlib
+import contextvars
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 
 import cv2
@@ -21,12 +23,33 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
 }
+# Opens what renders, and says how many rooms at a time.
+Opening = Callable[[], AbstractContextManager[tuple[concurrent.futures.Executor, int]]]
+_elsewhere: contextvars.ContextVar[Opening | None] = contextvars.ContextVar(
+    "elsewhere", default=None
+)
+
+
+@contextlib.contextmanager
+def rendered_by(opening: Opening) -> Iterator[None]:
+    """Rooms that are rendered within are so by what this opens, such as `jaxreloc.scale.executor`.
+
+    It is opened once there are rooms to render, and has to see the folders of the jobs.
+    """
+    token = _elsewhere.set(opening)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
+def is_elsewhere() -> bool:
+    """Whether this machine's processes are not those that render."""
+    return _elsewhere.get() is not None
 
 
 def render_in_parallel(
-    jobs: list[RoomJob],
-    workers: int | None = None,
-    executor: concurrent.futures.Executor | None = None,
+    jobs: list[RoomJob], workers: int | None = None
 ) -> Iterator[RoomJob]:
     """Renders the rooms and yields the jobs in order, as they are done.
 
@@ -35,18 +58,18 @@ def render_in_parallel(
     `if __name__ == "__main__"`.
 
     Args:
-      workers: how many processes; None means one a processor that this process may use.
-      executor: renders instead of processes of this machine, such as `jaxreloc.scale.executor`'s;
-        it sees the jobs' folders, and stays open.
+      workers: how many processes; None means one a processor that this process may use, or as many
+        as `rendered_by` has.
 
     Raises:
       RuntimeError: a worker's process ended.
       Exception: what rendering raised, with a note that names the room.
     """
-    workers = min(workers or _processors(), max(len(jobs), 1))
-    if executor is not None:
-        yield from _rendered(jobs, workers, executor)
+    if (opening := _elsewhere.get()) is not None:
+        with opening() as (executor, fitting):
+            yield from _rendered(jobs, workers or fitting, executor)
         return
+    workers = min(workers or _processors(), max(len(jobs), 1))
     context = multiprocessing.get_context("spawn")
     lifeline, parents_end = context.Pipe(duplex=False)
     with _environment(ENVIRONMENT):

@@ -1,6 +1,5 @@
 """TFDS builder of rendered rooms with exact poses, intrinsics and depth."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -24,7 +23,7 @@ from tfds_builders.rooms.settings import (
     PROCEDURAL,
     RoomSettings,
 )
-from tfds_builders.rooms.workers import render_in_parallel
+from tfds_builders.rooms.workers import is_elsewhere, render_in_parallel
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -45,10 +44,6 @@ class SyntheticRoomsConfig(tfds.core.BuilderConfig):
 
 class Builder(RandomAccessBuilder):
     """Rooms rendered from a seed, photographed along hand-held camera paths."""
-
-    # Set before `download_and_prepare` to render elsewhere, in a scratch folder that is seen there.
-    executor: concurrent.futures.Executor | None = None
-    scratch_parent: str | None = None
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
@@ -115,8 +110,10 @@ class Builder(RandomAccessBuilder):
             settings = dataclasses.replace(settings, library=str(library))
         with extra("rooms"):  # what the workers will need
             import embreex  # noqa: F401
+        # Whoever renders elsewhere sees the dataset's own folder.
+        parent = pathlib.Path(self.data_path).parent if is_elsewhere() else None
         scratch = self._build.enter_context(
-            tempfile.TemporaryDirectory(prefix="synthetic_rooms-", dir=self.scratch_parent)
+            tempfile.TemporaryDirectory(prefix="synthetic_rooms-", dir=parent)
         )
         scratch = pathlib.Path(scratch)
         self._build.enter_context(interrupts.temporary(scratch))
@@ -130,7 +127,7 @@ class Builder(RandomAccessBuilder):
             for split, n in rooms.items()
             if n
         }
-        rendered = render_in_parallel(sum(jobs.values(), []), config.workers, self.executor)
+        rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
         self._build.callback(rendered.close)
         generators = {}
         for split in jobs:
