@@ -167,7 +167,7 @@ def by_workers(images: str, folder: pathlib.Path) -> list[dict[str, float]]:
     for name, workers in (("compiles", 2), ("one", 1), ("two", 2)):
         start = time.perf_counter()
         line = distributed_building.build_map(
-            images, folder / name, long_side=_LONG_SIDE.value, workers=workers, piece_size=8
+            images, folder / name, long_side=_LONG_SIDE.value, workers=workers, piece_size=16
         )
         rows.append({"": name, "workers": workers, "s": time.perf_counter() - start})
         print(line, flush=True)

@@ -44,7 +44,10 @@ def replacing(path: str | os.PathLike, *, durable: bool = True) -> Iterator[path
             os.chmod(temporary, 0o666 & ~umask())
             os.replace(temporary, path)
         except OSError as error:
-            raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
+            raise UsageError(
+                f"{path}: cannot be written ({error.strerror or error}); free space there, or "
+                "choose another folder"
+            ) from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -27,7 +27,7 @@ from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
 from jaxreloc.usage import UsageError
 
-PIECE_SIZE = 8  # queries
+PIECE_SIZE = 4  # queries
 MAX_BYTES = 1 << 30
 
 
@@ -135,9 +135,7 @@ def evaluating(
             if not map_folder.exists():
                 SceneMap.create(map_folder, scene_map.network, [images])
             count = len(scene.queries)
-            parts = [
-                [i, min(i + PIECE_SIZE, count)] for i in range(0, count, PIECE_SIZE)
-            ]
+            parts = [[i, min(i + PIECE_SIZE, count)] for i in range(0, count, PIECE_SIZE)]
             arguments = (str(map_folder), settings, scene.name, network_path, model, str(kept))
             missing = [part for part in parts if not _answers(kept, part[0]).exists()]
             for _ in pieces.done(_Evaluating, arguments, missing, workers or fitting):

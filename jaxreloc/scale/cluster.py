@@ -45,6 +45,9 @@ def connected(
       UsageError: nobody answers, the versions of Ray or of this package differ, or a node has no
         package or sees a path not.
     """
+    if ray.is_initialized():  # by a caller's `connected`
+        yield num_workers()
+        return
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address is not None:
@@ -120,6 +123,12 @@ def _meaning(error: BaseException) -> str:
         )
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "a node's memory is full; give --workers fewer, or larger machines"
+    unwilling = (ray.exceptions.TaskUnschedulableError, ray.exceptions.ActorUnschedulableError)
+    if isinstance(error, unwilling):
+        return (
+            "a machine takes no work: it was lost, or its disk is nearly full (Ray stops at 95%); "
+            "free space there, or take it out of the cluster, then give the same command again"
+        )
     lost = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError)
     if isinstance(error, (*lost, ray.exceptions.RaySystemError)):
         return f"the cluster lost a worker and started no other ({text[:200]}); give it again"

@@ -77,15 +77,27 @@ def serve_on_ray(
     ended = threading.Event()
     with connected(address, shared=[served.maps], num_cpus=num_cpus):
         try:
+            # A start waits for all replicas, which a cluster that lost a machine may never have.
+            _on_signals(_interrupt)
             start(served, host=host, port=port)
-            for number in (signal.SIGTERM, signal.SIGINT):  # Ray has put its own in their place
-                signal.signal(number, lambda *_: ended.set())
+            _on_signals(lambda *_: ended.set())
             logger.info("serving %d map(s) at http://%s:%d", len(names), host, port)
             while not ended.wait(1.0):
                 pass
+        except KeyboardInterrupt:
+            logger.info("ended before all replicas had started")
         finally:
             serve.shutdown()
     logger.info("ended")
+
+
+def _on_signals(handler: Callable[..., None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):  # Ray has put its own in their place
+        signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def start(served: Served, *, host: str, port: int) -> None:

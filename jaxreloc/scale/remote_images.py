@@ -71,7 +71,7 @@ class RemoteImages:
         fetched: collections.OrderedDict[pathlib.Path, None] = collections.OrderedDict()
 
         def fetch(path: pathlib.Path) -> None:
-            if path in fetched:
+            if path in fetched and path.exists():
                 return
             try:
                 part = path.with_name(f".{path.name}.{os.getpid()}")

@@ -65,6 +65,19 @@ class TwoNodes:
                 process.send_signal(signal.SIGKILL)
         return [process.pid for process in killed]
 
+    @contextlib.contextmanager
+    def third(self, folder: pathlib.Path, customization: str) -> Iterator[None]:
+        """One more node, whose Python runs these lines when it starts."""
+        (folder / "sitecustomize.py").write_text(customization)
+        path = os.pathsep.join([str(folder), ENVIRONMENT["PYTHONPATH"]])
+        node = self._cluster.add_node(
+            num_cpus=1, object_store_memory=STORE_BYTES, env_vars={"PYTHONPATH": path}
+        )
+        try:
+            yield
+        finally:
+            self._cluster.remove_node(node)
+
     def shutdown(self) -> None:
         self._cluster.shutdown()
 

@@ -66,11 +66,12 @@ def num_depths(out: pathlib.Path) -> int:
     return len(list(out.with_name(out.name + ".partial").glob("depth/*/*.npz")))
 
 
-@pytest.mark.parametrize("progress", [num_pieces, num_depths])
-def test_a_killed_node_changes_no_map(maps, progress):
+@pytest.mark.parametrize("progress, images", [(num_pieces, FOX), (num_depths, f"file://{FOX}")])
+def test_a_killed_node_changes_no_map(maps, progress, images):
     out = maps / f"killed_{progress.__name__}"
     with clusters.two_nodes() as nodes:
-        with clusters.job("-m", "tests.scale.run_job", "build", FOX, out, nodes.address) as process:
+        command = ("-m", "tests.scale.run_job", "build", images, out, nodes.address)
+        with clusters.job(*command) as process:
             clusters.wait_until(lambda: progress(out) >= 2, process)
             assert len(nodes.kill_other()) >= 2
             status, err = clusters.ended(process)
@@ -137,6 +138,32 @@ def test_a_killed_node_loses_no_query(maps):
         if a["success"]:
             np.testing.assert_allclose(a["world_from_cam"], b["world_from_cam"], atol=1e-3)
     assert sum(x["success"] for x in found) > len(found) / 2
+
+
+def test_a_killed_node_changes_no_table(tmp_path):
+    asked = ["-m", "jaxreloc", "eval", "--dataset=posed_images", f"--data_path={FOX}"]
+    asked += ["--scene=fox", "--baseline=nearest", "--long_side=128"]
+    found, expected = tmp_path / "found", tmp_path / "expected"
+    with clusters.two_nodes() as nodes:
+        on_ray = ["--engine=ray", f"--address={nodes.address}", "--workers=2"]
+        with clusters.job(*asked, f"--out={found}", *on_ray) as process:
+            kept = found / "fox" / "queries.partial"
+            clusters.wait_until(lambda: any(kept.glob("0*.json")), process)
+            nodes.kill_other()
+            status, err = clusters.ended(process)
+    assert status == 0, err
+    with clusters.job(*asked, f"--out={expected}") as process:
+        status, err = clusters.ended(process)
+    assert status == 0, err
+    assert not kept.exists()
+    ours, theirs = (json.loads((x / "metrics.json").read_text()) for x in (found, expected))
+    assert ours.keys() == theirs.keys()
+    files = {x.name for x in (expected / "fox").glob("*.txt")}
+    assert files and files == {x.name for x in (found / "fox").glob("*.txt")}
+    for name in files:
+        a, b = (np.loadtxt(x / "fox" / name, usecols=range(1, 8)) for x in (found, expected))
+        assert len(a) == len(b) > 0
+        np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 def test_what_is_wrong_is_one_line(maps, tmp_path):
