@@ -30,7 +30,7 @@ class FileDigests:
 
     folder: pathlib.Path
     files: Mapping[str, str]  # by their path in the folder
-    rows: Mapping[str, Sequence[str]]  # of arrays, by their path
+    rows: Mapping[str, np.ndarray]  # of arrays, by their path
 
     def read(self, name: str) -> bytes:
         """A file's content.
@@ -71,7 +71,7 @@ class FileDigests:
 class CheckedRows(Sequence):
     """An array whose rows are checked as they are first read."""
 
-    def __init__(self, array: np.ndarray, digests: Sequence[str], path: pathlib.Path):
+    def __init__(self, array: np.ndarray, digests: np.ndarray, path: pathlib.Path):
         self.array = array
         self._digests = digests
         self._path = path
@@ -86,10 +86,16 @@ class CheckedRows(Sequence):
         i = range(len(self))[i]
         row = self.array[i]
         if not self._is_checked[i]:
-            if _row_digest(row) != self._digests[i]:
+            if _row_digest(row).encode() != self._digests[i]:
                 raise changed(self._path)
             self._is_checked[i] = True
         return row
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """All rows, each of them checked."""
+        for i in range(len(self)):
+            self[i]
+        return np.asarray(self.array, dtype)
 
 
 def write_digests(
@@ -124,7 +130,7 @@ def read_digests(
     try:
         parsed = parse_json(content.decode(), str(path))
         digests = {str(name): str(digest) for name, digest in parsed["sha256"].items()}
-        rows = {str(name): list(map(str, each)) for name, each in parsed["rows"].items()}
+        rows = {str(name): np.array(each, "S") for name, each in parsed["rows"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: damaged ({error!r}); build the map again") from error
     return FileDigests(folder, digests, rows)

@@ -4,6 +4,7 @@
     network_intrinsics.npy, descriptors.npy, feature_000.npy, ...
     pictures/000000.jpg          (thumbnails/ in earlier versions, which are small)
     files.json                   the digests of all these (`file_digests`), from version 2 on
+    descriptor_rows.json         digests of the descriptors by row
     depth.npy, depth_unit.npy    of the cells, where it is known; may come later
     depth_files.json             the digests of these two
 
@@ -16,7 +17,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from jaxreloc import files
 from jaxreloc.formats.frames import Selection, rigid
@@ -39,6 +40,8 @@ PICTURES = ("pictures", "thumbnails")  # the second is an earlier version's
 DEPTH = "depth.npy"
 DEPTH_UNIT = "depth_unit.npy"
 DEPTH_DIGESTS = "depth_files.json"
+DESCRIPTOR_DIGESTS = "descriptor_rows.json"
+NONE = np.zeros(0, "S1")  # digests of no row
 
 
 def write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> Segment:
@@ -53,6 +56,7 @@ def write_segment(parent: pathlib.Path, number: int, images: EncodedImages) -> S
         (folder / PICTURES[0]).mkdir()
         for i, jpeg in enumerate(images.pictures):
             (folder / PICTURES[0] / f"{i:06d}.jpg").write_bytes(jpeg)
+        write_digests(folder, [], {DESCRIPTORS: images.descriptors}, DESCRIPTOR_DIGESTS)
         mapped = {f"feature_{i:03d}.npy": leaf for i, leaf in enumerate(images.features)}
         digest = write_digests(folder, _files_in(folder), mapped)
         of_depth = None if images.depth is None else write_depth(folder, images.depth)
@@ -112,7 +116,7 @@ class MappedRows:
     kept: Int64[np.ndarray, "k"]
     features: tuple[Selection, ...]
     pictures: Selection
-    descriptors: Selection  # unchecked: the digest is that of the whole file
+    descriptors: Selection
     codes: Selection | None  # of the depths
 
 
@@ -140,9 +144,20 @@ def mapped_rows(parent: pathlib.Path, segment: Segment) -> MappedRows:
     )
 
 
-def stored_descriptors(parent: pathlib.Path, segment: Segment) -> np.ndarray:
-    """Of all images of a segment, removed ones too, mapped into memory."""
-    return _read_array(parent / segment.name / DESCRIPTORS, segment.num_images)
+def stored_descriptors(
+    parent: pathlib.Path, segment: Segment
+) -> Float[np.ndarray, "N D"] | CheckedRows:
+    """Of all images of a segment, removed ones too, mapped into memory.
+
+    Rows are checked as they are read; maps of earlier versions have no digests of them.
+    """
+    folder = parent / segment.name
+    array = _read_array(folder / DESCRIPTORS, segment.num_images)
+    digests = _digests(folder, segment)
+    if digests is None or DESCRIPTOR_DIGESTS not in digests.files:
+        return array
+    rows = read_digests(folder, digests.files[DESCRIPTOR_DIGESTS], DESCRIPTOR_DIGESTS).rows
+    return CheckedRows(array, rows.get(DESCRIPTORS, NONE), folder / DESCRIPTORS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +197,7 @@ def _depth_codes(folder: pathlib.Path, segment: Segment) -> Sequence[np.ndarray]
     if not (codes.ndim == 3 and codes.dtype == np.uint16 or codes.ndim == 4):
         raise UsageError(f"{folder / DEPTH}: damaged; build the map again")
     return codes if digests is None else CheckedRows(
-        codes, digests.rows.get(DEPTH, ()), folder / DEPTH
+        codes, digests.rows.get(DEPTH, NONE), folder / DEPTH
     )
 
 

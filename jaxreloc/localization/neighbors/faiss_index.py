@@ -169,10 +169,10 @@ def read_index(path: pathlib.Path, *, mapped: bool = False) -> "faiss.Index":
         raise UsageError(f"{path}: damaged; make it again with jaxreloc map index") from error
 
 
-def add_rows(index: "faiss.Index", parts: Iterable[np.ndarray]) -> None:
+def add_rows(index: "faiss.Index", parts: Iterable[Sequence[np.ndarray]]) -> None:
     """Adds the rows of each part."""
     for part in parts:
-        index.add(_plain(part))
+        index.add(_plain(np.asarray(part)))
 
 
 def _plain(descriptors: Float[Array, "rows dim"]) -> np.ndarray:

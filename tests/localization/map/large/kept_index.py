@@ -83,3 +83,16 @@ def test_a_damaged_one_is_said(folder, rng):
     check(folder, rng)
     with pytest.raises(UsageError, match="4 parts of a map of 3 segments"):
         building.index_map(folder, 4)
+
+
+def test_a_changed_descriptor_is_found_when_it_is_read(folder, rng):
+    building.index_map(folder)
+    scene_map = SceneMap.open(folder)
+    asked = np.asarray(scene_map.descriptors)[:1]
+    path = rng.choice(sorted(folder.glob("segments/*/descriptors.npy")))
+    header = path.stat().st_size - np.load(path).nbytes
+    content = bytearray(path.read_bytes())
+    content[rng.integers(header, len(content))] ^= 1 << rng.integers(8)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="descriptors.npy: damaged"):
+        SceneMap.open(folder).index.search(asked, len(scene_map))
