@@ -149,7 +149,7 @@ def _evaluate_network(
         print(f"{dataset}, results in {folder}\n")
         each = dataclasses.replace(settings, dataset=dataset)
         shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
-        with localizer.rendering(dataset), _elsewhere(localizer, each, model) as elsewhere:
+        with localizer.rendering(dataset), _elsewhere(localizer, each, model, folder) as elsewhere:
             tables = run.evaluate_network(
                 localizer.named, each, folder, model=model, views=shown, elsewhere=elsewhere
             )
@@ -157,7 +157,7 @@ def _evaluate_network(
 
 
 def _elsewhere(
-    localizer: Localizer, settings: Any, model: Any
+    localizer: Localizer, settings: Any, model: Any, out: pathlib.Path
 ) -> contextlib.AbstractContextManager:
     """The workers that ask the queries, if this process does not."""
     if not localizer.on_ray:
@@ -165,7 +165,7 @@ def _elsewhere(
     from jaxreloc.scale import bulk_queries
 
     return bulk_queries.evaluating(
-        settings, localizer.named, model, localizer.address, localizer.workers
+        settings, localizer.named, model, out, localizer.address, localizer.workers
     )
 
 

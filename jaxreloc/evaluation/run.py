@@ -99,7 +99,7 @@ def evaluate_network(
         raise UsageError("without --workdir the network is the one that ships; drop it as baseline")
     views.check()
     scenes = load_evaluation_scenes(settings)
-    _make_folder(out)
+    make_folder(out)
     max_pictured = max(1, MAX_PICTURED_QUERIES // len(scenes)) if views.wanted else 0
     trained = None if network_path is None else load_network(network_path, model)
     by_scene, fusions, contents = {}, {}, []
@@ -164,7 +164,7 @@ def load_evaluation_scenes(settings: Settings) -> list[Scene]:
     return scenes
 
 
-def _make_folder(out: pathlib.Path) -> None:
+def make_folder(out: pathlib.Path) -> None:
     """So that a folder that cannot be written is known before the work and not after it."""
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from jaxreloc.localization.methods import all_matches_method, pair_fusion
 from jaxreloc.localization.methods.all_matches_method import AllMatches
 from jaxreloc.localization.methods.method import Method
 from jaxreloc.localization.methods.pair_fusion import PairFusion
-from jaxreloc.localization.neighbors.retrieval import Index
+from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
 from jaxreloc.localization.query_state import Localization, Query
@@ -314,11 +314,20 @@ class Localizer:
         self, descriptors: Float[Array, "queries dim"], allowed: Bool[np.ndarray, "M"] | None
     ) -> Int[np.ndarray, "queries ranked"]:
         """The most similar images; where too few are allowed, others follow these."""
+        ranked = self.method.num_ranked
         if allowed is None:
-            return self.index.search(descriptors, self.method.num_ranked)[0]
-        rankings, _ = self.index.search(descriptors, len(self.index))
-        order = np.argsort(~allowed[rankings], axis=1, kind="stable")
-        return np.take_along_axis(rankings, order, axis=1)[:, : self.method.num_ranked]
+            return self.index.search(descriptors, ranked)[0]
+        if isinstance(self.index, ExactIndex):
+            rankings, _ = self.index.search(descriptors, len(self.index))
+            order = np.argsort(~allowed[rankings], axis=1, kind="stable")
+            return np.take_along_axis(rankings, order, axis=1)[:, :ranked]
+        # An approximate search looks at a part of the map, in which none of them may be.
+        rows, others = np.flatnonzero(allowed), np.flatnonzero(~allowed)[:ranked]
+        of_map = self.scene_map.descriptor_rows
+        own = ExactIndex(np.stack([np.asarray(of_map[int(row)], np.float32) for row in rows]))
+        best = rows[own.search(descriptors, ranked)[0]]
+        after = np.broadcast_to(others, (len(best), len(others)))
+        return np.concatenate([best, after], axis=1)[:, :ranked]
 
     def _view(
         self,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+import jaxreloc
 from jaxreloc import files
 from jaxreloc.evaluation import run
 from jaxreloc.evaluation.evaluate import Located, SceneQueries
@@ -23,6 +25,7 @@ from jaxreloc.localization.jobs.query_images import QueryImages
 from jaxreloc.localization.map.encoding import EncodedImages
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import load_network
+from jaxreloc.models.weights import saved_network
 from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
 from jaxreloc.usage import UsageError
@@ -108,28 +111,39 @@ def evaluating(
     settings: run.Settings,
     network_path: pathlib.Path | None,
     model: Mapping[str, Any] | None,
+    out: pathlib.Path,
     address: str | None,
     workers: int | None,
 ) -> Iterator[run.Elsewhere]:
-    """Asks a scene's queries on the cluster at `address`, or on all cores of this machine.
+    """Asks the queries of scenes on the cluster at `address`, or on all cores of this machine.
 
-    What is answered is kept in the scene's folder of results until the scene is done, so that the
+    What is answered is kept in a scene's folder of results until all scenes are done, so that the
     same command goes on from there.
+
+    Args:
+      out: the folder of results.
     """
     if "shipped" in settings.methods:
         raise UsageError("--baseline=shipped is asked by one process; leave it, or --engine, out")
-    with connected(address) as fitting:
+    run.make_folder(out)
+    paths = {name: getattr(settings, name) for name in ("data_path", "data_dir")}
+    paths = {name: str(as_path(path)) for name, path in paths.items() if path is not None}
+    settings = dataclasses.replace(settings, **paths)
+    network_path = None if network_path is None else as_path(network_path)
+    shared = [as_path(out), *filter(None, [settings.data_path, network_path])]
+    done = []
+    with connected(address, shared=shared) as fitting:
 
         def elsewhere(
             scene: run.Scene, folder: pathlib.Path, scene_map: SceneMap, images: EncodedImages
         ) -> list[dict[str, Located]]:
             kept = as_path(folder) / "queries.partial"
             kept.mkdir(parents=True, exist_ok=True)
-            told = dataclasses.asdict(settings) | {"network": str(network_path)}
             check_same(
                 kept / "settings.json",
-                json.dumps(told, sort_keys=True),
-                f"{kept}: is of a run with other flags; give the same, or remove it",
+                json.dumps(_told(settings, network_path, scene), sort_keys=True),
+                f"{kept}: is of a run with other flags, pictures or another network; give the "
+                "same, or remove it",
             )
             map_folder = kept / "map"
             if not map_folder.exists():
@@ -140,11 +154,28 @@ def evaluating(
             missing = [part for part in parts if not _answers(kept, part[0]).exists()]
             for _ in pieces.done(_Evaluating, arguments, missing, workers or fitting):
                 pass
-            located = [one for part in parts for one in _read(_answers(kept, part[0]))]
-            shutil.rmtree(kept, ignore_errors=True)
-            return located
+            done.append(kept)
+            return [one for part in parts for one in _read(_answers(kept, part[0]))]
 
         yield elsewhere
+    for kept in done:
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def _told(
+    settings: run.Settings, network_path: pathlib.Path | None, scene: run.Scene
+) -> dict[str, Any]:
+    """What the answers to a scene's queries depend on."""
+    digest = hashlib.sha256()
+    for frames in (scene.database, scene.queries):
+        digest.update("\n".join(frames.names).encode("utf-8", "backslashreplace"))
+        digest.update(frames.world_from_cam.tobytes() + frames.intrinsics.tobytes())
+    return dataclasses.asdict(settings) | {
+        "network": str(network_path),
+        "network_sha256": saved_network.digest_of_file(network_path),
+        "poses_sha256": digest.hexdigest(),
+        "version": jaxreloc.__version__,
+    }
 
 
 class _Evaluating:

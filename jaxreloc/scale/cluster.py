@@ -53,7 +53,7 @@ def connected(
     if address is not None:
         _check_address(address)
     with worded(address):
-        with warnings.catch_warnings(), _quiet_start():
+        with warnings.catch_warnings(), _quiet_start(), _joining(address):
             # Of JAX, about processes that Ray starts and that then run a program of their own.
             warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
             ray.init(
@@ -94,20 +94,29 @@ def num_workers() -> int:
 
 @contextlib.contextmanager
 def worded(address: str | None = None) -> Iterator[None]:
-    """Says in one line what an error of Ray means, and what to do."""
+    """Says in one line what an error of Ray means, and what to do.
+
+    What a worker raised comes as an error of Ray and of its own class at once.
+    """
     try:
         yield
-    except (ConnectionError, TimeoutError) as error:
-        where = address or "this machine"
-        raise UsageError(f"{where}: no cluster of Ray answers; {START}") from error
+    except ray.exceptions.RayError as error:
+        raise UsageError(_meaning(error)) from error
     except RuntimeError as error:
         if "ersion mismatch" in str(error):
             raise UsageError(
                 f"{address}: {one_line(error)}; install the same versions on all machines"
             ) from error
         raise
-    except ray.exceptions.RayError as error:
-        raise UsageError(_meaning(error)) from error
+
+
+@contextlib.contextmanager
+def _joining(address: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (ConnectionError, TimeoutError) as error:
+        where = address or "this machine"
+        raise UsageError(f"{where}: no cluster of Ray answers; {START}") from error
 
 
 def _meaning(error: BaseException) -> str:
@@ -196,7 +205,7 @@ def check_nodes(paths: Sequence[str]) -> None:
                 "of the cluster"
             ) from error
         if problem:
-            is_path = "sees" in problem or "read" in problem
+            is_path = problem.startswith(("sees", "may not read"))
             remedy = "put it where all machines mount it at this path" if is_path else _install()
             raise UsageError(f"{node['NodeManagerAddress']}: {problem}; {remedy}")
 

@@ -21,6 +21,7 @@ from jaxreloc.localization.jobs import building
 from jaxreloc.localization.jobs.partial_map import PIECE_SIZE, PartialMap, Piece
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network
+from jaxreloc.models.weights import saved_network
 from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
 from jaxreloc.scale.remote_images import RemoteImages, opened
@@ -64,7 +65,7 @@ def build_map(
         of_network = network_path, long_side
         settings = _settings(frames, str(images), of_network, geographic_origin, sizes)
         with partial.opened(settings):
-            network.save(partial.map)
+            partial.save_network(network)
             shared = [partial.folder, *([] if remote else [source])]
             with connected(address, shared=shared) as fitting:
                 run = functools.partial(
@@ -73,6 +74,7 @@ def build_map(
                 run(_Describer, (frames, remote), partial.missing_pieces(), "describing")
                 run(_Joiner, frames, partial.missing_segments(), "writing")
                 partial.write_manifest(network, geographic_origin)
+                building.keep_up(partial.map, index=index)  # by which neighbours are found
                 run(_Triangulator, None, partial.missing_depths(network), "triangulating")
             partial.add_depths()
             building.keep_up(partial.map, index=index)
@@ -95,6 +97,7 @@ def _settings(
         "images": files.printable(images),
         "count": len(frames),
         "network": [str(x) for x in network],
+        "network_sha256": saved_network.digest_of_file(network[0]),
         "poses_sha256": digest.hexdigest(),
         "geographic_origin": geographic_origin and dataclasses.asdict(geographic_origin),
         "sizes": list(sizes),

@@ -19,7 +19,7 @@ from jaxreloc.extras import extra
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.scale.cluster import connected, limit_threads, worded
-from jaxreloc.scale.sharded_map import OpenShards, shard_starts, sharded
+from jaxreloc.scale.sharded_map import OpenShards, check_index, shard_starts, sharded
 from jaxreloc.serving.answering.map_shelf import MapShelf
 from jaxreloc.serving.application import make_application
 from jaxreloc.serving.request_limits import Limits
@@ -36,7 +36,6 @@ MAPS_EACH = 16  # that a replica is known to have open; its memory's bound is `m
 QUEUE = 4.0  # requests at a replica, on average, beyond which there are to be more replicas
 SHARD_CPUS = 0.1  # of a core: a shard mostly reads
 PAUSE_S = 0.5  # before a shard that was lost is asked again
-START_S = 1800.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +73,14 @@ def serve_on_ray(
     for folder in [served.maps, *(served.maps / name for name in names)]:
         if served.shards and SceneMap.generation(folder) is not None:
             shard_starts(folder, served.shards)
+            check_index(folder, served.shards)
     ended = threading.Event()
     with connected(address, shared=[served.maps], num_cpus=num_cpus):
+        if serve.status().proxies:
+            raise UsageError(
+                f"{address}: runs Ray Serve already; end that with `serve shutdown`, or take "
+                "another cluster"
+            )
         try:
             # A start waits for all replicas, which a cluster that lost a machine may never have.
             _on_signals(_interrupt)
@@ -188,8 +193,10 @@ class Replica:
     def _open(self, folder: pathlib.Path) -> Localizer:
         if not self._served.shards:
             return self._served.open_localizer(folder)
-        scene_map = SceneMap.open(folder)
         shards = ServedShards(folder, self._served.shards, self._served.limits.answer_s)
+        scene_map = SceneMap.open(folder)
+        if SceneMap.generation(folder) != shards.generation:
+            raise UsageError(f"{folder}: was changed; ask again")
         return self._served.open_localizer(sharded(scene_map, shards))
 
 
@@ -217,7 +224,7 @@ class ServedShards:
     """
 
     def __init__(self, folder: pathlib.Path, total: int, answer_s: float):
-        self._folder, self._generation = str(folder), SceneMap.generation(folder)
+        self._folder, self.generation = str(folder), SceneMap.generation(folder)
         self._answer_s = answer_s
         self.starts = shard_starts(folder, total)
         self._handles = [
@@ -232,7 +239,7 @@ class ServedShards:
             left = max(1.0, end - time.monotonic())
             try:
                 asked = self._handles[number].ask.remote(
-                    self._folder, self._generation, method, *arguments
+                    self._folder, self.generation, method, *arguments
                 )
                 found = asked.result(timeout_s=left)
             except (ray.exceptions.RayError, TimeoutError):

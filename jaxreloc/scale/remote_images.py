@@ -25,6 +25,7 @@ with extra("ray"):
 
 HEAD_BYTES = 1 << 18  # of a picture, which hold its size and EXIF
 MOST_BYTES = 1 << 28  # of another file
+POSE_SUFFIXES = (".txt", ".bin", ".json")  # of files that poses may be in
 KEPT = 64  # pictures that a worker has fetched
 
 
@@ -48,12 +49,14 @@ class RemoteImages:
             system, root = fsspec.core.url_to_fs(found.url)
             names = system.find(root)
             for name in names:
-                path = mirror / os.path.relpath(name, root)
+                path = _inside(mirror, os.path.relpath(name, root))
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.suffix.lower() in PICTURE_SUFFIXES:
                     path.write_bytes(system.cat_file(name, 0, HEAD_BYTES))
                 elif system.size(name) <= MOST_BYTES:
                     system.get_file(name, str(path))
+                elif path.suffix.lower() in POSE_SUFFIXES:
+                    raise ValueError(f"{name} has more than {MOST_BYTES >> 20} MB")
         except Exception as error:  # whatever a file system's library raises
             found.remove()
             raise UsageError(
@@ -109,7 +112,12 @@ def opened(
         yield as_path(images), None
         return
     remote = RemoteImages.listed(str(images))
-    try:
+    with interrupts.temporary(remote.mirror):
         yield remote.mirror, remote
-    finally:
-        remote.remove()
+
+
+def _inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The path of a name that somebody else chose."""
+    if os.path.isabs(name) or ".." in pathlib.PurePath(name).parts:
+        raise ValueError(f"{name} leads out of the folder")
+    return folder / name

@@ -38,30 +38,24 @@ class Image(NamedTuple):
 
 
 class Shard:
-    """A part of a map on disk; other parts of it are not read.
+    """A part of a map on disk; features, pictures and depths of other parts are not read.
+
+    Its own images are compared exactly where the map's index has no file of just them.
 
     Args:
       number, total: which of how many parts, as `kept_index.split` divides the segments.
 
     Raises:
-      UsageError: it is no map, has fewer segments, or its index has other parts.
+      UsageError: it is no map, or has fewer segments.
     """
 
     def __init__(self, folder: pathlib.Path, number: int, total: int):
         self._map = SceneMap.open(folder)
-        manifest = read_manifest(folder)
-        groups = kept_index.split(manifest.segments, total)
-        sizes = [sum(x.num_kept for x in group) for group in groups]
-        self.rows = np.arange(sizes[number]) + sum(sizes[:number])
-        kept = self._map.kept_index
-        if kept is not None and len(kept.parts) == total:
-            self._index, self._of_map = kept.parts[number]
-            return
-        if kept is not None:
-            raise UsageError(
-                f"{folder}: its index has {len(kept.parts)} part(s); make it again with jaxreloc "
-                f"map index --map={folder} --parts={total}"
-            )
+        self.rows = np.array(_shard_rows(folder, total)[number])
+        for index, rows in getattr(self._map.kept_index, "parts", ()):
+            if np.array_equal(np.sort(rows[rows >= 0]), self.rows):
+                self._index, self._of_map = index, rows
+                return
         rows = self._map.descriptor_rows
         own = np.stack([np.asarray(rows[int(i)], np.float32) for i in self.rows])
         self._index, self._of_map = ExactIndex(own), self.rows
@@ -240,11 +234,24 @@ def sharded(scene_map: SceneMap, shards: Shards) -> ShardedMap:
     )
 
 
+def check_index(folder: pathlib.Path, total: int) -> None:
+    """Raises UsageError where a map has an index that is not of so many shards."""
+    if kept_index.has_index(folder) and len(kept_index.read_parts(folder)) != total:
+        raise UsageError(
+            f"{folder}: its index is not in {total} parts; make it again with jaxreloc map index "
+            f"--map={folder} --parts={total}"
+        )
+
+
 def shard_starts(folder: pathlib.Path, total: int) -> list[int]:
     """The first row of each shard of a map."""
+    return [rows.start for rows in _shard_rows(folder, total)]
+
+
+def _shard_rows(folder: pathlib.Path, total: int) -> list[range]:
     groups = kept_index.split(read_manifest(folder).segments, total)
-    sizes = [sum(x.num_kept for x in group) for group in groups]
-    return [0, *np.cumsum(sizes[:-1]).tolist()]
+    ends = np.cumsum([0, *(sum(x.num_kept for x in group) for group in groups)]).tolist()
+    return [range(start, end) for start, end in zip(ends, ends[1:], strict=False)]
 
 
 class OpenShards:

@@ -91,6 +91,18 @@ def test_what_ray_lacks_has_a_line(name, words):
         raise getattr(ray.exceptions, name)("of\nseveral lines")
 
 
+@pytest.mark.parametrize("cause", [RuntimeError, TimeoutError, ConnectionError, ValueError])
+def test_what_a_worker_raises_is_one_line(cause):
+    import ray
+
+    from jaxreloc.scale.cluster import worded
+
+    error = ray.exceptions.RayTaskError("work", "a trace\nof lines: it broke", cause("it broke"))
+    with pytest.raises(UsageError, match="a worker failed: .*it broke") as refused, worded():
+        raise error.as_instanceof_cause()
+    assert "\n" not in str(refused.value)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system that holds a network and no image more; the function makes it larger."""

@@ -80,6 +80,18 @@ def test_a_killed_node_changes_no_map(maps, progress, images):
     assert not out.with_name(out.name + ".partial").exists()
 
 
+def test_a_build_that_is_cut_off_while_it_triangulates_goes_on(maps):
+    out = maps / "cut_off"
+    arguments = ("-m", "tests.scale.run_job", "build", FOX, out, "local")
+    with clusters.job(*arguments) as process:
+        clusters.wait_until(lambda: num_depths(out) >= 2, process)
+        process.kill()
+    with clusters.job(*arguments) as process:
+        status, err = clusters.ended(process)
+    assert status == 0, err
+    check_same(out, maps / "one")
+
+
 def test_an_interrupted_build_goes_on(maps):
     out = maps / "interrupted"
     arguments = ("-m", "tests.scale.run_job", "build", FOX, out)
@@ -144,11 +156,16 @@ def test_a_killed_node_changes_no_table(tmp_path):
     asked = ["-m", "jaxreloc", "eval", "--dataset=posed_images", f"--data_path={FOX}"]
     asked += ["--scene=fox", "--baseline=nearest", "--long_side=128"]
     found, expected = tmp_path / "found", tmp_path / "expected"
+    kept = found / "fox" / "queries.partial"
+    with clusters.job(*asked, f"--out={found}", "--engine=ray", "--workers=1") as process:
+        clusters.wait_until(lambda: any(kept.glob("0*.json")), process)
+        process.kill()  # the whole run; the next one goes on
+    first = {path: path.stat().st_mtime_ns for path in kept.glob("0*.json")}
     with clusters.two_nodes() as nodes:
         on_ray = ["--engine=ray", f"--address={nodes.address}", "--workers=2"]
         with clusters.job(*asked, f"--out={found}", *on_ray) as process:
-            kept = found / "fox" / "queries.partial"
-            clusters.wait_until(lambda: any(kept.glob("0*.json")), process)
+            clusters.wait_until(lambda: len(list(kept.glob("0*.json"))) > len(first), process)
+            assert all(path.stat().st_mtime_ns == time for path, time in first.items())
             nodes.kill_other()
             status, err = clusters.ended(process)
     assert status == 0, err

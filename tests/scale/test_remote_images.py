@@ -1,5 +1,7 @@
 """Images at an address are those of the folder; a file is fetched when it is opened."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,16 @@ def test_what_cannot_be_read_is_one_line(tmp_path, remote_images):
     for url in (f"file://{tmp_path / 'absent'}", "nosuch://bucket/folder"):
         with pytest.raises(UsageError, match="check the address"):
             remote_images.RemoteImages.listed(url)
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(remote_images, monkeypatch):
+    import fsspec
+
+    system, _ = fsspec.core.url_to_fs("memory://bucket")
+    monkeypatch.setattr(type(system), "find", lambda self, root: [f"{root}/../../out.txt"])
+    monkeypatch.setattr(type(system), "size", lambda self, name: 3)
+    monkeypatch.setattr(
+        type(system), "get_file", lambda self, name, path: pathlib.Path(path).write_text("out")
+    )
+    with pytest.raises(UsageError, match="leads out of the folder"):
+        remote_images.RemoteImages.listed("memory://bucket/photos")

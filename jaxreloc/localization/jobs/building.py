@@ -74,6 +74,7 @@ def build_map(
     network = network_for(frames.image_sizes, network_path, long_side)
     start = time.perf_counter()
     SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
+    keep_up(out, index=index)  # by which neighbours are found
     triangulate_map(out)
     keep_up(out, index=index)
     rate = len(frames) / (time.perf_counter() - start)
@@ -116,6 +117,7 @@ def add_frames(folder: pathlib.Path, frames: PosedFrames, scene_map: SceneMap) -
     """
     map_files.check_new_names(folder, frames.names)
     map_files.add(folder, encode_in_parts(frames, scene_map.network, scene_map.feature_format))
+    keep_up(folder)
     triangulate_map(folder)
     keep_up(folder)
 

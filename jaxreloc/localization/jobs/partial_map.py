@@ -176,13 +176,20 @@ class PartialMap:
                 raise
         shutil.rmtree(self.folder / "pieces" / f"{number:06d}", ignore_errors=True)
 
+    def save_network(self, network: PoseNetwork) -> pathlib.Path:
+        """Writes the map's network once: two writings of one network may differ in their bytes."""
+        path = self.map / map_files.NETWORK_FILE
+        if not path.exists():
+            network.save(self.map)
+        return path
+
     def write_manifest(
         self, network: PoseNetwork, geographic_origin: GeographicOrigin | None
     ) -> None:
         """Makes the segments a map, once all are there; one that has been made stays."""
-        path = network.save(self.map) or self.map / map_files.NETWORK_FILE
         if (self.map / map_files.MANIFEST).exists():
             return
+        path = self.save_network(network)
         sizes = [sum(x.count for x in pieces) for pieces in self.pieces_by_segment()]
         parent = self.map / map_files.SEGMENTS
         segments = [

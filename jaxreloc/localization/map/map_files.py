@@ -106,7 +106,7 @@ def add(folder: pathlib.Path, parts: Iterable[EncodedImages]) -> None:
     Raises:
       UsageError: an image of one of their names is in the map, or the folder cannot be written.
     """
-    with _locked(folder):
+    with locked(folder):
         manifest = read_manifest(folder)
         _delete_forgotten(folder, manifest)
         number = 1 + max(int(segment.name) for segment in manifest.segments)
@@ -125,7 +125,7 @@ def add_depth(folder: pathlib.Path, segment: Segment, depth: CellDepth) -> None:
     Raises:
       UsageError: there is no such segment any more, or the folder cannot be written.
     """
-    with _locked(folder):
+    with locked(folder):
         manifest, name = read_manifest(folder), segment.name
         old = next((x for x in manifest.segments if x.name == name), None)
         if old is None or old.files_sha256 != segment.files_sha256:
@@ -153,7 +153,7 @@ def remove(folder: pathlib.Path, names: Collection[str]) -> None:
     Raises:
       UsageError: a name is not in the map, or no image would be left.
     """
-    with _locked(folder):
+    with locked(folder):
         manifest = read_manifest(folder)
         missing, segments = set(names), []
         for segment in manifest.segments:
@@ -193,8 +193,13 @@ def read_between_changes(folder: pathlib.Path, read: Callable[[Manifest], T]) ->
 
 def generation(folder: pathlib.Path) -> tuple[int, int] | None:
     """Another one after the manifest was replaced; None where there is none."""
+    return file_generation(folder / MANIFEST)
+
+
+def file_generation(path: pathlib.Path) -> tuple[int, int] | None:
+    """Another one after a file was replaced; None where there is none."""
     try:
-        status = os.stat(folder / MANIFEST)
+        status = os.stat(path)
     except (OSError, ValueError):  # a null byte in its name
         return None
     return status.st_ino, status.st_mtime_ns
@@ -246,7 +251,7 @@ def network_file(folder: pathlib.Path, manifest: Manifest) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
+def locked(folder: pathlib.Path) -> Iterator[None]:
     """One writer at a time; the lock goes with the process that holds it."""
     if not os.path.isdir(folder):
         raise UsageError(f"{folder}: no scene map; make one with jaxreloc map build")

@@ -17,7 +17,7 @@ from jaxreloc.formats.frames import Chain
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import CellDepth, EncodedImages
 from jaxreloc.localization.map.large.catalogue import read_catalogue
-from jaxreloc.localization.map.large.kept_index import open_index
+from jaxreloc.localization.map.large.kept_index import index_generation, open_index
 from jaxreloc.localization.map.map_manifest import Manifest, MapScale
 from jaxreloc.localization.map.pictures import Pictures
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index, near
@@ -151,7 +151,9 @@ class SceneMap:
     @staticmethod
     def generation(folder: str | os.PathLike) -> Hashable | None:
         """Another value after the map on disk was changed; None where there is no map."""
-        return map_files.generation(pathlib.Path(folder).expanduser())
+        folder = pathlib.Path(folder).expanduser()
+        manifest = map_files.generation(folder)
+        return None if manifest is None else (manifest, index_generation(folder))
 
     def images_near(self, place: Sequence[float]) -> Bool[np.ndarray, "M"]:
         """Which images were taken within a radius.

@@ -100,6 +100,15 @@ def _find(path: pathlib.Path) -> pathlib.Path:
     )
 
 
+def digest_of_file(path: str | os.PathLike | None) -> str | None:
+    """SHA-256 of a saved network's file, which `load_network` would read; None of none.
+
+    Raises:
+      UsageError: there is no network, or it cannot be read.
+    """
+    return None if path is None else files.sha256(_find(pathlib.Path(path).expanduser()))
+
+
 def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The config and the arrays of a file, whether or not they fit each other.
 

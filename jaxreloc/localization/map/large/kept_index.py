@@ -1,7 +1,10 @@
 """The index of a map for approximate retrieval, kept beside its segments.
 
-    MAP/index/000000.faiss   of the images of some segments, removed ones too (`faiss_index`)
-    MAP/index/index.json     which segments each of these files is of, and its digest
+    MAP/index/0123...cdef.faiss   of the images of some segments, removed too (`faiss_index`)
+    MAP/index/index.json          which segments each of these files is of, and its digest
+
+A file is named after its digest and appears before index.json names it; files that it does not name
+any more are deleted after that. So a reader, or a crash, meets the old index or the new one.
 
 A file is of PART_SIZE images at most, or of as many as a server's shard has. All files have the
 lists and codes that the first one was trained with, so that images are added without training.
@@ -10,6 +13,7 @@ lists and codes that the first one was trained with, so that images are added wi
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Collection, Sequence
 
@@ -17,8 +21,10 @@ import numpy as np
 from absl import logging
 from jaxtyping import Array, Float, Int
 
-from jaxreloc import files
-from jaxreloc.localization.map.large.catalogue import SEGMENTS, SegmentRows
+from jaxreloc import files, interrupts
+from jaxreloc.localization.map import map_files
+from jaxreloc.localization.map.large.catalogue import SegmentRows
+from jaxreloc.localization.map.map_files import SEGMENTS
 from jaxreloc.localization.map.map_manifest import UNREADABLE, Manifest, Segment, read_manifest
 from jaxreloc.localization.map.map_segments import stored_descriptors
 from jaxreloc.localization.neighbors.retrieval import Index
@@ -27,7 +33,7 @@ from jaxreloc.usage import UsageError
 FOLDER, ABOUT = "index", "index.json"
 PART_SIZE = 1 << 20
 PAYS = 100_000  # images, from which on it is made without being asked for
-MAX_REMOVED = 256  # images that are asked for beyond those that are wanted
+WIDER = 4  # times as many are asked for, where removed images are among those found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +54,11 @@ def has_index(folder: pathlib.Path) -> bool:
     return (folder / FOLDER / ABOUT).exists()
 
 
+def index_generation(folder: pathlib.Path) -> tuple[int, int] | None:
+    """Another one after the index was changed; None where there is none."""
+    return map_files.file_generation(folder / FOLDER / ABOUT)
+
+
 def write_index(folder: pathlib.Path, num_parts: int | None = None) -> int:
     """Makes the index of a map anew; returns how many files it has.
 
@@ -59,17 +70,18 @@ def write_index(folder: pathlib.Path, num_parts: int | None = None) -> int:
     """
     from jaxreloc.localization.neighbors import faiss_index
 
-    segments = read_manifest(folder).segments
-    total = sum(segment.num_images for segment in segments)
-    groups = split(segments, num_parts or -(-total // PART_SIZE))
-    everything = stored_rows(folder, segments)
-    empty = faiss_index.trained(faiss_index.sample(everything), total)
-    parts = []
-    for number, group in enumerate(groups):
-        faiss_index.add_rows(empty, (stored_descriptors(folder / SEGMENTS, x) for x in group))
-        parts.append(_written(folder, number, empty, _told(group)))
-        empty.reset()
-    _write_about(folder, parts)
+    with map_files.locked(folder):
+        segments = read_manifest(folder).segments
+        total = sum(segment.num_images for segment in segments)
+        groups = split(segments, num_parts or -(-total // PART_SIZE))
+        everything = stored_rows(folder, segments)
+        empty = faiss_index.trained(faiss_index.sample(everything), total)
+        parts = []
+        for group in groups:
+            faiss_index.add_rows(empty, (stored_descriptors(folder / SEGMENTS, x) for x in group))
+            parts.append(_written(folder, empty, _told(group)))
+            empty.reset()
+        _write_about(folder, parts)
     return len(parts)
 
 
@@ -77,21 +89,21 @@ def grow_index(folder: pathlib.Path) -> None:
     """Adds the images of segments that the index does not know; the others are not read."""
     from jaxreloc.localization.neighbors import faiss_index
 
-    parts = read_parts(folder)
-    known = {segment for part in parts for segment in part.segments}
-    for segment in read_manifest(folder).segments:
-        (told,) = _told([segment])
-        if told in known:
-            continue
-        number, last = len(parts) - 1, parts[-1]
-        index = faiss_index.read_index(_path(folder, number))
-        if last.count + segment.num_images > max(PART_SIZE, parts[0].count):
-            index.reset()
-            number, last = number + 1, IndexPart((), "")
-            parts.append(last)
-        faiss_index.add_rows(index, [stored_descriptors(folder / SEGMENTS, segment)])
-        parts[number] = _written(folder, number, index, (*last.segments, told))
-        _write_about(folder, parts)
+    with map_files.locked(folder):
+        parts = read_parts(folder)
+        known = {segment for part in parts for segment in part.segments}
+        missing = [x for x in read_manifest(folder).segments if _told([x])[0] not in known]
+        for segment in missing:
+            last = parts[-1]
+            index = faiss_index.read_index(_path(folder, last))
+            if last.count + segment.num_images > max(PART_SIZE, parts[0].count):
+                index.reset()
+                last = IndexPart((), "")
+                parts.append(last)
+            faiss_index.add_rows(index, [stored_descriptors(folder / SEGMENTS, segment)])
+            parts[-1] = _written(folder, index, (*last.segments, *_told([segment])))
+        if missing:
+            _write_about(folder, parts)
 
 
 def open_index(folder: pathlib.Path, manifest: Manifest) -> "KeptIndex | None":
@@ -115,6 +127,13 @@ def open_index(folder: pathlib.Path, manifest: Manifest) -> "KeptIndex | None":
         return None
     try:
         return KeptIndex(folder, manifest, parts)
+    except FileNotFoundError:
+        if read_parts(folder) == parts:
+            raise UsageError(
+                f"{folder / FOLDER}: a file of the index is absent; make it again with jaxreloc "
+                "map index"
+            ) from None
+        return open_index(folder, manifest)  # it was replaced meanwhile
     except UsageError as error:
         if "pip install" not in str(error):
             raise
@@ -134,10 +153,12 @@ class KeptIndex:
 
         rows = _rows_of_map(manifest)
         self.parts: list[tuple[Index, np.ndarray]] = []
-        for number, part in enumerate(parts):
+        for part in parts:
             if not any(name in rows for name, *_ in part.segments):
                 continue  # all its images were removed
-            path = _path(folder, number)
+            path = _path(folder, part)
+            if not path.exists():
+                raise FileNotFoundError(path)
             with files.open_regular(path) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != part.sha256:
                     raise UsageError(f"{path}: damaged; make it again with jaxreloc map index")
@@ -162,28 +183,33 @@ def search_part(
     index: Index, rows: Int[np.ndarray, "M"], descriptors: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """What an index of stored images finds, as rows of the map; removed ones come last, as -1."""
-    removed = min(int((rows < 0).sum()), MAX_REMOVED)
-    found, cosines = index.search(np.asarray(descriptors), count + removed)
-    of_map = rows[found]
-    cosines = np.where(of_map >= 0, cosines, -np.inf)
-    return of_map, cosines
+    asked = count + int((rows < 0).any())
+    while True:
+        found, cosines = index.search(np.asarray(descriptors), asked)
+        of_map = rows[found]
+        if asked >= len(rows) or ((of_map >= 0).sum(axis=1) >= count).all():
+            return of_map, np.where(of_map >= 0, cosines, -np.inf)
+        asked = min(len(rows), WIDER * asked)
 
 
 def merged(
     found: Sequence[tuple[np.ndarray, np.ndarray]], count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most similar of what several indices found; equal ones keep the order of the map."""
+    """The most similar of what several indices found; equal ones keep the order of the map.
+
+    Where fewer than `count` images were found, the best one is repeated, or the map's first one.
+    """
     rows = np.concatenate([x for x, _ in found], axis=1)
     cosines = np.concatenate([x for _, x in found], axis=1)
-    # A row that was repeated to make up a number counts once.
     for row, cosine in zip(rows, cosines, strict=True):
         _, first = np.unique(row, return_index=True)
         again = np.ones(len(row), bool)
         again[first] = False
-        cosine[again & (row >= 0)] = -2.0
+        row[again], cosine[again] = -1, -np.inf
     order = np.lexsort((rows, -cosines), axis=1)[:, :count]
     rows, cosines = (np.take_along_axis(x, order, axis=1) for x in (rows, cosines))
-    return np.where(rows >= 0, rows, rows[:, :1]), cosines
+    best = np.maximum(rows[:, :1], 0)
+    return np.where(rows >= 0, rows, best), cosines
 
 
 def split(segments: Sequence[Segment], num_parts: int) -> list[tuple[Segment, ...]]:
@@ -265,18 +291,25 @@ def _told(segments: Sequence[Segment]) -> tuple[tuple[str, str | None, int], ...
     return tuple((x.name, x.files_sha256, x.num_images) for x in segments)
 
 
-def _written(folder: pathlib.Path, number: int, index: object, segments: tuple) -> IndexPart:
+def _written(folder: pathlib.Path, index: object, segments: tuple) -> IndexPart:
     from jaxreloc.localization.neighbors import faiss_index
 
-    path = _path(folder, number)
-    faiss_index.write_index(path, index)
-    return IndexPart(segments, files.sha256(path))
+    (folder / FOLDER).mkdir(exist_ok=True)
+    temporary = folder / FOLDER / f".{os.getpid()}.new"
+    with interrupts.temporary(temporary):
+        faiss_index.write_index(temporary, index)
+        part = IndexPart(segments, files.sha256(temporary))
+        os.replace(temporary, _path(folder, part))
+    return part
 
 
 def _write_about(folder: pathlib.Path, parts: Sequence[IndexPart]) -> None:
     text = json.dumps({"parts": [dataclasses.asdict(part) for part in parts]})
     files.write_text(folder / FOLDER / ABOUT, text)
+    named = {_path(folder, part) for part in parts}
+    for path in set((folder / FOLDER).glob("*.faiss")) - named:
+        path.unlink(missing_ok=True)
 
 
-def _path(folder: pathlib.Path, number: int) -> pathlib.Path:
-    return folder / FOLDER / f"{number:06d}.faiss"
+def _path(folder: pathlib.Path, part: IndexPart) -> pathlib.Path:
+    return folder / FOLDER / f"{part.sha256[:16]}.faiss"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreloc.localization.jobs import building
+from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.large import kept_index
@@ -83,6 +84,43 @@ def test_a_damaged_one_is_said(folder, rng):
     check(folder, rng)
     with pytest.raises(UsageError, match="4 parts of a map of 3 segments"):
         building.index_map(folder, 4)
+
+
+def test_a_removed_room_hides_no_other_image(folder, rng, monkeypatch):
+    building.index_map(folder)
+    gone = SceneMap.open(folder)
+    asked = np.asarray(gone.descriptors)[:3]  # of images that are removed next
+    building.remove_from_map(folder, list(gone.names[: SIZES[0] + SIZES[1] - 1]))
+    scene_map = SceneMap.open(folder)
+    rows, cosines = scene_map.index.search(asked, 9)
+    assert ((rows >= 0) & (rows < len(scene_map))).all()
+    _, exact = ExactIndex(scene_map.descriptors).search(asked, 9)
+    np.testing.assert_allclose(cosines, exact, atol=1e-6)
+
+
+def test_another_writer_or_a_crash_leaves_an_index(folder, rng):
+    building.index_map(folder, 3)
+    before = {x.name for x in (folder / kept_index.FOLDER).iterdir()}
+    (folder / kept_index.FOLDER / "0123456789abcdef.faiss").write_bytes(b"half of an index")
+    check(folder, rng)
+    building.index_map(folder)
+    after = {x.name for x in (folder / kept_index.FOLDER).iterdir()}
+    assert len(before) == 4 and len(after) == 2  # with index.json; nothing else is left
+    check(folder, rng)
+
+
+def test_images_of_a_place_are_found_wherever_the_index_would_look(folder, rng):
+    building.index_map(folder)
+    scene_map = SceneMap.open(folder)
+    localizer = Localizer(scene_map, num_neighbors=4)
+    assert not isinstance(localizer.index, ExactIndex)
+    allowed = rng.random(len(scene_map)) < 0.3
+    allowed[:4] = True
+    asked = np.asarray(scene_map.descriptors)[:2]
+    found = localizer._rank(asked, allowed)
+    exact = Localizer(scene_map, index=ExactIndex(scene_map.descriptors), num_neighbors=4)
+    count = min(int(allowed.sum()), found.shape[1])
+    np.testing.assert_array_equal(found[:, :count], exact._rank(asked, allowed)[:, :count])
 
 
 def test_a_changed_descriptor_is_found_when_it_is_read(folder, rng):
