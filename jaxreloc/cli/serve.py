@@ -118,7 +118,7 @@ def serve(
             limits,
             token,
             access.cors_origins,
-            replicas=engine.replicas or engine.workers or os.cpu_count() or 1,
+            replicas=engine.replicas or engine.workers,
             shards=engine.shards,
         )
         ray_serving.serve_on_ray(

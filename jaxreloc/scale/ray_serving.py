@@ -44,7 +44,7 @@ class Served:
 
     Attributes:
       open_localizer: of the map in a folder, or of one that is given as a `SceneMap`.
-      replicas: at most; there is one while little is asked.
+      replicas: at most; there is one while little is asked. None: one a GPU, or else a core.
       shards: of each map; 0: a replica has all of it.
     """
 
@@ -55,7 +55,7 @@ class Served:
     limits: Limits
     write_token: str | None
     cors_origins: tuple[str, ...]
-    replicas: int
+    replicas: int | None
     shards: int = 0
     min_replicas: int = 1
 
@@ -75,7 +75,8 @@ def serve_on_ray(
             shard_starts(folder, served.shards)
             check_index(folder, served.shards)
     ended = threading.Event()
-    with connected(address, shared=[served.maps], num_cpus=num_cpus):
+    with connected(address, shared=[served.maps], num_cpus=num_cpus) as fitting:
+        served = dataclasses.replace(served, replicas=served.replicas or fitting)
         if serve.status().proxies:
             raise UsageError(
                 f"{address}: runs Ray Serve already; end that with `serve shutdown`, or take "
