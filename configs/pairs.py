@@ -71,6 +71,9 @@ def _authors() -> ml_collections.ConfigDict:
     config.model.pretrained = "default"  # downloaded once
     config.model.frozen_until = placeholder(str)  # such as "layer2": stays as it is up to there
     config.model.head = "concat"
+    config.model.grid = placeholder(tuple)  # None: pooled features; or rows and columns of cells
+    # Or a trained network of the same architecture to start from, in place of both.
+    config.model.start_from = placeholder(str)
     # None ranks images by its own features, as in the paper; "imagenet" by untrained ones.
     config.model.retrieval = placeholder(str)
     config.model.dtype = "float32"
@@ -133,6 +136,8 @@ def _seven(config: ml_collections.ConfigDict) -> None:
     config.data.image_size = (96, 128)
     config.data.views = 8  # of each picture, whose features are computed once
     config.data.turn_deg = (18.0, 12.0, 8.0)  # up to, about the axes y, x, z of the camera
+    config.data.move_m = (0.3, 0.15, 0.3)  # up to, along the axes x, y, z; needs depth
+    config.model.grid = (3, 4)
     config.data.features_dir = "~/.cache/jaxreloc/features"
     config.model.backbone = "efficientnet_lite0"
     config.optimizer.learning_rate = 1e-3

@@ -32,6 +32,8 @@ BACKBONES = {
 HEADS = ("concat", "correlation")
 DESCRIPTIONS = ("imagenet", "learned")
 RETRIEVALS = ("imagenet",)
+# Of each backbone, the last map, whose cells the concat head sees if it is given a grid.
+LAST_MAPS = {"resnet18": "layer4", "resnet34": "layer4", "efficientnet_lite0": "block15"}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Variables do not depend on the image size; a small image makes initialisation cheap.
@@ -51,12 +53,16 @@ class NetworkConfig:
         of a `.pth` or `.safetensors` file.
       frozen_until: the last part of the backbone that training leaves as it is, such as "block10"
         of EfficientNet-lite0 or "layer2" of a ResNet; None trains all.
+      grid: of the concat head, rows and columns of the cells that it sees of an image; None: pooled
+        features, as in the paper.
       retrieval: of the concat head, whose pooled features rank images: None, its own, or
         "imagenet", those that the backbone has with ImageNet's weights.
       description: of the correlation head, a name in DESCRIPTIONS: the backbone's maps as they
         are, or descriptors trained on true matches.
       pretrained_description: the first weights of a learned one: None (random), "shipped" (those
         that come with the package), or the path of a network with the same backbone.
+      start_from: the first weights of all the network: the workdir, folder or file of one with
+        the same architecture; None takes those that the fields above name.
     """
 
     backbone: str = "resnet34"
@@ -65,9 +71,11 @@ class NetworkConfig:
     remat: bool = False
     pretrained: str | None = None
     frozen_until: str | None = None
+    grid: tuple[int, int] | None = None
     retrieval: str | None = None
     description: str = "imagenet"
     pretrained_description: str | None = None
+    start_from: str | None = None
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> "NetworkConfig":
@@ -79,7 +87,10 @@ class NetworkConfig:
         fields = {field.name for field in dataclasses.fields(cls)}
         for name in config.keys():
             check_choice("field of config.model", name, fields)
-        parsed = cls(**dict(config.items()))
+        given = dict(config.items())
+        if given.get("grid") is not None:
+            given["grid"] = tuple(given["grid"])
+        parsed = cls(**given)
         check_choice("backbone", parsed.backbone, BACKBONES)
         check_choice("head", parsed.head, HEADS)
         check_choice("dtype", parsed.dtype, DTYPES)
@@ -103,7 +114,8 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
         described, taps, settings = _description(parsed)
         head = CorrelationHead(compute=compute, description=described, settings=settings)
     else:
-        taps, head = (), ConcatHead(compute=compute)
+        taps = () if parsed.grid is None else (LAST_MAPS[parsed.backbone],)
+        head = ConcatHead(compute=compute, grid=parsed.grid)
     frozen = {} if parsed.frozen_until is None else {"frozen_until": parsed.frozen_until}
     backbone = BACKBONES[parsed.backbone](compute=compute, taps=taps, **frozen)
     return SiameseNetwork(backbone=backbone, head=head)

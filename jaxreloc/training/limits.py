@@ -27,8 +27,10 @@ RANGES = {
     "data.image_size": (32, 8192),
     "data.image_sizes": (32, 8192),
     "data.jitter": (0, 1),
+    "model.grid": (1, 256),
     "data.views": (1, 256),
     "data.turn_deg": (0, 60),
+    "data.move_m": (0, 10),
     "data.num_workers": (0, 1024),
     "data.augmentation.turn_std_deg": (0, 180),
     "data.augmentation.kept": (0.01, 1),
@@ -45,9 +47,11 @@ RANGES = {
 }
 # Numbers in a sequence of fixed length, or in each sequence of one.
 LENGTHS = {
+    "model.grid": 2,
     "data.image_size": 2,
     "data.image_sizes": 2,
     "data.turn_deg": 3,
+    "data.move_m": 3,
     "data.augmentation.turn_std_deg": 3,
 }
 WORDS = ("optimizer.frozen", "data.scenes", "data.train_splits", "data.validation_splits")

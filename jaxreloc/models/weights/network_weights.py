@@ -15,10 +15,11 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from jaxtyping import Array
 
 from jaxreloc import files
-from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.build import NetworkConfig, build_network, init_variables, variable_shapes
+from jaxreloc.models.heads.concat import seen_by_head
 from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.matching.description import imagenet_statistics
 from jaxreloc.models.siamese import SiameseNetwork
@@ -40,10 +41,14 @@ def first_variables(
 ) -> dict[str, Any]:
     """Random variables; the backbone's and the description's from where `config.model` says.
 
+    Where it names a network to start from, all of them are that one's.
+
     Raises:
-      UsageError: the pretrained weights cannot be had or do not fit the network.
+      UsageError: the weights cannot be had or do not fit the network.
     """
     parsed = NetworkConfig.parse(config)
+    if parsed.start_from is not None:
+        return saved_network.load_network(parsed.start_from, config).variables
     first = init_variables(network, key)
     if parsed.pretrained is not None:
         backbone = {collection: tree["backbone"] for collection, tree in first.items()}
@@ -61,16 +66,22 @@ def first_variables(
 
 
 @functools.cache
-def imagenet_features(backbone: str) -> Callable[[np.ndarray], Features]:
-    """What a backbone with ImageNet's weights makes of uint8 images [B, H, W, 3]; compiled.
+def imagenet_features(
+    backbone: str, grid: tuple[int, int] | None = None
+) -> Callable[[np.ndarray], Array]:
+    """What a concat head sees of uint8 images [B, H, W, 3], of ImageNet's weights; compiled.
+
+    Args:
+      grid: of the head.
 
     Raises:
       UsageError: there is no such backbone, or its weights cannot be had.
     """
-    config = {"model": {"backbone": backbone, "pretrained": DEFAULT}}
+    config = {"model": {"backbone": backbone, "pretrained": DEFAULT, "grid": grid}}
     network = build_network(config["model"])
     first = first_variables(config["model"], network, jax.random.key(0))
-    return inference_functions(LoadedNetwork(network, first, config)).encode
+    encode = inference_functions(LoadedNetwork(network, first, config)).encode
+    return lambda images: seen_by_head(encode(images), grid)
 
 
 def imagenet_matcher(image_size: tuple[int, int]) -> LoadedNetwork:

@@ -30,6 +30,7 @@ FREE_FIELDS = (
     "data.num_workers",
     "data.cache_dir",
     "data.matches_dir",
+    "data.features_dir",
 )
 
 

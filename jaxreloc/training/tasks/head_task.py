@@ -1,4 +1,4 @@
-"""The task `head`: the paper's pair head learns on what a frozen backbone has pooled."""
+"""The task `head`: the paper's pair head learns on the features of a frozen backbone."""
 
 import dataclasses
 import pathlib
@@ -72,7 +72,8 @@ class HeadTask:
 
     def _relate(self, params: Params, batch_stats: Any, batch: Batch, train: bool):
         db, query = (
-            Features(batch[name].astype(jnp.float32), {}) for name in ("db_pooled", "query_pooled")
+            _as_features(batch[name].astype(jnp.float32))
+            for name in ("db_features", "query_features")
         )
         intrinsics = jnp.broadcast_to(jnp.eye(3), (len(batch["mask"]), 3, 3))  # unused by the head
         return self.network.apply(
@@ -81,3 +82,10 @@ class HeadTask:
             method="relate",
             mutable=["batch_stats"],
         )
+
+
+def _as_features(seen: Array) -> Features:
+    """Of what the head sees of images, see `seen_by_head`."""
+    if seen.ndim == 2:
+        return Features(seen, {})
+    return Features(jnp.mean(seen, axis=(1, 2)), {"cells": seen})

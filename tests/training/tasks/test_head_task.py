@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from configs.pairs import get_config
 from jaxreloc.training.optimizer import build_optimizer
@@ -11,12 +12,14 @@ from jaxreloc.training.tasks.head_task import HeadTask
 from jaxreloc.training.tasks.task import Task
 
 
-def test_only_the_head_learns(rng):
+@pytest.mark.parametrize("grid, shape", [(None, (512,)), ((2, 3), (2, 3, 512))])
+def test_only_the_head_learns(rng, grid, shape):
     """The loss falls, and neither the backbone nor its statistics change."""
     config = get_config("seven").copy_and_resolve_references()
     with config.unlocked():
         config.model.backbone = "resnet18"
         config.model.pretrained = None
+        config.model.grid = grid
         config.optimizer.warmup_steps = 1
     task = HeadTask.of_config(config)
     assert isinstance(task, Task)
@@ -26,8 +29,8 @@ def test_only_the_head_learns(rng):
     q_wxyz /= np.linalg.norm(q_wxyz, axis=1, keepdims=True)
     pose = np.concatenate([q_wxyz, rng.normal(size=(8, 3))], axis=1)
     batch = {
-        "db_pooled": rng.random((1, 8, 512)).astype(np.float16),
-        "query_pooled": rng.random((1, 8, 512)).astype(np.float16),
+        "db_features": rng.random((1, 8, *shape)).astype(np.float16),
+        "query_features": rng.random((1, 8, *shape)).astype(np.float16),
         "db_from_query": pose[None].astype(np.float32),
         "mask": np.ones((1, 8), bool),
         "pair_index": np.arange(8)[None],

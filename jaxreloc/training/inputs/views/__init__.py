@@ -1,1 +1,1 @@
-"""Pairs of turned views, of which only what a frozen backbone has pooled is kept."""
+"""Pairs of turned and moved views, of which only the features of a frozen backbone are kept."""

@@ -1,8 +1,8 @@
-"""Pooled features of turned views of pictures, computed once and kept on disk.
+"""Features of turned and moved views of pictures, computed once and kept on disk.
 
-A picture shows what its camera would have seen had it been turned a little, but for what lies
-outside. With the backbone frozen, the features of some such views of each picture are all that the
-pair head has to be trained on.
+A picture shows what its camera would have seen had it been turned a little, and with depth, had it
+been moved, but for what lies outside. With the backbone frozen, the features of some such views of
+each picture are all that the pair head has to be trained on.
 """
 
 import dataclasses
@@ -10,9 +10,8 @@ import hashlib
 import json
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 from scipy.spatial.transform import Rotation
@@ -22,11 +21,15 @@ from jaxreloc.data.color_jitter import color_jitter
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import resize_to_fit
 from jaxreloc.models.weights.network_weights import imagenet_features
+from jaxreloc.training.inputs.views.novel_views import (
+    largest_move,
+    moved_views,
+    points_of,
+    turned_views,
+)
 from jaxreloc.usage import UsageError
 
 ENCODED_TOGETHER = 40  # pictures, with all their views
-# The picture that a view is sampled from has so many times its sides, so that sampling averages.
-FINER = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +41,19 @@ class ViewSettings:
       views: of each picture; the first is the picture as it is.
       turn_deg: the others are turned by up to this about the y, x and z axes of the camera (pan,
         tilt, roll), evenly distributed,
+      move_m: moved by up to this along the x, y and z axes (metres), which needs depth,
       jitter: and their colours changed (`color_jitter`).
       backbone: with ImageNet's weights.
+      grid: of the head, see `ConcatHead`.
     """
 
     image_size: tuple[int, int]
     views: int
     turn_deg: tuple[float, float, float]
+    move_m: tuple[float, float, float]
     jitter: float
     backbone: str
+    grid: tuple[int, int] | None
     seed: int
 
 
@@ -55,38 +62,12 @@ class ViewFeatures:
     """The views of n pictures of a scene.
 
     Attributes:
-      pooled: the backbone's pooled features.
-      cam_from_view: rotation from a view's axes to the picture's.
+      features: all that the head sees.
+      cam_from_view: from a view's camera to the picture's.
     """
 
-    pooled: Float16[np.ndarray, "n views dim"]
-    cam_from_view: Float[np.ndarray, "n views 3 3"]
-
-
-def turned_views(
-    image: UInt8[np.ndarray, "h w 3"],
-    intrinsics: Float[np.ndarray, "3 3"],
-    cam_from_view: Float[np.ndarray, "views 3 3"],
-    image_size: tuple[int, int],
-) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """What a camera of the same lens, turned on the spot, sees of a picture.
-
-    A view's pixel v is the picture's `K cam_from_view K_v^-1 v`, K_v being the intrinsics that
-    fit the whole picture into `image_size` (height, width). Beyond its edges the picture's last
-    pixels go on. The first view is the whole picture itself, whatever its rotation.
-    """
-    height, width = image_size
-    whole, K_view = resize_to_fit(image, intrinsics, height, width)
-    yield whole
-    finer, K = resize_to_fit(image, intrinsics, FINER * height, FINER * width)
-    for rotation in cam_from_view[1:]:
-        yield cv2.warpPerspective(
-            finer,
-            K @ rotation @ np.linalg.inv(K_view),
-            (width, height),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+    features: Float16[np.ndarray, "n views *shape"]
+    cam_from_view: Float[np.ndarray, "n views 4 4"]
 
 
 def view_features(
@@ -97,8 +78,13 @@ def view_features(
     The file's name has a digest of the settings and the frames' names, poses and intrinsics.
 
     Raises:
-      UsageError: a picture cannot be read, or the file is damaged or cannot be written.
+      UsageError: a picture cannot be read, has no depth where views are moved, or the file is
+        damaged or cannot be written.
     """
+    if any(settings.move_m) and frames.depths is None:
+        raise UsageError(
+            f"{frames.scene}: has no depth, and moved views need it; set data.move_m=(0.0,0.0,0.0)"
+        )
     path = folder / f"{frames.scene}-{_digest(frames, settings)[:16]}.npz"
     if path.exists():
         return _read(path, (len(frames), settings.views))
@@ -111,22 +97,40 @@ def view_features(
 
 def _made(frames: PosedFrames, settings: ViewSettings) -> ViewFeatures:
     rng = np.random.default_rng([settings.seed, zlib.crc32(frames.scene.encode())])
-    n, shape = len(frames), (len(frames), settings.views)
-    turns = np.deg2rad(settings.turn_deg) * rng.uniform(-1, 1, (*shape, 3))
-    turns[:, 0] = 0.0
-    cam_from_view = Rotation.from_euler("yxz", turns.reshape(-1, 3)).as_matrix()
-    cam_from_view = cam_from_view.reshape(*shape, 3, 3)
-    encode = imagenet_features(settings.backbone)
-    pooled = []
-    for first in range(0, n, ENCODED_TOGETHER):
+    encode = imagenet_features(settings.backbone, settings.grid)
+    features, poses = [], []
+    for first in range(0, len(frames), ENCODED_TOGETHER):
         views = []
-        for i in range(first, min(first + ENCODED_TOGETHER, n)):
-            image, intrinsics = frames.images[i], frames.intrinsics[i]
-            whole, *turned = turned_views(image, intrinsics, cam_from_view[i], settings.image_size)
-            views.append(whole)
-            views += [color_jitter(view, intrinsics, settings.jitter, rng)[0] for view in turned]
-        pooled.append(np.asarray(encode(np.stack(views)).pooled, np.float16))
-    return ViewFeatures(np.concatenate(pooled).reshape(*shape, -1), cam_from_view)
+        for i in range(first, min(first + ENCODED_TOGETHER, len(frames))):
+            own, cam_from_view = _views(frames, i, settings, rng)
+            views += own
+            poses.append(cam_from_view)
+        features.append(np.asarray(encode(np.stack(views)), np.float16))
+    features = np.concatenate(features)
+    shape = len(frames), settings.views, *features.shape[1:]
+    return ViewFeatures(features.reshape(shape), np.stack(poses))
+
+
+def _views(
+    frames: PosedFrames, i: int, settings: ViewSettings, rng: np.random.Generator
+) -> tuple[list[UInt8[np.ndarray, "height width 3"]], Float[np.ndarray, "views 4 4"]]:
+    """Picture `i` as it is and other views of it, and `cam_from_view` of each."""
+    image, intrinsics, size = frames.images[i], frames.intrinsics[i], settings.image_size
+    turns, moves = np.deg2rad(settings.turn_deg), np.array(settings.move_m)
+    turns, moves = (x * rng.uniform(-1, 1, (settings.views - 1, 3)) for x in (turns, moves))
+    cam_from_view = np.tile(np.eye(4), (settings.views, 1, 1))
+    cam_from_view[1:, :3, :3] = Rotation.from_euler("yxz", turns).as_matrix()
+    if any(settings.move_m):
+        of_depth = frames.depth_intrinsics
+        points = points_of(frames.depths[i], intrinsics if of_depth is None else of_depth[i])
+        length = np.maximum(np.linalg.norm(moves, axis=1, keepdims=True), 1e-9)
+        cam_from_view[1:, :3, 3] = moves * np.minimum(1.0, largest_move(points) / length)
+        others = moved_views(image, intrinsics, points, cam_from_view[1:], size)
+    else:
+        others = turned_views(image, intrinsics, cam_from_view[1:, :3, :3], size)
+    views = [resize_to_fit(image, intrinsics, *size)[0]]
+    views += [color_jitter(view, intrinsics, settings.jitter, rng)[0] for view in others]
+    return views, cam_from_view
 
 
 def _read(path: pathlib.Path, shape: tuple[int, int]) -> ViewFeatures:
@@ -134,8 +138,8 @@ def _read(path: pathlib.Path, shape: tuple[int, int]) -> ViewFeatures:
     try:
         with np.load(path, allow_pickle=False) as archive:
             found = ViewFeatures(**dict(archive))
-        if found.pooled.shape[:2] != shape or found.cam_from_view.shape != (*shape, 3, 3):
-            raise ValueError(f"pooled features of shape {found.pooled.shape}")
+        if found.features.shape[:2] != shape or found.cam_from_view.shape != (*shape, 4, 4):
+            raise ValueError(f"features of shape {found.features.shape}")
         return found
     except Exception as error:  # of the zip, of its members and of NumPy's headers: any
         message = f"{path}: not a file of views ({error}); delete it, and it is made again"

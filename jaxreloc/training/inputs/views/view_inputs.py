@@ -10,15 +10,19 @@ import numpy as np
 from jaxreloc.data.loader import check_divides
 from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.rigid_arrays import inverse
+from jaxreloc.models.build import NetworkConfig
+from jaxreloc.models.weights.backbone_weights import DEFAULT
 from jaxreloc.training.inputs.pair_inputs import PairSet, load_frames, pair_target
 from jaxreloc.training.inputs.views.view_features import ViewFeatures, ViewSettings, view_features
 from jaxreloc.usage import UsageError
+
+NEEDED = ("views", "turn_deg", "move_m", "features_dir", "image_size")  # of config.data
 
 
 class ViewLoader:
     """Iterates batches of pairs of views, dicts of arrays:
 
-      db_pooled, query_pooled: float16 [B, dim].
+      db_features, query_features: float16 [B, ...], all that the head sees of a view.
       db_from_query: float32 [B, 7], `wxyz_xyz`: unit quaternion with w >= 0, then the query's
         centre in the database view's axes, metres.
       mask: bool [B], False on the padding of the last evaluation batch.
@@ -51,9 +55,9 @@ class ViewLoader:
         if not len(pairs):
             raise UsageError("no pairs to load; mine some, or give more scenes")
         check_divides(batch_size, process_count)
-        self._pooled = np.concatenate([x.pooled for x in features])
+        self._features = np.concatenate([x.features for x in features])
         self._cam_from_view = np.concatenate([x.cam_from_view for x in features])
-        first = np.cumsum([0] + [len(x.pooled) for x in features[:-1]])[pairs.scene]
+        first = np.cumsum([0] + [len(x.features) for x in features[:-1]])[pairs.scene]
         self._frames = np.stack([first + pairs.db, first + pairs.query])
         self._pairs, self._train, self._seed = pairs, train, seed
         self._batch_size = batch_size
@@ -70,7 +74,7 @@ class ViewLoader:
             rng = np.random.default_rng([self._seed, step])
             if self._train:
                 index = rng.integers(len(self._pairs), size=size)
-                views = rng.integers(self._pooled.shape[1], size=(2, size))
+                views = rng.integers(self._features.shape[1], size=(2, size))
                 swapped = rng.integers(2, size=size).astype(bool)
             else:
                 index = np.arange(step * size, (step + 1) * size)
@@ -83,19 +87,37 @@ class ViewLoader:
         self, index: np.ndarray, views: np.ndarray, swapped: np.ndarray
     ) -> dict[str, np.ndarray]:
         frames = self._frames[:, index]
-        db_turn, query_turn = self._cam_from_view[frames, views]
-        poses = self._pairs.db_from_query[index].copy()
-        poses[:, :3] = np.swapaxes(db_turn, 1, 2) @ poses[:, :3]
-        poses[:, :3, :3] = poses[:, :3, :3] @ query_turn
+        db_view, query_view = self._cam_from_view[frames, views]
+        poses = inverse(db_view) @ self._pairs.db_from_query[index] @ query_view
         poses = np.where(swapped[:, None, None], inverse(poses), poses)
-        db, query = self._pooled[frames, views]
+        db, query = self._features[frames, views]
+        wide = swapped.reshape(-1, *[1] * (db.ndim - 1))
         return {
-            "db_pooled": np.where(swapped[:, None], query, db),
-            "query_pooled": np.where(swapped[:, None], db, query),
+            "db_features": np.where(wide, query, db),
+            "query_features": np.where(wide, db, query),
             "db_from_query": wxyz_xyz(poses),
             "mask": index >= 0,
             "pair_index": index,
         }
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+    """Raises UsageError where a config does not say what the task needs, or says another thing."""
+    data, model, remedy = config.data, config.model, "take --config=configs/pairs.py:seven"
+    if missing := [f"data.{name}" for name in NEEDED if data.get(name) is None]:
+        raise UsageError(f"config.task=head needs {', '.join(missing)}; {remedy}")
+    wanted = {"head": "concat", "pretrained": DEFAULT}
+    for name, value in wanted.items():
+        if model.get(name) != value:
+            raise UsageError(
+                f"config.task=head trains on features of ImageNet's weights, with "
+                f"model.{name}={value} and not {model.get(name)}; {remedy}"
+            )
+    if "backbone" not in config.optimizer.get("frozen", ()):
+        raise UsageError(
+            "config.task=head leaves the backbone as it is, and optimizer.frozen has to name "
+            f"it; {remedy}"
+        )
 
 
 def load_view_pairs(
@@ -108,14 +130,20 @@ def load_view_pairs(
     Raises:
       UsageError: the data is not there, or its features cannot be kept.
     """
+    _check(config)
     data = config.data
+    for name in ("pair_list", "validation_pair_list"):
+        if data.get(name) is not None:
+            say(f"note: data.{name} is not used; the task head draws pairs of its own")
     target = pair_target(data)
     settings = ViewSettings(
         image_size=tuple(data.image_size),
         views=data.views,
         turn_deg=tuple(data.turn_deg),
+        move_m=tuple(data.move_m),
         jitter=data.jitter,
         backbone=config.model.backbone,
+        grid=NetworkConfig.parse(config.model).grid,
         seed=0,
     )
     folder = pathlib.Path(data.features_dir).expanduser() / data.dataset.replace("/", "-")

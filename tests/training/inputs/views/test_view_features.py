@@ -1,4 +1,4 @@
-"""Turned views and their features, kept on disk."""
+"""Features of turned and moved views, kept on disk."""
 
 import dataclasses
 
@@ -7,13 +7,21 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.frames import PosedFrames
-from jaxreloc.models.backbones.features import Features
 from jaxreloc.training.inputs.views import view_features as module
-from jaxreloc.training.inputs.views.view_features import ViewSettings, turned_views, view_features
+from jaxreloc.training.inputs.views.view_features import ViewSettings, view_features
 from jaxreloc.usage import UsageError
 
 DIM = 1280
-SETTINGS = ViewSettings((32, 48), 3, (10.0, 8.0, 5.0), 0.2, "efficientnet_lite0", seed=0)
+SETTINGS = ViewSettings(
+    image_size=(32, 48),
+    views=3,
+    turn_deg=(10.0, 8.0, 5.0),
+    move_m=(0.0, 0.0, 0.0),
+    jitter=0.2,
+    backbone="efficientnet_lite0",
+    grid=None,
+    seed=0,
+)
 INTRINSICS = np.array([[60.0, 0, 47.5], [0, 60, 31.5], [0, 0, 1]])
 
 
@@ -23,21 +31,12 @@ def backbone(monkeypatch):
     weights = np.random.default_rng(0).normal(size=(32 * 48 * 3, DIM)) / 1e4
 
     def encode(images):
-        return Features(images.reshape(len(images), -1) @ weights, {})
+        return images.reshape(len(images), -1) @ weights
 
-    monkeypatch.setattr(module, "imagenet_features", lambda name: encode)
-
-
-def smooth_picture(world_from_cam_rotation, height=64, width=96):
-    """A world at infinity whose colour is a smooth function of the direction."""
-    y, x = np.mgrid[:height, :width]
-    rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(INTRINSICS).T
-    rays = rays @ world_from_cam_rotation.T
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    return np.rint(127.5 + 100 * np.sin(3 * rays + [0.2, 0.5, 0.9])).astype(np.uint8)
+    monkeypatch.setattr(module, "imagenet_features", lambda name, grid: encode)
 
 
-def frames_of(images):
+def frames_of(images, depths=None):
     n = len(images)
     return PosedFrames(
         scene="attic",
@@ -46,33 +45,24 @@ def frames_of(images):
         intrinsics=np.tile(INTRINSICS, (n, 1, 1)),
         image_sizes=np.tile(np.array([96, 64]), (n, 1)),
         images=images,
-        depths=None,
+        depths=depths,
     )
-
-
-def test_a_turned_view_is_what_a_turned_camera_sees(rng):
-    """Beside a picture taken with the turned camera, away from what lies outside of the first."""
-    turn = Rotation.from_euler("yxz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()
-    _, view = turned_views(smooth_picture(np.eye(3)), INTRINSICS, np.stack([turn] * 2), (32, 48))
-    unturned = np.stack([np.eye(3)] * 2)
-    _, taken = turned_views(smooth_picture(turn), INTRINSICS, unturned, (32, 48))
-    inner = (slice(8, -8), slice(10, -10))
-    assert np.abs(view[inner].astype(int) - taken[inner]).max() <= 4
 
 
 def test_features_are_made_once(tmp_path, monkeypatch, rng):
     frames = frames_of([rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(3)])
     said = []
     made = view_features(frames, SETTINGS, tmp_path, said.append)
-    assert made.pooled.shape == (3, 3, 1280) and made.cam_from_view.shape == (3, 3, 3, 3)
-    np.testing.assert_array_equal(made.cam_from_view[:, 0], np.tile(np.eye(3), (3, 1, 1)))
-    turns = Rotation.from_matrix(made.cam_from_view[:, 1:].reshape(-1, 3, 3)).as_euler("yxz")
+    assert made.features.shape == (3, 3, 1280) and made.cam_from_view.shape == (3, 3, 4, 4)
+    np.testing.assert_array_equal(made.cam_from_view[:, 0], np.tile(np.eye(4), (3, 1, 1)))
+    turns = made.cam_from_view[:, 1:, :3, :3].reshape(-1, 3, 3)
+    turns = Rotation.from_matrix(turns).as_euler("yxz")
     assert (np.abs(np.rad2deg(turns)) <= np.array(SETTINGS.turn_deg) + 1e-6).all()
-    assert np.ptp(made.pooled, axis=1).max() > 0.01  # views differ
+    assert np.ptp(made.features, axis=1).max() > 0.01  # views differ
 
     monkeypatch.setattr(module, "_made", lambda *_: pytest.fail("made again"))
     again = view_features(frames, SETTINGS, tmp_path, said.append)
-    np.testing.assert_array_equal(again.pooled, made.pooled)
+    np.testing.assert_array_equal(again.features, made.features)
     assert said == ["features of 3 views of each of 3 pictures of attic"]
 
 
@@ -80,8 +70,21 @@ def test_other_settings_make_other_features(tmp_path, rng):
     frames = frames_of([rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)])
     one = view_features(frames, SETTINGS, tmp_path, lambda line: None)
     other = dataclasses.replace(SETTINGS, seed=1)
-    assert np.any(view_features(frames, other, tmp_path, lambda line: None).pooled != one.pooled)
+    assert np.any(view_features(frames, other, tmp_path, lambda line: None).features != one.features)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_moved_views_need_depth_and_keep_off_what_is_near(tmp_path, rng):
+    images = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(2)]
+    moved = dataclasses.replace(SETTINGS, views=9, move_m=(0.3, 0.1, 0.2))
+    with pytest.raises(UsageError, match=r"attic: has no depth.*data.move_m=\(0.0,0.0,0.0\)"):
+        view_features(frames_of(images), moved, tmp_path, lambda line: None)
+    near = rng.uniform(0.05, 0.2)
+    depths = [np.full((64, 96), x, np.float32) for x in (5.0, near)]
+    made = view_features(frames_of(images, depths), moved, tmp_path, lambda line: None)
+    far_moves, near_moves = np.abs(made.cam_from_view[:, 1:, :3, 3])
+    assert (far_moves <= np.array(moved.move_m) + 1e-9).all() and np.ptp(far_moves[:, 0]) > 0
+    assert np.linalg.norm(near_moves, axis=1).max() <= 0.5 * near + 1e-6
 
 
 def test_a_damaged_file_is_named(tmp_path, rng):
