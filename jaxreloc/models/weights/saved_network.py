@@ -20,9 +20,11 @@ from jaxreloc import files
 from jaxreloc.models import build
 from jaxreloc.models.siamese import SiameseNetwork
 from jaxreloc.models.weights import variables
+from jaxreloc.models.weights.backbone_weights import DEFAULT, load_backbone
 from jaxreloc.usage import UsageError
 
 FILE_NAME = "network.safetensors"
+BACKBONE = "backbone"  # the part of a network that a file may leave to the backbone's package
 # Where a training's workdir keeps its networks, in the order of preference.
 WORKDIR_FOLDERS = ("best", "last")
 
@@ -53,9 +55,33 @@ def save_network(
     Raises:
       UsageError: the folder cannot be written.
     """
+    return _write(folder, config, variables.flatten(network_variables))
+
+
+def save_head(folder: str | pathlib.Path, loaded: LoadedNetwork) -> pathlib.Path:
+    """Writes a network as `save_network` does, but in half precision and without its backbone.
+
+    `load_network` takes the backbone's weights from where they came from, `model.pretrained`.
+
+    Raises:
+      UsageError: these are not the backbone's weights, or the folder cannot be written.
+    """
+    named = variables.flatten(loaded.variables)
+    head = {name: np.asarray(x, np.float16) for name, x in named.items() if not _of_backbone(name)}
+    rest = _pretrained_backbone(loaded.config["model"])
+    if any(not np.array_equal(named[name], x) for name, x in rest.items()) or not rest:
+        raise UsageError(
+            f"{folder}: a head is kept alone where the backbone has its first weights, of "
+            'model.pretrained="default", and this one has others; keep the whole network'
+        )
+    return _write(folder, loaded.config, head)
+
+
+def _write(
+    folder: str | pathlib.Path, config: Mapping[str, Any], named: Mapping[str, Any]
+) -> pathlib.Path:
     config = _plain(config)
     build.NetworkConfig.parse(config["model"])
-    named = variables.flatten(network_variables)
     arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
     text = json.dumps(config)
     metadata = {"config": text, "sha256": _digest(text, arrays)}
@@ -82,6 +108,9 @@ def load_network(
     config, named = read_file(path)
     network = build.build_network(config["model"] if model is None else model)
     expected = build.variable_shapes(network)
+    if not any(map(_of_backbone, named)):
+        named = {name: np.asarray(x, np.float32) for name, x in named.items()}
+        named |= _pretrained_backbone(config["model"])
     variables.check_match(expected, named, str(path), "choose the config that it was trained with")
     if wrong := sorted(name for name, array in named.items() if not _is_finite(array)):
         raise UsageError(f"{path}: {wrong[0]} has NaN or infinite values; train or copy it again")
@@ -136,6 +165,24 @@ def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     ) as error:
         message = f"{path}: not a saved network ({error}); train or copy it again"
         raise UsageError(message) from error
+
+
+def _of_backbone(name: str) -> bool:
+    return name.split(variables.SEPARATOR)[1:2] == [BACKBONE]
+
+
+def _pretrained_backbone(model: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The backbone's variables by name, as the network that `model` describes began with them.
+
+    None where it did not begin with the default ones.
+    """
+    parsed = build.NetworkConfig.parse(model)
+    if parsed.pretrained != DEFAULT:
+        return {}
+    shapes = variables.unflatten(build.variable_shapes(build.build_network(model)))
+    shapes = {collection: tree[BACKBONE] for collection, tree in shapes.items()}
+    loaded = load_backbone(parsed.backbone, parsed.pretrained, shapes)
+    return variables.flatten({name: {BACKBONE: tree} for name, tree in loaded.items()})
 
 
 def _is_finite(array: np.ndarray) -> bool:

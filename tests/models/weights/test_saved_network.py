@@ -1,12 +1,16 @@
+import dataclasses
+
 import jax
 import ml_collections
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxreloc.models import build_network, init_variables
+from jaxreloc.models import build_network, first_variables, init_variables
+from jaxreloc.models.build import variable_shapes
 from jaxreloc.models.weights import saved_network
-from jaxreloc.models.weights.variables import flatten
+from jaxreloc.models.weights.backbone_weights import load_backbone
+from jaxreloc.models.weights.variables import flatten, unflatten
 from jaxreloc.usage import UsageError
 
 
@@ -113,3 +117,78 @@ def test_nothing_there_and_something_else(tmp_path):
     (tmp_path / saved_network.FILE_NAME).write_bytes(b"something else")
     with pytest.raises(UsageError, match="not a saved network"):
         saved_network.load_network(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def headed():
+    """A small head on EfficientNet-lite0 as its package has it."""
+    model = {
+        "backbone": "efficientnet_lite0",
+        "head": "concat",
+        "pretrained": "default",
+        "grid": (2, 2),
+    }
+    network, rng = build_network(model), np.random.default_rng(5)
+    shapes = variable_shapes(network)
+    named = {name: rng.random(x.shape, np.float32) for name, x in shapes.items()}
+    random = unflatten(named)
+    for collection, tree in load_backbone(
+        model["backbone"],
+        model["pretrained"],
+        {name: tree["backbone"] for name, tree in random.items()},
+    ).items():
+        random[collection]["backbone"] = tree
+    return saved_network.LoadedNetwork(network, random, {"model": model})
+
+
+def test_a_head_alone_is_small_and_read_with_its_backbone(tmp_path, headed):
+    path = saved_network.save_head(tmp_path, headed)
+    assert path.stat().st_size < 2e6
+    read = flatten(saved_network.load_network(tmp_path).variables)
+    for name, array in flatten(headed.variables).items():
+        expected = np.float16(array) if "/head/" in name else array
+        assert read[name].dtype == np.float32, name
+        np.testing.assert_array_equal(read[name], expected, err_msg=name)
+
+
+def test_a_head_alone_needs_its_backbone_untrained(tmp_path, headed):
+    named = flatten(headed.variables)
+    named["batch_stats/backbone/stem/norm/mean"] = np.ones(32, np.float32)
+    trained = unflatten(named)
+    with pytest.raises(UsageError, match="keep the whole network"):
+        saved_network.save_head(tmp_path, dataclasses.replace(headed, variables=trained))
+    no_package = {"model": headed.config["model"] | {"pretrained": None}}
+    with pytest.raises(UsageError, match="keep the whole network"):
+        saved_network.save_head(tmp_path, dataclasses.replace(headed, config=no_package))
+
+
+def test_training_starts_from_a_saved_network(tmp_path, headed):
+    saved_network.save_head(tmp_path, headed)
+    model = headed.config["model"] | {"start_from": str(tmp_path)}
+    first = first_variables(model, headed.network, jax.random.key(8))
+    read = saved_network.load_network(tmp_path).variables
+    jax.tree.map(np.testing.assert_array_equal, first, read)
+
+
+@pytest.mark.parametrize(
+    "changes, messages",
+    [
+        ({"grid": (3, 4)}, [r"params/head/hidden/kernel is \[256, 1024\], .* \[768, 1024\]"]),
+        (
+            {"grid": None},
+            [r"hidden/kernel is \[256, 1024\]", "params/head/cells/kernel is not in the network"],
+        ),
+        (
+            {"backbone": "resnet18"},
+            ["params/backbone/conv1/kernel is missing", "backbone/stem/kernel is not in the netw"],
+        ),
+        ({"start_from": "nowhere"}, ["nowhere: no trained network .network.safetensors. here"]),
+    ],
+)
+def test_what_training_cannot_start_from(tmp_path, headed, changes, messages):
+    saved_network.save_head(tmp_path, headed)
+    model = headed.config["model"] | {"start_from": str(tmp_path)} | changes
+    network = build_network(model)
+    for message in messages:
+        with pytest.raises(UsageError, match=message):
+            first_variables(model, network, jax.random.key(8))
