@@ -114,10 +114,10 @@ _TFDS_DATASETS = {
         remedy="",
     ),
     "seven_rooms": _TfdsDataset(
-        name="synthetic_rooms/seven_rooms",
-        variants=(),
+        name="synthetic_rooms",
+        variants=("small",),
         scenes=ROOMS,
-        configs=lambda scene, variant: (None,),
+        configs=lambda scene, variant: (f"seven_rooms_{variant}" if variant else "seven_rooms",),
         split=_train_and_test,
         built_on_demand=True,
         remedy="",

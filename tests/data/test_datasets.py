@@ -100,7 +100,7 @@ def test_scenes_are_listed_and_loaded(seven_scenes_data_dir):
         (("seven_scenes", "chess", "validation"), "unknown split of seven_scenes 'validation'"),
         (("seven_scenes/rgb", "chess", "query"), "unknown variant 'rgb' of seven_scenes; known: "),
         (("seven_rooms", "attic", "query"), "'attic'; known: chess_room, .*stairs_room"),
-        (("seven_rooms/sfm", "a", "query"), "unknown variant 'sfm' of seven_rooms; known: none"),
+        (("seven_rooms/sfm", "a", "query"), "unknown variant 'sfm' of seven_rooms; known: small"),
         (("posed_images", "a", "query"), "posed_images needs --data_path=FOLDER"),
     ],
 )

@@ -133,7 +133,7 @@ def _photographed(
 ) -> PosedFrames:
     """The pictures along `paths`; each path has its light, its camera and its settings."""
     images, depths = [], []
-    cameras = [path.cameras() for path in paths]
+    cameras = [path.cameras()[:: settings.kept_every] for path in paths]
     for along in cameras:
         dimming = np.exp(rng.normal(0, settings.light_change, room.lamps)).astype(np.float32)
         development = random_development(rng)

@@ -20,6 +20,7 @@ from tfds_builders.rooms.settings import (
     FURNISHED,
     FURNISHED_LARGE,
     NAMED,
+    NAMED_SMALL,
     PROCEDURAL,
     RoomSettings,
 )
@@ -80,6 +81,14 @@ class Builder(RandomAccessBuilder):
             validation_rooms=0,
             test_rooms=0,
             settings=NAMED,
+        ),
+        SyntheticRoomsConfig(
+            name="seven_rooms_small",
+            description="As seven_rooms, with a tenth of the pictures.",
+            train_rooms=len(NAMED.names),
+            validation_rooms=0,
+            test_rooms=0,
+            settings=NAMED_SMALL,
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
