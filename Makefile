@@ -21,18 +21,16 @@ demo: $(VENV)/installed
 	@echo "Rendering 15 rooms; then two that no network has seen, localized by the network that ships."
 	$(RUN) run_eval.py --dataset=synthetic_rooms --scene=test-000,test-001 --out=$(DEMO)/eval/shipped
 	@echo
-	@echo "The paper's network, trained on pairs of images of other rooms ($(DEMO))."
-	$(RUN) run_train.py --config=configs/pairs.py:quick --workdir=$(DEMO)
+	@echo "Rendering seven other rooms. The paper's network, trained on other pictures of them (configs/weights),"
+	@echo "sees new camera paths through them (the paper's 7-Scenes protocol, with a tenth of the pictures)."
+	$(RUN) run_eval.py --workdir=configs/weights/seven_rooms --dataset=seven_rooms/small --scene=all --baseline=nearest --out=$(DEMO)/eval/seven
 	@echo
-	@echo "New camera paths through rooms that it was trained in (the paper's 7-Scenes protocol)."
-	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=train-000,train-001,train-002 --out=$(DEMO)/eval/seen
+	@echo "A minute of training goes on from its weights ($(DEMO)/training)."
+	$(RUN) run_train.py --config=configs/pairs.py:demo --workdir=$(DEMO)/training --config.data.features_dir=$(DEMO)/features
 	@echo
-	@echo "A room that it never saw."
-	$(RUN) run_eval.py --workdir=$(DEMO) --dataset=synthetic_rooms --scene=test-000 --out=$(DEMO)/eval/unseen
-	@echo
-	@echo "What to expect: the paper's head after minutes of training is far behind SIFT, and needs days of it;"
-	@echo "it reads its answer from pooled features, which do not transfer to rooms it has not seen."
-	@echo "The first table's network reads it from matches, and does."
+	@echo "What to expect: the paper's network reads its answer from features of the whole image, and beats the"
+	@echo "most similar image in rooms that it was trained in. The first table's network reads it from matches,"
+	@echo "and has not seen its rooms (docs/experiments/demo.md)."
 
 test: $(VENV)/installed
 	$(RUN) -m pytest $(PARALLEL)

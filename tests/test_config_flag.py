@@ -54,5 +54,5 @@ def test_a_wrong_type_names_the_field():
 def test_absent_files_and_unknown_variants():
     with pytest.raises(UsageError, match="none.py: no such file"):
         load("configs/none.py")
-    with pytest.raises(UsageError, match="known: authors, direction, learned, port, quick"):
+    with pytest.raises(UsageError, match="known: authors, demo, direction, learned, port, quick"):
         load(f"{FILE}:best")

@@ -9,6 +9,7 @@ from tests.photographs import write_photographs
 from tests.scripts import assert_fails, call_command, run_script
 
 QUICK = "--config=configs/pairs.py:quick"
+SEVEN = "--config=configs/pairs.py:seven"
 
 
 @pytest.mark.slow
@@ -49,9 +50,28 @@ def test_own_photographs_end_to_end(tmp_path, rng):
         ),
         ([QUICK, "--workdir=w", "--process_id=1"], ["--coordinator", "all three"]),
         ([QUICK, "--workdir=README.md/w"], ["README.md/w", "cannot be written"]),
+        (
+            [QUICK, "--workdir={w}", "--config.data.dataset=eight_rooms"],
+            ["unknown dataset 'eight_rooms'", "seven_rooms", "seven_scenes", "synthetic_rooms"],
+        ),
+        (
+            [SEVEN, "--workdir={w}", "--config.data.scenes=('chess_room','attic')"],
+            ["'attic'", "chess_room", "stairs_room"],
+        ),
+        ([QUICK, "--workdir={w}", "--config.task=head"], ["config.task=head needs data.views"]),
+        (
+            [SEVEN, "--workdir={w}", "--config.model.start_from={w}"],
+            ["no trained network", "best or last"],
+        ),
+        (
+            [SEVEN, "--workdir={w}", "--config.model.start_from=configs/weights/seven_rooms"]
+            + ["--config.model.grid=(2,2)"],
+            ["configs/weights/seven_rooms", "params/head/hidden/kernel is [", "network's is [256,"],
+        ),
     ],
 )
-def test_mistakes_on_the_command_line(arguments, words):
+def test_mistakes_on_the_command_line(arguments, words, tmp_path):
+    arguments = [x.format(w=tmp_path) for x in arguments]
     assert_fails(call_command("train", *arguments), *words)
 
 

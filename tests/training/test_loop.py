@@ -232,7 +232,10 @@ def test_a_full_disk_costs_networks_and_curves_and_not_the_run(tmp_path, tiny_ru
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     output = capsys.readouterr().out
     assert "the network of step 4 was NOT saved" in output and "no more curves" in output
+    whole = checkpoint_steps(tmp_path)
+    assert whole == [2]
     train_and_evaluate(config(num_steps=6), tmp_path)
+    assert f"resuming from {tmp_path / 'checkpoints' / '2'}" in capsys.readouterr().out
     assert checkpoint_steps(tmp_path)[-1] == 6
 
 

@@ -39,7 +39,9 @@ class HeadTask:
     def load(
         self, config: ml_collections.ConfigDict, say: Callable[[str], None]
     ) -> tuple[PairSet, PairSet]:
-        """See `load_view_pairs`."""
+        """See `load_view_pairs`; weights that do not fit are said before minutes of features."""
+        if config.model.get("start_from") is not None:
+            self.first_variables(config)
         return load_view_pairs(config, say)
 
     def first_variables(self, config: ml_collections.ConfigDict) -> dict[str, Any]:

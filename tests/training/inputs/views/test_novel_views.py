@@ -66,7 +66,7 @@ def test_a_moved_view_is_what_a_moved_camera_sees(rng):
 
 
 def test_the_nearest_thing_hides_what_is_behind_it(rng):
-    """A red post before a white wall slides along it, and a grey pixel without depth is not seen."""
+    """A red post slides along a white wall, and what is grey and without depth is not seen."""
     image, depth = np.full((64, 96, 3), 255, np.uint8), np.full((64, 96), 3.0)
     image[:, 44:52], depth[:, 44:52] = (255, 0, 0), 1.0
     image[:, :20], depth[:, :20] = 90, 0.0

@@ -68,9 +68,9 @@ def test_features_are_made_once(tmp_path, monkeypatch, rng):
 
 def test_other_settings_make_other_features(tmp_path, rng):
     frames = frames_of([rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)])
-    one = view_features(frames, SETTINGS, tmp_path, lambda line: None)
-    other = dataclasses.replace(SETTINGS, seed=1)
-    assert np.any(view_features(frames, other, tmp_path, lambda line: None).features != one.features)
+    settings = SETTINGS, dataclasses.replace(SETTINGS, seed=1)
+    one, other = (view_features(frames, x, tmp_path, lambda line: None) for x in settings)
+    assert np.any(other.features != one.features)
     assert len(list(tmp_path.iterdir())) == 2
 
 

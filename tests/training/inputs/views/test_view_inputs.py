@@ -53,9 +53,8 @@ def test_labels_are_the_relative_poses_of_the_views(scenes):
     poses = view_poses(scenes)
     batches = ViewLoader(features, pairs, batch_size=32, train=True, seed=3).batches()
     batch = next(batches)
-    for db, query, label in zip(
-        batch["db_features"][:, 0], batch["query_features"][:, 0], batch["db_from_query"], strict=True
-    ):
+    numbers = batch["db_features"][:, 0], batch["query_features"][:, 0]
+    for db, query, label in zip(*numbers, batch["db_from_query"], strict=True):
         expected = np.linalg.inv(poses[int(db)]) @ poses[int(query)]
         rotation = Rotation.from_quat(label[:4], scalar_first=True).as_matrix()
         np.testing.assert_allclose(rotation, expected[:3, :3], atol=1e-5)
@@ -105,9 +104,8 @@ def test_what_does_not_fit_is_refused(scenes):
 def test_cells_keep_their_shape(scenes):
     """Of heads that see cells; what is swapped is the whole of both."""
     features, pairs, _ = scenes
-    cells = [
-        dataclasses.replace(x, features=x.features.reshape(FRAMES, VIEWS, 1, DIM, 1)) for x in features
-    ]
+    shape = FRAMES, VIEWS, 1, DIM, 1
+    cells = [dataclasses.replace(x, features=x.features.reshape(shape)) for x in features]
     flat = next(ViewLoader(features, pairs, batch_size=8, train=True, seed=2).batches())
     batch = next(ViewLoader(cells, pairs, batch_size=8, train=True, seed=2).batches())
     for name in ("db_features", "query_features"):
