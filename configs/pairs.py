@@ -16,7 +16,7 @@ Variants, `--config=configs/pairs.py:NAME`:
   seven      the head on the seven rendered rooms, on the cells that EfficientNet-lite0 has of moved
              and turned views with ImageNet's weights, and pairs as near as neighbours are
              (docs/experiments/training.md says why, and what comes of it). The
-             features take 17 minutes of one core, once, and the steps ten.
+             features take 20 minutes of one core, once, and the steps 17.
   demo       `seven` goes on from the weights in configs/weights, on a tenth of the pictures, for a
              minute (`make demo`).
   quick      ResNet-18 on small images of rendered rooms: three minutes, and nothing comes of it.

@@ -20,6 +20,7 @@ from tfds_builders.rooms.graphics.illumination import bake
 from tfds_builders.rooms.graphics.ray_casting import RayCaster
 from tfds_builders.rooms.graphics.rendering import Camera, Renderer
 from tfds_builders.rooms.graphics.texture_atlas import TextureAtlas
+from tfds_builders.rooms.known_paths import known_paths
 from tfds_builders.rooms.photography import (
     Development,
     photograph,
@@ -53,6 +54,8 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
     """
     check_choice("split", split, SPLITS)
     scene = settings.scene(split, index)
+    if settings.known_paths:
+        return _render_known_paths(settings, split, index)
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
         moved_share = 2 * settings.moved_share * (rng.random() < 0.5)
@@ -76,9 +79,31 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
     else:
         raise RuntimeError(f"{scene}: no room with free camera paths was found")
     return RenderedRoom(
-        database=_photographed(database_room, rng, settings, scene, 0, database),
-        query=_photographed(query_room, rng, settings, scene, len(database), query),
+        database=_photographed(database_room, rng, settings, scene, 0, _cameras(database)),
+        query=_photographed(query_room, rng, settings, scene, len(database), _cameras(query)),
     )
+
+
+def _render_known_paths(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
+    scene = settings.scene(split, index)
+    rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, 0])
+    rng.random()  # as where things may be moved before the queries
+    room, _ = build_room(rng, *furnishings(rng, settings.library, split), 0.0)
+    lit = LitRoom(room, settings.roll_deg)
+    lens, _ = _random_path(rng, settings)
+    cameras = [
+        [Camera(pose, lens.intrinsics, lens.width, lens.height) for pose in path]
+        for path in known_paths(scene)
+    ]
+    count = settings.database_paths
+    return RenderedRoom(
+        database=_photographed(lit, rng, settings, scene, 0, cameras[:count]),
+        query=_photographed(lit, rng, settings, scene, count, cameras[count:]),
+    )
+
+
+def _cameras(paths: Sequence[CameraPath]) -> list[list[Camera]]:
+    return [path.cameras() for path in paths]
 
 
 class LitRoom:
@@ -129,11 +154,10 @@ def _photographed(
     settings: RoomSettings,
     scene: str,
     first_path: int,
-    paths: list[CameraPath],
+    cameras: list[list[Camera]],
 ) -> PosedFrames:
-    """The pictures along `paths`; each path has its light, its camera and its settings."""
+    """The pictures along paths of cameras; each path has its light and its development."""
     images, depths = [], []
-    cameras = [path.cameras()[:: settings.kept_every] for path in paths]
     for along in cameras:
         dimming = np.exp(rng.normal(0, settings.light_change, room.lamps)).astype(np.float32)
         development = random_development(rng)

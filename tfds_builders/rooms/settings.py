@@ -28,7 +28,7 @@ class RoomSettings:
     )
     image_format: str = "png"  # or "jpg"
     library: str = ""  # folder of a prepared furniture library; without one all is procedural
-    kept_every: int = 1  # of a path's pictures, the first of each so many are taken
+    known_paths: bool = False  # of named rooms, see `known_paths`; a tenth of a path's pictures
     names: tuple[str, ...] = ()  # of the rooms by their index; without names SPLIT-INDEX
 
     def scene(self, split: str, index: int) -> str:
@@ -65,4 +65,4 @@ NAMED = RoomSettings(
     names=ROOMS,
 )
 # The same rooms and paths, of which a tenth of the pictures is taken.
-NAMED_SMALL = dataclasses.replace(NAMED, kept_every=10)
+NAMED_SMALL = dataclasses.replace(NAMED, frames_per_path=13, known_paths=True)
