@@ -204,6 +204,8 @@ def load_scenes(
     where = {"data_dir": data_dir, "data_path": data_path}
     if scenes is None:
         scenes = scene_names(dataset, split=split, **where)
+    for scene in scenes:  # before the first one is built
+        _check_scene(dataset, scene)
     return [
         load_frames(dataset, scene, split, skip_bad_frames=skip_bad_frames, **where)
         for scene in scenes
@@ -227,6 +229,12 @@ def scene_names(
     if known.scenes is not None:
         return list(known.scenes)
     return known.open(None, variant, split, data_dir).scene_names()
+
+
+def _check_scene(dataset: str, scene: str) -> None:
+    name, _ = _parse_name(dataset)
+    if name in _TFDS_DATASETS and _TFDS_DATASETS[name].scenes is not None:
+        check_choice(f"scene of {name}", scene, _TFDS_DATASETS[name].scenes)
 
 
 def _parse_name(dataset: str) -> tuple[str, str | None]:

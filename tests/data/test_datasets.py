@@ -92,6 +92,12 @@ def test_scenes_are_listed_and_loaded(seven_scenes_data_dir):
     assert scene_names("posed_images", data_path="/photos/kitchen") == ["kitchen"]
 
 
+def test_a_wrong_scene_is_said_before_a_right_one_is_built(monkeypatch):
+    monkeypatch.setattr(datasets, "load_frames", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(UsageError, match="scene of seven_rooms 'attic'; known: chess_room"):
+        datasets.load_scenes("seven_rooms", "database", scenes=("chess_room", "attic"))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
