@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.accuracy.held_out import check_library, kept_frames
 from jaxreloc.formats.frames import PosedFrames
-from tfds_builders.rooms.camera_paths import CameraPath, Lens, close_orbit
 from tfds_builders.rooms.furnishing.room_building import build_room
 from tfds_builders.rooms.generation import (
     MAX_ATTEMPTS,
@@ -24,6 +23,7 @@ from tfds_builders.rooms.generation import (
     posed_frames,
 )
 from tfds_builders.rooms.graphics.rendering import Camera
+from tfds_builders.rooms.paths.camera_paths import CameraPath, Lens, close_orbit
 from tfds_builders.rooms.photography import Development
 from tfds_builders.rooms.settings import FURNISHED_LARGE, SPLITS
 

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from tfds_builders.rooms.camera_paths import look_at
 from tfds_builders.rooms.furnishing.library import prepared_library
 from tfds_builders.rooms.furnishing.room_building import build_room
 from tfds_builders.rooms.generation import furnishings, render_room
 from tfds_builders.rooms.graphics.ray_casting import RayCaster
 from tfds_builders.rooms.graphics.rendering import Camera
+from tfds_builders.rooms.paths.camera_paths import look_at
 from tfds_builders.rooms.room_jobs import RoomJob, render_room_files
 from tfds_builders.rooms.settings import FURNISHED, PROCEDURAL, RoomSettings
 from tfds_builders.rooms.workers import render_in_parallel

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfds_builders.rooms.generation import render_room
-from tfds_builders.rooms.known_paths import known_paths
+from tfds_builders.rooms.paths.known_paths import known_paths
 from tfds_builders.rooms.settings import NAMED, NAMED_SMALL
 
 

@@ -9,7 +9,6 @@ from jaxtyping import Float32, UInt8
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
-from tfds_builders.rooms.camera_paths import CameraPath, Lens, PathFinder
 from tfds_builders.rooms.furnishing import textures
 from tfds_builders.rooms.furnishing.furniture import ProceduralFurniture
 from tfds_builders.rooms.furnishing.library import Library
@@ -20,7 +19,8 @@ from tfds_builders.rooms.graphics.illumination import bake
 from tfds_builders.rooms.graphics.ray_casting import RayCaster
 from tfds_builders.rooms.graphics.rendering import Camera, Renderer
 from tfds_builders.rooms.graphics.texture_atlas import TextureAtlas
-from tfds_builders.rooms.known_paths import known_paths
+from tfds_builders.rooms.paths.camera_paths import CameraPath, Lens, PathFinder
+from tfds_builders.rooms.paths.known_paths import known_paths
 from tfds_builders.rooms.photography import (
     Development,
     photograph,

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.accuracy import picture_kinds
 from benchmarks.accuracy.picture_kinds import DIMMED, KINDS, Kind, Stage
 from jaxreloc.usage import UsageError
-from tfds_builders.rooms.camera_paths import CameraPath, look_at
+from tfds_builders.rooms.paths.camera_paths import CameraPath, look_at
 from tfds_builders.rooms.photography import photograph
 
 SIZE = (96, 72)

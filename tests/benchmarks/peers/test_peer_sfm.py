@@ -15,7 +15,7 @@ from benchmarks.peers.point_map import EPIPOLAR_PX, PointMap, fits_poses
 from jaxreloc.evaluation.metrics import PoseErrors
 from jaxreloc.formats.frames import PosedFrames
 from tests.localization.fakes import OracleNetwork
-from tfds_builders.rooms.camera_paths import look_at
+from tfds_builders.rooms.paths.camera_paths import look_at
 
 SIZE = (240, 180)
 INTRINSICS = np.array([[220.0, 0, 122.3], [0, 221.0, 88.6], [0, 0, 1]])
