@@ -7,12 +7,12 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from tfds_builders.rooms import camera_paths
 from tfds_builders.rooms.furnishing import textures
 from tfds_builders.rooms.furnishing.furniture import ProceduralFurniture
 from tfds_builders.rooms.furnishing.palette import random_palette
 from tfds_builders.rooms.furnishing.room_building import build_room
 from tfds_builders.rooms.graphics.ray_casting import RayCaster
+from tfds_builders.rooms.paths import camera_paths
 from tfds_builders.rooms.paths.camera_paths import Lens, PathFinder, look_at, overlap, wander
 
 FRAMES = 12
