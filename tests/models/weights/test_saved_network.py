@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from configs import pairs
 from jaxreloc.models import build_network, first_variables, init_variables
 from jaxreloc.models.build import variable_shapes
 from jaxreloc.models.weights import saved_network
@@ -192,3 +193,12 @@ def test_what_training_cannot_start_from(tmp_path, headed, changes, messages):
     for message in messages:
         with pytest.raises(UsageError, match=message):
             first_variables(model, network, jax.random.key(8))
+
+
+def test_the_network_that_the_demo_shows_fits_its_config():
+    path = pairs.WEIGHTS / "seven_rooms" / saved_network.FILE_NAME
+    assert path.stat().st_size < 10e6
+    loaded = saved_network.load_network(path, pairs.get_config("demo").model)
+    assert all(np.isfinite(x).all() for x in flatten(loaded.variables).values())
+    data = loaded.config["data"]
+    assert data["dataset"] == "seven_rooms" and data["data_dir"] is None
