@@ -106,7 +106,7 @@ _TFDS_DATASETS = {
     ),
     "synthetic_rooms": _TfdsDataset(
         name="synthetic_rooms",
-        variants=("procedural", "furnished", "furnished_large"),
+        variants=("procedural", "furnished", "furnished_large", "furnished_hard"),
         scenes=None,
         configs=lambda scene, variant: (variant,),
         split=_synthetic_rooms_split,

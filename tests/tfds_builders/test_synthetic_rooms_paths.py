@@ -14,6 +14,7 @@ from tfds_builders.rooms.furnishing.room_building import build_room
 from tfds_builders.rooms.graphics.ray_casting import RayCaster
 from tfds_builders.rooms.paths import camera_paths
 from tfds_builders.rooms.paths.camera_paths import Lens, PathFinder, look_at, overlap, wander
+from tfds_builders.rooms.settings import Distances
 
 FRAMES = 12
 LENS = Lens(np.array([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]]), 256, 192)
@@ -83,7 +84,7 @@ def test_paths_keep_free_of_walls_and_furniture(rng, room, finder):
         assert margin.min() >= camera_paths.WALL_MARGIN
         distance, _ = tree.query(centres)
         assert distance.min() > 0.05  # feelers reach 0.2 m; a thin thing may lie between two
-        assert np.median(path.preview_depths, 1).min() >= camera_paths.MIN_MEDIAN_DEPTH
+        assert np.median(path.preview_depths, 1).min() >= Distances().median
 
 
 def test_paths_are_continuous_and_the_camera_keeps_about_upright(rng, finder):

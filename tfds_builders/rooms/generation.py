@@ -1,6 +1,7 @@
 """`render_room`: one room, from its number to posed photographs with depth."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -25,9 +26,10 @@ from tfds_builders.rooms.photography import (
     Development,
     photograph,
     random_development,
+    spoilt,
     textured_share,
 )
-from tfds_builders.rooms.settings import SPLITS, RoomSettings
+from tfds_builders.rooms.settings import SPLITS, Distances, RoomSettings
 
 MAX_ATTEMPTS = 20  # rooms too full to walk through are given up
 GLANCE = 64  # pixels of the longer side of a view that is judged before it is taken
@@ -58,10 +60,15 @@ def render_room(settings: RoomSettings, split: str, index: int) -> RenderedRoom:
         return _render_known_paths(settings, split, index)
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng([settings.seed, SPLITS.index(split), index, attempt])
-        moved_share = 2 * settings.moved_share * (rng.random() < 0.5)
-        now, later = build_room(rng, *furnishings(rng, settings.library, split), moved_share)
-        database_room = LitRoom(now, settings.roll_deg)
-        query_room = database_room if later is now else LitRoom(later, settings.roll_deg)
+        moved = 2 * (rng.random() < 0.5)
+        furnished = furnishings(rng, settings.library, split, settings.pictured_share)
+        shares = moved * settings.moved_share, moved * settings.moved_furniture
+        now, later = build_room(rng, *furnished, *shares)
+        lit = functools.partial(
+            LitRoom, roll_deg=settings.roll_deg, distances=settings.distances
+        )
+        database_room = lit(now)
+        query_room = database_room if later is now else lit(later)
         database = [
             database_room.finder.database_path(rng, *_random_path(rng, settings))
             for _ in range(settings.database_paths)
@@ -114,17 +121,18 @@ class LitRoom:
       lamps: how many there are, daylight's among them.
     """
 
-    def __init__(self, room: Room, roll_deg: float):
+    def __init__(self, room: Room, roll_deg: float, distances: Distances = Distances()):
         """
         Args:
           roll_deg: standard deviation of the in-plane rotation of the finder's paths.
+          distances: that these keep.
         """
         caster = RayCaster(room.mesh)
         atlas = TextureAtlas([material.texture for material in room.mesh.materials])
         light = bake(room.mesh, room.lamps, caster, atlas)
         self._renderer = Renderer(room.mesh, caster, atlas, light)
         self.lamps = len(room.lamps)
-        self.finder = PathFinder(room, caster, roll_deg, self._shows_texture)
+        self.finder = PathFinder(room, caster, roll_deg, self._shows_texture, distances)
 
     def _shows_texture(self, camera: Camera) -> bool:
         glance, _ = self._renderer.render(camera.scaled(GLANCE / max(camera.width, camera.height)))
@@ -161,6 +169,8 @@ def _photographed(
     for along in cameras:
         dimming = np.exp(rng.normal(0, settings.light_change, room.lamps)).astype(np.float32)
         development = random_development(rng)
+        if settings.spoilt_share and rng.random() < settings.spoilt_share:
+            development = spoilt(rng, development)
         taken = room.pictures(rng, along, development, dimming)
         images += taken[0]
         depths += taken[1]
@@ -193,13 +203,19 @@ def posed_frames(
     )
 
 
-def furnishings(rng: np.random.Generator, library: str, split: str) -> tuple[Palette, Catalogue]:
-    """The materials of a room and where its furniture comes from: `library`, if one is given."""
+def furnishings(
+    rng: np.random.Generator, library: str, split: str, pictured_share: float = 0.0
+) -> tuple[Palette, Catalogue]:
+    """The materials of a room and where its furniture comes from: `library`, if one is given.
+
+    Args:
+      pictured_share: of the surfaces, which photographs of the library cover.
+    """
     if not library:
         palette = random_palette(rng, textures)
         return palette, ProceduralFurniture(palette)
     part = Library(pathlib.Path(library), split)
-    palette = random_palette(rng, PhotographicTextures(part))
+    palette = random_palette(rng, PhotographicTextures(part, pictured_share))
     return palette, LibraryFurniture(part, palette)
 
 

@@ -42,6 +42,24 @@ def random_development(rng: np.random.Generator) -> Development:
     )
 
 
+def spoilt(rng: np.random.Generator, development: Development) -> Development:
+    """The same in a hurry: one or several of shaken, out of focus, noisy, badly exposed."""
+    is_shaken, is_soft, is_noisy, is_badly_exposed = rng.random(4) < 0.45
+    shake = np.deg2rad(rng.uniform(0.4, 2.0))
+    stops = rng.uniform(-2.2, 1.6)
+    noise = rng.uniform(0.2, 1.0)
+    changes = {}
+    if is_shaken:
+        changes |= {"shake": shake, "blur_steps": 15}
+    if is_soft:
+        changes["softness"] = rng.uniform(1.0, 3.0)
+    if is_noisy:
+        changes |= {"read_noise": 0.02 * noise, "shot_noise": 0.004 * noise}
+    if is_badly_exposed:
+        changes["exposure"] = development.exposure * 2**stops
+    return dataclasses.replace(development, **changes)
+
+
 def photograph(
     rng: np.random.Generator,
     radiance: Float32[np.ndarray, "h w 3"],

@@ -8,6 +8,20 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
+class Distances:
+    """How near cameras come to things, metres.
+
+    Attributes:
+      subject: of the middle of a path in the database, from what it looks at.
+      median, near: the least median depth of a picture, and of its nearest tenth.
+    """
+
+    subject: tuple[float, float] = (0.7, 2.6)
+    median: float = 0.6
+    near: float = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
 class RoomSettings:
     """Sizes, counts and ranges; a room is a pure function of these, its split and its index."""
 
@@ -26,6 +40,10 @@ class RoomSettings:
     moved_share: float = (
         0.0  # of the small things before the queries, on average; half the rooms: 0
     )
+    moved_furniture: float = 0.0  # the same of the furniture, in these rooms
+    distances: Distances = Distances()
+    spoilt_share: float = 0.0  # of the paths, whose pictures are blurred, noisy or badly exposed
+    pictured_share: float = 0.0  # of the surfaces, which are covered with photographs
     image_format: str = "png"  # or "jpg"
     library: str = ""  # folder of a prepared furniture library; without one all is procedural
     known_paths: bool = False  # of named rooms, see `known_paths`; a tenth of a path's pictures
@@ -50,6 +68,24 @@ FURNISHED = RoomSettings(
     image_format="jpg",
 )
 FURNISHED_LARGE = dataclasses.replace(FURNISHED, width=512, height=384, frames_per_path=12)
+# Pictures of one room that share little: from near and far, turned, through other lenses, spoilt.
+FURNISHED_HARD = dataclasses.replace(
+    FURNISHED_LARGE,
+    seed=11,
+    database_paths=5,
+    query_paths=3,
+    frames_per_path=6,
+    focal_lengths=(0.55, 1.7),
+    portrait_share=0.15,
+    roll_deg=40.0,
+    min_query_overlap=0.1,
+    light_change=0.5,
+    moved_share=0.25,
+    moved_furniture=0.15,
+    distances=Distances(subject=(0.35, 3.0), median=0.3, near=0.15),
+    spoilt_share=0.35,
+    pictured_share=0.15,
+)
 # As 7-Scenes is recorded: one camera, many pictures, and test paths that look where training paths
 # did, so that the most similar image is about as far off as there.
 NAMED = RoomSettings(

@@ -18,6 +18,7 @@ from tfds_builders.rooms.room_files import read_examples
 from tfds_builders.rooms.room_jobs import RoomJob
 from tfds_builders.rooms.settings import (
     FURNISHED,
+    FURNISHED_HARD,
     FURNISHED_LARGE,
     NAMED,
     NAMED_SMALL,
@@ -73,6 +74,15 @@ class Builder(RandomAccessBuilder):
             test_rooms=10,
             furnished=True,
             settings=FURNISHED_LARGE,
+        ),
+        SyntheticRoomsConfig(
+            name="furnished_hard",
+            description="As furnished_large, in pictures that share little with each other.",
+            train_rooms=80,
+            validation_rooms=6,
+            test_rooms=6,
+            furnished=True,
+            settings=FURNISHED_HARD,
         ),
         SyntheticRoomsConfig(
             name="seven_rooms",

@@ -123,7 +123,8 @@ def test_furnished_without_its_sources_names_them(tmp_path):
 
 
 def test_configs_are_the_documented_ones():
-    names = ["procedural", "furnished", "furnished_large", "seven_rooms", "seven_rooms_small"]
+    names = ["procedural", "furnished", "furnished_large", "furnished_hard"]
+    names += ["seven_rooms", "seven_rooms_small"]
     assert list(Builder.builder_configs) == names
     assert Builder.builder_configs["furnished"].settings.focal_lengths == (0.6, 1.6)
     seven = Builder.builder_configs["seven_rooms"]

@@ -14,10 +14,11 @@ import pytest
 
 from jaxreloc.usage import UsageError
 from tfds_builders.rooms.contact_sheet import sheet
-from tfds_builders.rooms.generation import render_room
+from tfds_builders.rooms.furnishing.room_building import build_room
+from tfds_builders.rooms.generation import furnishings, render_room
 from tfds_builders.rooms.room_files import read_examples, write_frames
 from tfds_builders.rooms.room_jobs import RoomJob
-from tfds_builders.rooms.settings import FURNISHED, PROCEDURAL
+from tfds_builders.rooms.settings import FURNISHED, PROCEDURAL, Distances
 from tfds_builders.rooms.workers import render_in_parallel
 
 # Sizes as small as they go, ranges as wide as training has them.
@@ -208,6 +209,36 @@ def test_a_room_is_a_function_of_seed_split_and_index(seed):
     assert same(first, render_room(settings, "train", 1))
     assert not same(first, render_room(dataclasses.replace(settings, seed=seed + 1), "train", 1))
     assert not same(first, render_room(settings, "test", 1))
+
+
+def test_moved_furniture_leaves_no_trace_and_nothing_where_it_stood(seed):
+    """The walls stay, some of the furniture does, and what is there later overlaps nothing."""
+    print(f"seed {seed}")
+    now, later = _furnished(seed, moved_furniture=0.5)
+    unmoved = _furnished(seed)
+    assert unmoved[0] is unmoved[1]
+    np.testing.assert_array_equal(now.mesh.vertices, unmoved[0].mesh.vertices)
+    points = [{tuple(x) for x in room.mesh.vertices.round(4).tolist()} for room in (now, later)]
+    kept = len(points[0] & points[1]) / len(points[0])
+    assert 0.2 < kept < 0.98
+    corners = np.abs(later.mesh.vertices[:, :2]).max(axis=0) <= now.size[:2] / 2 + 0.01
+    assert corners.all()
+
+
+def _furnished(seed, **shares):
+    rng = np.random.default_rng(seed)
+    return build_room(rng, *furnishings(rng, "", "train"), **shares)
+
+
+def test_pictures_come_as_near_as_the_settings_allow(seed):
+    near = Distances(subject=(0.35, 0.6), median=0.3, near=0.15)
+    depths = {}
+    for name, distances in (("near", near), ("usual", Distances())):
+        settings = dataclasses.replace(TINY, seed=seed, database_paths=6, distances=distances)
+        frames = render_room(settings, "train", 0).database
+        depths[name] = [np.median(depth) for depth in frames.depths]
+    assert min(depths["near"]) > 0.25 and min(depths["usual"]) > 0.5
+    assert np.median(depths["near"]) < np.median(depths["usual"])
 
 
 def test_unknown_split_lists_the_known():

@@ -9,6 +9,7 @@ import pytest
 from tfds_builders.rooms.photography import (
     photograph,
     random_development,
+    spoilt,
     textured_share,
 )
 
@@ -116,3 +117,22 @@ def test_textured_share_tells_corners_from_edges_and_planes(rng):
     assert share["plain"] == 0 and share["stripes"] == 0
     assert share["checks"] > 0.5
     assert share["half"] == pytest.approx(share["checks"] / 2, rel=0.15)
+
+
+def test_what_is_spoilt_is_worse_in_some_way_and_otherwise_the_same(rng):
+    """Three in ten escape each of four harms, so that about one in eleven is not harmed at all."""
+    plain = random_development(rng)
+    found = [spoilt(rng, plain) for _ in range(300)]
+    harmed = {
+        "shake": [x.shake > plain.shake for x in found],
+        "softness": [x.softness >= 1.0 for x in found],
+        "read_noise": [x.read_noise != plain.read_noise for x in found],
+        "exposure": [x.exposure != plain.exposure for x in found],
+    }
+    for name, flags in harmed.items():
+        assert 0.3 < np.mean(flags) < 0.6, name
+    assert 0.8 < np.mean(np.any(list(harmed.values()), axis=0)) < 1
+    for development in found:
+        assert plain.exposure / 4.6 <= development.exposure <= plain.exposure * 3.1
+        same = "white_balance", "contrast", "vignetting"
+        assert all(np.all(getattr(development, x) == getattr(plain, x)) for x in same)

@@ -20,9 +20,14 @@ RECOLOURED, RETEXTURED = 0.25, 0.4  # shares of the models
 
 @dataclasses.dataclass(frozen=True)
 class PhotographicTextures:
-    """Textures most of which are photographs; the rest, and most walls, are procedural."""
+    """Textures most of which are photographs; the rest, and most walls, are procedural.
+
+    Attributes:
+      pictured_share: of all but the pictures, which are photographs of places, as a poster is.
+    """
 
     library: Library
+    pictured_share: float = 0.0
 
     def wall(self, rng: np.random.Generator) -> np.ndarray:
         return self._draw(rng, PHOTOGRAPHED_WALLS, "textures", textures.wall)
@@ -49,6 +54,8 @@ class PhotographicTextures:
         kind: str,
         procedural: Callable[[np.random.Generator], np.ndarray],
     ) -> np.ndarray:
+        if self.pictured_share and rng.random() < self.pictured_share:
+            kind, share = "photographs", 1.0
         if rng.random() < share:
             return self.library.random_texture(rng, kind)
         return procedural(rng)

@@ -1,6 +1,7 @@
 """Building a room: walls, furniture along them, clutter on every surface, lamps."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -36,26 +37,39 @@ class Room:
 
 
 def build_room(
-    rng: np.random.Generator, palette: Palette, catalogue: Catalogue, moved_share: float = 0.0
+    rng: np.random.Generator,
+    palette: Palette,
+    catalogue: Catalogue,
+    moved_share: float = 0.0,
+    moved_furniture: float = 0.0,
 ) -> tuple[Room, Room]:
     """A room of random size and content, and the same room at a later time.
 
     Args:
       moved_share: of the small things, how many are gone later, and as many others stand elsewhere.
+      moved_furniture: of the furniture, the same; what stood on it is gone, too.
     """
     size = rng.uniform((2.8, 2.8, 2.3), (5.5, 5.5, 2.9)).astype(np.float32)
     furniture = _furniture(rng, catalogue, size)
     hung, daylight = hangings(rng, palette, size)
     lamps, fittings = _ceiling_lamps(rng, size)
-    fixed = _shell(rng, palette, size) + furniture + hung + fittings
+    shell, hanging = _shell(rng, palette, size), hung + fittings
+    fixed = shell + furniture + hanging
     caster = RayCaster(merged(fixed))
     things = _clutter(rng, catalogue, size, caster)
     subjects = np.stack([piece.bounds.mean(0) for piece in furniture + things[::4]])
     room = Room(size, merged(fixed + things), (*lamps, *daylight), subjects)
-    moved = int(moved_share * len(things))
-    if not moved:
+    moved, carried = int(moved_share * len(things)), int(moved_furniture * len(furniture))
+    if not moved and not carried:
         return room, room
     stay = [things[i] for i in rng.permutation(len(things))[moved:]]
+    if carried:
+        order = rng.permutation(len(furniture))
+        away, kept = ([furniture[i] for i in part] for part in (order[:carried], order[carried:]))
+        new = _furniture(rng, catalogue, size, kept, carried)
+        stay = [x for x in stay if not any(_overlap(x, piece.bounds, 0) for piece in away + new)]
+        fixed = shell + kept + new + hanging
+        caster = RayCaster(merged(fixed))
     others = _clutter(rng, catalogue, size, caster)[:moved]
     return room, dataclasses.replace(room, mesh=merged(fixed + stay + others))
 
@@ -88,10 +102,22 @@ def _shell(rng: np.random.Generator, palette: Palette, size: np.ndarray) -> list
     return parts
 
 
-def _furniture(rng: np.random.Generator, catalogue: Catalogue, size: np.ndarray) -> list[Mesh]:
-    """Pieces along the walls, their backs to them, and some that stand free."""
-    placed, taken = [], []
-    wanted = int(rng.uniform(0.7, 1.1) * size[0] * size[1])
+def _furniture(
+    rng: np.random.Generator,
+    catalogue: Catalogue,
+    size: np.ndarray,
+    others: Sequence[Mesh] = (),
+    wanted: int | None = None,
+) -> list[Mesh]:
+    """Pieces along the walls, their backs to them, and some that stand free.
+
+    Args:
+      others: which are there already.
+      wanted: how many, at most; None: as suits the room.
+    """
+    placed, taken = [], [piece.bounds for piece in others]
+    if wanted is None:
+        wanted = int(rng.uniform(0.7, 1.1) * size[0] * size[1])
     for _ in range(3 * wanted):
         if len(placed) == wanted:
             break

@@ -10,13 +10,12 @@ from jaxtyping import Float32, Float64
 from tfds_builders.rooms.furnishing.room_building import Room
 from tfds_builders.rooms.graphics.ray_casting import RayCaster, even_directions
 from tfds_builders.rooms.graphics.rendering import Camera
+from tfds_builders.rooms.settings import Distances
 
 WALL_MARGIN = 0.25  # metres between a camera and the walls
 CLEARANCE = 0.2  # metres of free space around a camera,
 FEELERS = 96  # tried in so many directions
 HEADROOM = 0.5  # metres below the ceiling in which lamps hang
-MIN_MEDIAN_DEPTH = 0.6
-MIN_NEAR_DEPTH = 0.3  # of the nearest tenth of a picture
 MIN_SURFACES = 5  # different materials in a picture
 PREVIEW = (16, 12)  # points across and down at which a view is judged
 OCCLUSION_TOLERANCE = 0.15  # relative depth difference of points that count as the same
@@ -67,6 +66,7 @@ class PathFinder:
         caster: RayCaster,
         roll_deg: float,
         worth_a_picture: Callable[[Camera], bool],
+        distances: Distances = Distances(),
     ):
         """
         Args:
@@ -77,6 +77,7 @@ class PathFinder:
         self._caster = caster
         self._roll = np.deg2rad(roll_deg)
         self._worth_a_picture = worth_a_picture
+        self._distances = distances
 
     def database_path(self, rng: np.random.Generator, lens: Lens, frames: int) -> CameraPath | None:
         """A path around a random subject of the room, or None where there is no space for one."""
@@ -150,7 +151,7 @@ class PathFinder:
 
     def _anchor_at_subject(self, rng: np.random.Generator) -> _Anchor:
         target = self._room.subjects[rng.integers(len(self._room.subjects))]
-        azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 2.6)
+        azimuth, distance = rng.uniform(0, 2 * np.pi), rng.uniform(*self._distances.subject)
         centre = target + distance * np.array([np.cos(azimuth), np.sin(azimuth), 0])
         centre[2] = rng.uniform(0.9, 1.8)
         return _Anchor(centre, target + rng.normal(0, 0.1, 3))
@@ -185,8 +186,8 @@ class PathFinder:
         if (
             (hits.triangle < 0).any()
             or surfaces < MIN_SURFACES
-            or np.median(depths, 1).min() < MIN_MEDIAN_DEPTH
-            or np.quantile(depths, 0.1, axis=1).min() < MIN_NEAR_DEPTH
+            or np.median(depths, 1).min() < self._distances.median
+            or np.quantile(depths, 0.1, axis=1).min() < self._distances.near
         ):
             return None
         return CameraPath(lens, poses, centres + rays * depths[..., None], depths)
