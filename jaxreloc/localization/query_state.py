@@ -27,6 +27,11 @@ class Query:
     expected: Float[np.ndarray, "G 4 4"] | None = None  # world_from_query, as given
     allowed: Bool[np.ndarray, "M"] | None = None  # database images, as given; None: all
 
+    def of_neighbors(self, rows: slice) -> "Query":
+        """The query with some of its neighbours alone."""
+        names = "neighbors", "is_neighbor", "similarity"
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
+
     def with_intrinsics(self, intrinsics: Float[np.ndarray, "3 3"]) -> "Query":
         """The query, were its camera another one; its matches' rays are not among its fields."""
         view = dataclasses.replace(self.view, intrinsics=intrinsics)

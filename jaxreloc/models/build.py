@@ -14,6 +14,7 @@ from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
 from jaxreloc.models.heads.correlation import CorrelationHead
 from jaxreloc.models.matching.coarse_to_fine import MatchSettings
+from jaxreloc.models.matching.context.context_matching import ContextMatching
 from jaxreloc.models.matching.description import TAPS, CellDescription
 from jaxreloc.models.matching.learned_description import (
     LEARNED_SETTINGS,
@@ -63,6 +64,8 @@ class NetworkConfig:
         that come with the package), or the path of a network with the same backbone.
       start_from: the first weights of all the network: the workdir, folder or file of one with
         the same architecture; None takes those that the fields above name.
+      context: of the correlation head, whether there is a second matching of coarse cells, in the
+        light of both images.
     """
 
     backbone: str = "resnet34"
@@ -76,6 +79,7 @@ class NetworkConfig:
     description: str = "imagenet"
     pretrained_description: str | None = None
     start_from: str | None = None
+    context: bool = False
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> "NetworkConfig":
@@ -112,7 +116,10 @@ def build_network(config: Mapping[str, Any], axis_name: str | None = None) -> Si
     compute = layers.Compute(DTYPES[parsed.dtype], axis_name, parsed.remat)
     if parsed.head == "correlation":
         described, taps, settings = _description(parsed)
-        head = CorrelationHead(compute=compute, description=described, settings=settings)
+        context = ContextMatching() if parsed.context else None
+        head = CorrelationHead(
+            compute=compute, description=described, settings=settings, context=context
+        )
     else:
         taps = () if parsed.grid is None else (LAST_MAPS[parsed.backbone],)
         head = ConcatHead(compute=compute, grid=parsed.grid)

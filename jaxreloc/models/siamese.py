@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
 from jaxreloc.models.heads.pose_prediction import RelativePose
+from jaxreloc.models.matching.context.context_matching import CoarseGrid, ContextScores
 from jaxreloc.models.matching.descriptors import CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches
 
@@ -74,9 +75,14 @@ class SiameseNetwork(nn.Module):
         query: CellDescriptors,
         db_intrinsics: Float[Array, "B 3 3"],
         query_intrinsics: Float[Array, "#B 3 3"],
+        coarse: tuple[Int[Array, "B n 2"], Float[Array, "B n"]] | None = None,
     ) -> RayMatches:
         """The matches of B pairs, by a head that matches; one query may be given for all."""
-        return self.head.match(db, query, db_intrinsics, query_intrinsics)
+        return self.head.match(db, query, db_intrinsics, query_intrinsics, coarse)
+
+    def in_context(self, db: CoarseGrid, query: CoarseGrid) -> ContextScores:
+        """The scores of all pairs of coarse cells of B pairs, by a head with context."""
+        return self.head.in_context(db, query)
 
     def regress(self, matches: RayMatches) -> RelativePose:
         """The relative pose that matches tell of, by a head that matches."""

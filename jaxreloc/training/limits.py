@@ -26,6 +26,7 @@ RANGES = {
     "data.crop": (8, 8192),
     "data.image_size": (32, 8192),
     "data.image_sizes": (32, 8192),
+    "data.thinned_share": (0, 1),
     "data.jitter": (0, 1),
     "model.grid": (1, 256),
     "data.views": (1, 256),

@@ -25,6 +25,7 @@ from jaxreloc.training.monitoring.summaries import Summaries
 from jaxreloc.training.monitoring.validation import validate
 from jaxreloc.training.state import TrainState, create_state, from_state_dict
 from jaxreloc.training.stopping import StopRequest
+from jaxreloc.training.tasks.context_task import ContextTask
 from jaxreloc.training.tasks.descriptor_task import DescriptorTask
 from jaxreloc.training.tasks.head_task import HeadTask
 from jaxreloc.training.tasks.match_task import MatchTask
@@ -33,7 +34,13 @@ from jaxreloc.training.tasks.task import Task
 from jaxreloc.usage import UsageError, check_choice
 
 PREFETCHED_BATCHES = 2
-TASKS = {"pose": PoseTask, "head": HeadTask, "matches": MatchTask, "descriptors": DescriptorTask}
+TASKS = {
+    "pose": PoseTask,
+    "head": HeadTask,
+    "matches": MatchTask,
+    "descriptors": DescriptorTask,
+    "context": ContextTask,
+}
 
 
 def train_and_evaluate(

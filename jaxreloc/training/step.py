@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from jaxreloc.compilation import compiler_options
 from jaxreloc.training.state import TrainState
 from jaxreloc.training.tasks.task import Batch, Task
 
@@ -81,7 +80,7 @@ def make_train_step(
         )
         return state, metrics
 
-    return _compiled(jax.pmap(train_step, axis_name=AXIS, donate_argnums=0))
+    return _compiled(jax.pmap(train_step, axis_name=AXIS, donate_argnums=0), task)
 
 
 def make_validation_step(
@@ -98,16 +97,16 @@ def make_validation_step(
         result |= task.errors(state.params, state.batch_stats, batch)
         return jax.lax.all_gather(result, AXIS, tiled=True)
 
-    return _compiled(jax.pmap(validation_step, axis_name=AXIS))
+    return _compiled(jax.pmap(validation_step, axis_name=AXIS), task)
 
 
-def _compiled(pmapped: Callable) -> Callable:
+def _compiled(pmapped: Callable, task: Task) -> Callable:
     """`(state, batch)` of `pmapped`, compiled with the options that suit the backend.
 
     pmap itself takes none, and over several processes only pmap itself turns local arrays into
     global ones: those run with XLA's defaults.
     """
-    options = compiler_options.convolutions()
+    options = task.compiler_options()
     if not options or jax.process_count() > 1:
         return pmapped
     by_shapes = {}

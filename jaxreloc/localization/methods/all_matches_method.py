@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import cv2
 import jax
@@ -15,6 +16,7 @@ from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig
 from jaxreloc.localization.all_matches import (
     CONFIDENCE,
+    CONTEXT_CONFIDENCE,
     MatchedPose,
     pose_from_all_matches,
     refined_by_pictures,
@@ -23,10 +25,13 @@ from jaxreloc.localization.assumed_camera import intrinsics_of_size
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.method import Neighbors
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
+from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.networks.matcher import ContextMatcher
 from jaxreloc.localization.patch_precision import Pictures, PrecisionConfig
 from jaxreloc.localization.query_state import TOO_FEW, Localization, Query
 from jaxreloc.models.matching.rays import RayTracks
 
+CONTEXT_NEIGHBORS = 6  # with which a refused query is matched in context
 GIVEN_POSES = 2  # hypotheses that a caller may add
 # By which another focal length has to suit the matches better, to be told of.
 MIN_FOCAL_GAIN = 0.05
@@ -40,11 +45,17 @@ _as_matrix = Program(jaxlie.SE3.as_matrix, "as_matrix")
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """How much work goes into a query; without `precision` its picture is not looked at again."""
+    """How much work goes into a query; without `precision` its picture is not looked at again.
+
+    Attributes:
+      context: a query is matched in context where the network can: "refused" after it was refused
+        without, "always", or "never".
+    """
 
     num_neighbors: int
     pose: AbsolutePoseConfig = AbsolutePoseConfig()
     precision: PrecisionConfig | None = PrecisionConfig()
+    context: Literal["never", "refused", "always"] = "refused"
 
     def of_neighbors(self, count: int | None) -> "Mode":
         """The same with so many neighbours; None changes nothing."""
@@ -53,8 +64,9 @@ class Mode:
 
 MODES = {
     "default": Mode(10),
-    "fast": Mode(5, AbsolutePoseConfig(candidates=4), None),
+    "fast": Mode(5, AbsolutePoseConfig(candidates=4), None, context="never"),
     "precise": Mode(10, precision=PrecisionConfig(cells=1000, patches=4096, rounds=6)),
+    "thorough": Mode(10, context="always"),
 }
 
 
@@ -120,17 +132,38 @@ class AllMatches:
         return list(run(self._solve, queries, related))
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
+        found = self._solve_plainly(query, matches)
+        network, context = self.scene_map.network, self.mode.context
+        wanted = context == "always" or (context == "refused" and not found.success)
+        if not (wanted and isinstance(network, ContextMatcher) and network.has_context):
+            return found
+        rows = slice(CONTEXT_NEIGHBORS if context == "refused" else None)
+        fewer = query.of_neighbors(rows)
+        again = self._solve_plainly(fewer, self._relate_in_context(fewer), CONTEXT_CONFIDENCE)
+        return again if again.success and again.confidence > found.confidence else found
+
+    def _relate_in_context(self, query: Query) -> RayTracks:
+        return self.scene_map.network.match_tracks_in_context(
+            *self.scene_map.neighbor_features(query.neighbors),
+            query.features,
+            query.network_intrinsics,
+        )
+
+    def _solve_plainly(
+        self, query: Query, matches: RayTracks, judge: ConfidenceModel = CONFIDENCE
+    ) -> Localization:
+        """Args: judge: of the evidence that such matches give."""
         deviation = query.view.focal_deviation
         if deviation is None or not self.finds_focal_length:
-            return self._solve_with(query, matches, None)
-        found = self._solve_with(query, matches, np.float32(deviation))
+            return self._solve_with(query, matches, None, judge)
+        found = self._solve_with(query, matches, np.float32(deviation), judge)
         own = self.own_intrinsics(query.image.shape[:2])
         if not found.success or own is None or not _near(found.focal_px, own[0, 0], OWN_CAMERA):
             return found
         own_from_asked = np.linalg.inv(own) @ query.intrinsics
         x_query = np.asarray(matches.x_query) * np.diag(own_from_asked)[:2] + own_from_asked[:2, 2]
         matches = matches.replace(x_query=x_query.astype(np.float32))
-        known = self._solve_with(query.with_intrinsics(own), matches, None)
+        known = self._solve_with(query.with_intrinsics(own), matches, None, judge)
         if not known.success:
             return found
         return dataclasses.replace(
@@ -138,7 +171,11 @@ class AllMatches:
         )
 
     def _solve_with(
-        self, query: Query, matches: RayTracks, deviation: np.float32 | None
+        self,
+        query: Query,
+        matches: RayTracks,
+        deviation: np.float32 | None,
+        judge: ConfidenceModel,
     ) -> Localization:
         """Args: deviation: of the focal length, which is searched; None: it is the query's."""
         given, usable = self.given_poses(query)
@@ -154,7 +191,10 @@ class AllMatches:
             focal_deviation=deviation,
             config=self.mode.pose,
         )
-        if self.mode.precision and float(found.confidence) > CONFIDENCE.threshold:
+        if judge is not CONFIDENCE:
+            confidence = np.where(found.pose.success, judge(found.evidence), np.float32(0))
+            found = found.replace(confidence=confidence)
+        if self.mode.precision and float(found.confidence) > judge.threshold:
             pictures = self._pictures(query)
             if pictures is not None:
                 found = refined_by_pictures(
@@ -166,7 +206,8 @@ class AllMatches:
                     deviation,
                     config=self.mode.precision,
                 )
-        return self._localization(query, jax.device_get(found), deviation is not None)
+        searched = deviation is not None
+        return self._localization(query, jax.device_get(found), searched, judge.threshold)
 
     def _pictures(self, query: Query) -> Pictures | None:
         grey = cv2.cvtColor(query.network_image, cv2.COLOR_RGB2GRAY)
@@ -214,10 +255,12 @@ class AllMatches:
             given[i] = jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)).wxyz_xyz
         return given, np.arange(GIVEN_POSES) < len(expected)
 
-    def _localization(self, query: Query, found: MatchedPose, searched: bool) -> Localization:
+    def _localization(
+        self, query: Query, found: MatchedPose, searched: bool, threshold: float
+    ) -> Localization:
         pose = found.pose
         confidence = float(found.confidence)
-        success = bool(pose.success) and confidence > CONFIDENCE.threshold
+        success = bool(pose.success) and confidence > threshold
         local = np.asarray(_as_matrix(pose.world_from_query), np.float64)
         covariance = np.asarray(pose.covariance, np.float64)
         scale, depth = self.scene_map.scale, self.scene_map.depth

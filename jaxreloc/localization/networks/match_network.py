@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, PyTree, UInt8
@@ -15,13 +16,14 @@ from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.images import cell_centres, resize_to_fit
-from jaxreloc.localization.networks.confidence import match_probability
+from jaxreloc.localization.networks.confidence import match_probability, probability_in_context
 from jaxreloc.localization.networks.match_relations import ESTIMATORS, relate_matches
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models import SiameseNetwork, inference
 from jaxreloc.models.kernels import convolution
 from jaxreloc.models.matching import cell_tracks, descriptors, rays
 from jaxreloc.models.matching.coarse_to_fine import MatchSettings
+from jaxreloc.models.matching.context.coarse_in_context import coarse_in_context
 from jaxreloc.models.matching.descriptors import FINE_STRIDE, CellDescriptors
 from jaxreloc.models.matching.rays import RayMatches, RayTracks
 from jaxreloc.models.weights import saved_network
@@ -102,6 +104,22 @@ class MatchNetwork:
             static=["every_cell"],
             compiler_options=compiler_options.wide_vectors,
         )
+        self.has_context = loaded.network.head.context is not None
+        in_context = Program(
+            functools.partial(_match_tracks_in_context, loaded.network),
+            "match_tracks_in_context",
+            of=loaded.network,
+            compiler_options=compiler_options.wide_vectors,
+        )
+        if self.has_context:
+            of_context = {"params": {"head": {"context": variables["params"]["head"]["context"]}}}
+            self._match_tracks_in_context = functools.partial(in_context, of_context)
+            self._relate_in_context = jax.jit(
+                functools.partial(
+                    _relate_in_context, loaded.network, variables, self.estimator
+                ),
+                compiler_options=compiler_options.wide_vectors(),
+            )
         is_joined = loaded.network.head.description.is_joined
         packed = MatchFeatures(None, descriptors.packed_outline(self.canvas[0], is_joined))
         quantised = MatchFeatures(0, CellDescriptors(0, 0, 0, is_joined=is_joined))
@@ -164,6 +182,30 @@ class MatchNetwork:
             query_intrinsics,
             similarity,
             every_cell=every_cell,
+        )
+
+    def match_tracks_in_context(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> RayTracks:
+        """See `ContextMatcher`."""
+        return self._match_tracks_in_context(
+            db_features, db_intrinsics, query_features, query_intrinsics
+        )
+
+    def relate_in_context(
+        self,
+        db_features: MatchFeatures,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: MatchFeatures,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> PairRelations:
+        """As `relate`, with coarse matches that know both images; where `has_context`."""
+        return self._relate_in_context(
+            db_features, db_intrinsics, query_features, query_intrinsics
         )
 
     def relate(
@@ -230,3 +272,62 @@ def _match_tracks(
     tracks = cell_tracks.match_tracks(query_features.cells, db_features.cells, settings)
     weights = match_probability(tracks.confidence, similarity)
     return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)
+
+
+def _coarse_in_context(
+    network: SiameseNetwork,
+    variables: PyTree,
+    db_features: MatchFeatures,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_features: MatchFeatures,
+    query_intrinsics: Float[Array, "1 3 3"],
+) -> tuple[Array, Array]:
+    return coarse_in_context(
+        lambda query, db: network.apply(variables, db, query, method="in_context"),
+        query_features.cells,
+        db_features.cells,
+        query_intrinsics,
+        db_intrinsics,
+    )
+
+
+def _match_tracks_in_context(
+    network: SiameseNetwork,
+    variables: PyTree,
+    db_features: MatchFeatures,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_features: MatchFeatures,
+    query_intrinsics: Float[Array, "1 3 3"],
+) -> RayTracks:
+    arguments = db_features, db_intrinsics, query_features, query_intrinsics
+    coarse = _coarse_in_context(network, variables, *arguments)
+    settings = dataclasses.replace(network.head.settings, max_matches=TRACK_CELLS)
+    cells = query_features.cells, db_features.cells
+    tracks = cell_tracks.match_tracks(*cells, settings, coarse)
+    weights = probability_in_context(tracks.confidence, jnp.mean(coarse[1], axis=1))
+    return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)
+
+
+def _relate_in_context(
+    network: SiameseNetwork,
+    variables: PyTree,
+    estimator: str,
+    db_features: MatchFeatures,
+    db_intrinsics: Float[Array, "N 3 3"],
+    query_features: MatchFeatures,
+    query_intrinsics: Float[Array, "1 3 3"],
+) -> PairRelations:
+    arguments = db_features, db_intrinsics, query_features, query_intrinsics
+    coarse = _coarse_in_context(network, variables, *arguments)
+    matches = network.apply(
+        variables,
+        db_features.cells,
+        query_features.cells,
+        db_intrinsics,
+        query_intrinsics,
+        coarse,
+        method="match",
+    )
+    return relate_matches(
+        network, variables, matches, db_intrinsics, query_intrinsics, estimator=estimator
+    )

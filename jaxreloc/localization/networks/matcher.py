@@ -9,6 +9,22 @@ from jaxreloc.models.matching.rays import RayTracks
 
 
 @runtime_checkable
+class ContextMatcher(Protocol):
+    """A `Matcher` that may have a second, slower way to match, which knows both images."""
+
+    has_context: bool
+
+    def match_tracks_in_context(
+        self,
+        db_features: PyTree,
+        db_intrinsics: Float[np.ndarray, "N 3 3"],
+        query_features: PyTree,
+        query_intrinsics: Float[np.ndarray, "1 3 3"],
+    ) -> RayTracks:
+        """As `Matcher.match_tracks`, where `has_context`; it finds the similarities itself."""
+
+
+@runtime_checkable
 class Matcher(Protocol):
     """Matches one query with many database images; features are those of the network.
 

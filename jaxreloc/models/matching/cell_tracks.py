@@ -62,15 +62,18 @@ def match_tracks(
     query: CellDescriptors,
     db: CellDescriptors,
     settings: MatchSettings = MatchSettings(),
+    coarse: tuple[Int[Array, "N n 2"], Float[Array, "N n"]] | None = None,
 ) -> CellTracks:
     """The `max_matches` query cells that are matched most confidently in all images together.
 
     Args:
       query: descriptors of one image, leading axis 1, kept or not.
       db: of N images.
+      coarse: the coarse matches, as `coarse_to_fine.coarse_matches` gives them; None: by the
+        descriptors.
     """
     query_coarse, query_fine = coarse_to_fine.grids(query)
-    db_cells, confidence = over_pairs(
+    db_cells, confidence = coarse or over_pairs(
         lambda query, db: coarse_to_fine.coarse_matches(
             query, coarse_to_fine.grids_of_one(db)[0], settings.coarse_temperature
         ),

@@ -69,16 +69,30 @@ class CellMatches:
 
 
 def match(
-    query: CellDescriptors, db: CellDescriptors, settings: MatchSettings = MatchSettings()
+    query: CellDescriptors,
+    db: CellDescriptors,
+    settings: MatchSettings = MatchSettings(),
+    coarse: tuple[Int[Array, "B n 2"], Float[Array, "B n"]] | None = None,
 ) -> CellMatches:
     """The `max_matches` most confident matches of B pairs, fewer where the grids have no more.
 
     Args:
       query, db: descriptors of B images, kept or not; one query's (leading axis 1) may be
         given for all.
+      coarse: the coarse matches, as `coarse_matches` gives them; None: by the descriptors.
     """
+    if coarse is None:
+        return over_pairs(
+            lambda q, d: _match_pair(*q, *grids_of_one(d), settings), grids(query), db
+        )
+    query_coarse, query_fine = grids(query)
+    width = query_coarse.shape[2]
     return over_pairs(
-        lambda q, d: _match_pair(*q, *grids_of_one(d), settings), grids(query), db
+        lambda q, pair: _most_confident(
+            q, grids_of_one(pair[0])[1], _chosen(*pair[1], width, settings), settings
+        ),
+        query_fine,
+        (db, coarse),
     )
 
 
@@ -103,7 +117,14 @@ def grids_of_one(descriptors: CellDescriptors) -> tuple[Array, Array]:
 
 
 def _match_pair(query_coarse, query_fine, db_coarse, db_fine, settings: MatchSettings):
-    candidates = _coarse_matches(query_coarse, db_coarse, settings)
+    found = coarse_matches(query_coarse, db_coarse, settings.coarse_temperature)
+    candidates = _chosen(*found, query_coarse.shape[1], settings)
+    return _most_confident(query_fine, db_fine, candidates, settings)
+
+
+def _most_confident(
+    query_fine: Array, db_fine: Array, candidates: "Candidates", settings: MatchSettings
+) -> CellMatches:
     matches = fine_matches(query_fine, db_fine, candidates, settings)
     count = min(settings.max_matches, matches.confidence.size)
     _, best = jax.lax.top_k(matches.confidence, count)
@@ -119,10 +140,12 @@ class Candidates:
     confidence: Float[Array, "M"]
 
 
-def _coarse_matches(query: Array, db: Array, settings: MatchSettings) -> Candidates:
-    db_cells, confidence = coarse_matches(query, db, settings.coarse_temperature)
+def _chosen(
+    db_cells: Array, confidence: Array, width: int, settings: MatchSettings
+) -> Candidates:
+    """The candidates of coarse matches, the query's grid being so wide."""
     confidence, chosen = jax.lax.top_k(confidence, min(settings.candidates, len(confidence)))
-    return Candidates(cell_places(chosen, query.shape[1]), db_cells[chosen], confidence)
+    return Candidates(cell_places(chosen, width), db_cells[chosen], confidence)
 
 
 def coarse_matches(
@@ -135,11 +158,18 @@ def coarse_matches(
     best = _argmax_by_rows(similarity, width)
     best_cells = cell_places(best, width)
     reverse = _at(likelihood, best[:, None])[:, 0] / jnp.sum(likelihood, axis=0)[best]
-    nearby = best_cells[:, None] + _square(-COARSE_RADIUS, COARSE_RADIUS + 1)[None]
-    inside = jnp.all((nearby >= 0) & (nearby < jnp.array([[[height, width]]])), axis=-1)
-    nearby_index = jnp.where(inside, nearby[..., 0] * width + nearby[..., 1], 0)
-    mass = jnp.sum(_at(likelihood, nearby_index) * inside, axis=1) / jnp.sum(likelihood, axis=1)
+    mass = near_mass(likelihood, best_cells, height, width) / jnp.sum(likelihood, axis=1)
     return best_cells, mass * reverse
+
+
+def near_mass(
+    likelihood: Float[Array, "n K"], cells: Int[Array, "n 2"], height: int, width: int
+) -> Float[Array, "n"]:
+    """The sum of each row's entries in the square around a cell (row, column) of its grid."""
+    nearby = cells[:, None] + _square(-COARSE_RADIUS, COARSE_RADIUS + 1)[None]
+    inside = jnp.all((nearby >= 0) & (nearby < jnp.array([[[height, width]]])), axis=-1)
+    index = jnp.where(inside, nearby[..., 0] * width + nearby[..., 1], 0)
+    return jnp.sum(_at(likelihood, index) * inside, axis=1)
 
 
 def cell_places(index: Int[Array, "n"], width: int) -> Int[Array, "n 2"]:

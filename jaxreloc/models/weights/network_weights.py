@@ -34,6 +34,7 @@ SHIPPED_HEAD = pathlib.Path(__file__).parent / "correlation_head.safetensors"
 
 _HEAD = "head/"
 _DESCRIPTION = "head/description/"
+_REGRESSION = "head/regression/"
 
 
 def first_variables(
@@ -62,6 +63,8 @@ def first_variables(
             first["batch_stats"]["head"]["description"].update(statistics)
     if parsed.head == "correlation" and parsed.pretrained_description is not None:
         first = _with_description(first, parsed.pretrained_description)
+        if parsed.context and parsed.pretrained_description == "shipped":
+            first = _with_regression(first)
     return first
 
 
@@ -113,6 +116,7 @@ def shipped_matcher(image_size: tuple[int, int]) -> LoadedNetwork:
     _check_canvas(image_size)
     head, config = _read_shipped_head()
     model = MATCHER | {"description": config["description"]}
+    model["context"] = config.pop("context", False)
     network = build_network(model)
     named_shapes = variable_shapes(network)
     shapes = variables.unflatten(named_shapes)
@@ -144,6 +148,7 @@ def write_shipped_head(loaded: LoadedNetwork, path: pathlib.Path = SHIPPED_HEAD)
     config = {
         "description": model.get("description", "imagenet"),
         "estimator": loaded.config.get("estimator", "matches"),
+        "context": model.get("context", False),
     }
     with files.replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(head, {"config": json.dumps(config)}))
@@ -191,6 +196,12 @@ def _with_description(first: dict[str, Any], source: str) -> dict[str, Any]:
     remedy = "give config.model.pretrained_description a network with this description"
     variables.check_match(_within(_DESCRIPTION, own), found, source, remedy)
     return variables.unflatten(own | found)
+
+
+def _with_regression(first: dict[str, Any]) -> dict[str, Any]:
+    """The rest of the shipped head, which is not trained where the context is."""
+    found = _within(_REGRESSION, _read_shipped_head()[0])
+    return variables.unflatten(variables.flatten(first) | found)
 
 
 def _read_description(source: str) -> dict[str, np.ndarray]:

@@ -60,7 +60,7 @@ def _pair_set(
     config: ml_collections.ConfigDict, splits: Sequence[str], num_pairs: int, *, train: bool
 ) -> PairSet:
     data = config.data
-    scenes = _scenes(data, splits)
+    scenes = load_scenes(data, splits)
     pairs = mine_pairs(
         scenes, num_pairs=num_pairs, target=TARGET, seed=2 * config.seed + (not train)
     )
@@ -86,7 +86,7 @@ def _pair_set(
     return PairSet(scenes, pairs, TurnLoader(loaders, train))
 
 
-def _scenes(data: ml_collections.ConfigDict, splits: Sequence[str]) -> list[PosedFrames]:
+def load_scenes(data: ml_collections.ConfigDict, splits: Sequence[str]) -> list[PosedFrames]:
     """The scenes of the first split, each with its frames of all splits."""
     where = {"data_dir": data.data_dir, "data_path": data.data_path}
     names = datasets.scene_names(data.dataset, split=splits[0], **where)

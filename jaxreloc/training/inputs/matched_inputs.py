@@ -115,7 +115,8 @@ def _made(
         read = _scene_readers(data, source["dataset"], splits)
         say(f"matching {len(read)} scenes of {source['dataset']} into {folder}; done once")
         write_record(folder, settings, None)
-        write_scenes(read, matchers(config.model, settings), folder, settings, say)
+        networks = [matcher(config.model, size) for size in settings.image_sizes]
+        write_scenes(read, networks, folder, settings, say)
         scenes = [name for name, _ in read]
         write_record(folder, settings, scenes)
     return [folder / f"{name}{matched_pairs.SUFFIX}" for name in scenes]
@@ -158,18 +159,14 @@ def write_record(folder: pathlib.Path, settings: MatchMaking, scenes: list[str] 
     files.write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def matchers(model: ml_collections.ConfigDict, settings: MatchMaking):
-    """The networks of `config.model` as they are before the head is trained, one a canvas."""
+def matcher(model: ml_collections.ConfigDict, canvas: tuple[int, int]):
+    """The network of `config.model` as it is before anything is trained."""
     from jaxreloc.localization.networks.match_network import MatchNetwork
 
     network = build_network(model)
     first = first_variables(model, network, jax.random.key(0))
-    return [
-        MatchNetwork(
-            LoadedNetwork(network, first, {"model": model.to_dict(), "data": {"image_size": size}})
-        )
-        for size in settings.image_sizes
-    ]
+    config = {"model": model.to_dict(), "data": {"image_size": canvas}}
+    return MatchNetwork(LoadedNetwork(network, first, config))
 
 
 def _plain(settings: MatchMaking) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def _coarse_loss(db: Array, query: Array, true: TrueMatches) -> Float[Array, ""]
     size = query.shape[-1]
     logits = temperature * query.reshape(-1, size) @ db.reshape(-1, size).T
     both = jax.nn.log_softmax(logits, axis=1) + jax.nn.log_softmax(logits, axis=0)
-    index, weight = _nearest_four(true.db_cells.reshape(-1, 2), db.shape[:2])
+    index, weight = nearest_four(true.db_cells.reshape(-1, 2), db.shape[:2])
     of_cell = -0.5 * jnp.sum(weight * jnp.take_along_axis(both, index, axis=1), axis=1)
     return _mean(jnp.minimum(of_cell, MAX_COARSE_LOSS), true.visible.reshape(-1))
 
@@ -192,7 +192,7 @@ def _expectation_losses(
     """Cross entropy and offset of matches in squares of cells; targets outside do not count."""
     weight = weight * jnp.all((target >= 0) & (target <= side - 1), axis=-1)
     log_p = jax.nn.log_softmax(logits, axis=-1)
-    index, share = _nearest_four(target, (side, side))
+    index, share = nearest_four(target, (side, side))
     entropy = -jnp.sum(share * jnp.take_along_axis(log_p, index, axis=1), axis=1)
     cells = np.stack(np.divmod(np.arange(side * side), side), axis=-1).astype(np.float32)
     offset = jnp.exp(log_p) @ cells - target
@@ -200,7 +200,7 @@ def _expectation_losses(
     return _mean(entropy, weight), _mean(jnp.minimum(distance, MAX_OFFSET), weight)
 
 
-def _nearest_four(
+def nearest_four(
     target: Float[Array, "n 2"], extent: tuple[int, int]
 ) -> tuple[Int[Array, "n 4"], Float[Array, "n 4"]]:
     """The flat indices of the four cells around a point (row, column) and their bilinear shares."""

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array
 
+from jaxreloc.compilation.compiler_options import convolutions
 from jaxreloc.models import SiameseNetwork, build_network, first_variables
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.weights import saved_network
@@ -49,6 +50,8 @@ class DescriptorTask:
 
     network: SiameseNetwork
     loss: Loss
+
+    compiler_options = staticmethod(convolutions)
 
     @classmethod
     def of_config(cls, config: ml_collections.ConfigDict) -> "DescriptorTask":

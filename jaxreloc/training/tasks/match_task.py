@@ -12,6 +12,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Bool, Float
 
+from jaxreloc.compilation.compiler_options import convolutions
 from jaxreloc.models import SiameseNetwork, build_network, first_variables
 from jaxreloc.models.matching.rays import RayMatches
 from jaxreloc.models.weights import saved_network
@@ -35,6 +36,8 @@ class MatchTask:
     network: SiameseNetwork
     loss: Loss
     augmentation: MatchAugmentation | None = None
+
+    compiler_options = staticmethod(convolutions)
 
     @classmethod
     def of_config(cls, config: ml_collections.ConfigDict) -> "MatchTask":

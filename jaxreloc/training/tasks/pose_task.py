@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, UInt8
 
+from jaxreloc.compilation.compiler_options import convolutions
 from jaxreloc.geometry import errors, poses
 from jaxreloc.models import RelativePose, SiameseNetwork, build_network, first_variables
 from jaxreloc.models.weights import saved_network
@@ -77,6 +78,8 @@ class PoseTask:
     network: SiameseNetwork
     loss: Loss
     world_axes: bool = False
+
+    compiler_options = staticmethod(convolutions)
 
     @classmethod
     def of_config(cls, config: ml_collections.ConfigDict) -> "PoseTask":

@@ -54,9 +54,11 @@ class Task(Protocol):
 
     Attributes:
       loss: its own parameters and the names of its parts.
+      compiler_options: gives those that suit its steps.
     """
 
     loss: Loss
+    compiler_options: Callable[[], Mapping[str, Any]]
 
     def load(
         self, config: ml_collections.ConfigDict, say: Callable[[str], None]

@@ -1,0 +1,1 @@
+"""Cells of pictures, described once, of which a matcher with context learns."""
