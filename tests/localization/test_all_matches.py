@@ -13,13 +13,18 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.methods.all_matches_method import MODES, AllMatches
+from jaxreloc.localization.methods.all_matches_method import (
+    CONTEXT_NEIGHBORS,
+    MODES,
+    AllMatches,
+)
 from jaxreloc.localization.query_state import TOO_FEW
 from jaxreloc.usage import UsageError
 from tests.geometry.planted_tracks import pose_error
 from tests.localization.fakes import MatchingOracle, OracleNetwork, looking_frames, oracle_frames
 
 COUNT = 14  # of database images
+COUNT_OF_MODE = {"default": CONTEXT_NEIGHBORS, "precise": CONTEXT_NEIGHBORS, "thorough": 10}
 
 
 def mapped(rng, frames=None, wrong=0.2, shift=None) -> SceneMap:
@@ -116,6 +121,66 @@ def test_matches_that_agree_on_nothing_are_refused(rng):
         assert not found.success and found.refused
         assert found.reason == TOO_FEW
         assert np.isfinite(found.world_from_query).all()
+
+
+class ContextOracle(MatchingOracle):
+    """In context its matches are right; it counts the images that it has matched so."""
+
+    def __init__(self, rng, wrong, has_context=True):
+        super().__init__(rng, wrong)
+        self.has_context, self.matched_in_context = has_context, 0
+
+    def match_tracks_in_context(self, db_features, db_intrinsics, query_features, query_intrinsics):
+        self.matched_in_context += len(db_intrinsics)
+        arguments = db_features, db_intrinsics, query_features, query_intrinsics
+        return MatchingOracle(self._rng, 0.2).match_tracks(*arguments, None)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_context_is_for_what_was_refused(rng, mode):
+    """And `thorough` has it always, `fast` never."""
+    network = ContextOracle(rng, wrong=1.0)
+    encoded = encode_frames(looking_frames(rng, COUNT), network)
+    locate = Localizer(
+        with_depth(SceneMap.from_images(network, encoded)), mode=mode, quarter_turns=False
+    )
+    queries = looking_frames(rng, 3)
+    for i in range(3):
+        network.matched_in_context = 0
+        found = locate(queries.images[i], queries.intrinsics[i])
+        if mode == "fast":
+            assert found.refused and network.matched_in_context == 0
+            continue
+        position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
+        assert found.success and position < 0.05 and degrees < 0.5
+        assert network.matched_in_context == COUNT_OF_MODE[mode]
+        assert len(found.location_inliers) == len(found.neighbors) == network.matched_in_context
+
+
+def test_an_answer_is_left_alone(rng):
+    """Bit for bit that of a network without context, which is not asked."""
+    frames, queries = looking_frames(rng, COUNT), looking_frames(rng, 3)
+    seed = rng.integers(1 << 31)
+    found, networks = [], []
+    for kind in (MatchingOracle, ContextOracle):
+        networks.append(kind(np.random.default_rng(seed), 0.2))
+        encoded = encode_frames(frames, networks[-1])
+        locate = Localizer(with_depth(SceneMap.from_images(networks[-1], encoded)))
+        found.append([locate(*x) for x in zip(queries.images, queries.intrinsics, strict=True)])
+    for plain, other in zip(*found, strict=True):
+        assert plain.success
+        np.testing.assert_array_equal(plain.world_from_query, other.world_from_query)
+        assert plain.confidence == other.confidence
+    assert networks[1].matched_in_context == 0
+
+
+def test_a_network_without_context_is_not_asked_for_it(rng):
+    network = ContextOracle(rng, wrong=1.0, has_context=False)
+    encoded = encode_frames(looking_frames(rng, COUNT), network)
+    locate = Localizer(SceneMap.from_images(network, encoded), mode="thorough")
+    query = looking_frames(rng, 1)
+    assert locate(query.images[0], query.intrinsics[0]).refused
+    assert network.matched_in_context == 0
 
 
 def test_an_expected_pose_is_no_answer_by_itself(rng):

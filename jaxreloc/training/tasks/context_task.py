@@ -11,7 +11,6 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array
 
-from jaxreloc.compilation.compiler_options import wide_vectors
 from jaxreloc.models import SiameseNetwork, build_network, first_variables
 from jaxreloc.models.matching.context.context_matching import (
     CoarseGrid,
@@ -66,7 +65,7 @@ class ContextTask:
     network: SiameseNetwork
     loss: Loss
 
-    compiler_options = staticmethod(wide_vectors)
+    compiler_options = staticmethod(dict)
 
     @classmethod
     def of_config(cls, config: ml_collections.ConfigDict) -> "ContextTask":
