@@ -165,7 +165,8 @@ def test_an_answer_is_left_alone(rng):
     for kind in (MatchingOracle, ContextOracle):
         networks.append(kind(np.random.default_rng(seed), 0.2))
         encoded = encode_frames(frames, networks[-1])
-        locate = Localizer(with_depth(SceneMap.from_images(networks[-1], encoded)))
+        scene_map = with_depth(SceneMap.from_images(networks[-1], encoded))
+        locate = Localizer(scene_map, quarter_turns=False)
         found.append([locate(*x) for x in zip(queries.images, queries.intrinsics, strict=True)])
     for plain, other in zip(*found, strict=True):
         assert plain.success
@@ -177,7 +178,8 @@ def test_an_answer_is_left_alone(rng):
 def test_a_network_without_context_is_not_asked_for_it(rng):
     network = ContextOracle(rng, wrong=1.0, has_context=False)
     encoded = encode_frames(looking_frames(rng, COUNT), network)
-    locate = Localizer(SceneMap.from_images(network, encoded), mode="thorough")
+    scene_map = SceneMap.from_images(network, encoded)
+    locate = Localizer(scene_map, mode="thorough", quarter_turns=False)
     query = looking_frames(rng, 1)
     assert locate(query.images[0], query.intrinsics[0]).refused
     assert network.matched_in_context == 0

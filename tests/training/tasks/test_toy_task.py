@@ -58,6 +58,7 @@ class LineTask:
     """Fits a line by least squares."""
 
     loss = types.SimpleNamespace(part_names=(), init=dict)
+    compiler_options = staticmethod(dict)
 
     def load(self, config, say):
         x = np.linspace(-1, 1, 8, dtype=np.float32)

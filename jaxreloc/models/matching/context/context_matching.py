@@ -107,9 +107,7 @@ class _Embedding(nn.Module):
     """Of a cell's descriptor, its ray, and where its first match lies."""
 
     @nn.compact
-    def __call__(
-        self, grid: CoarseGrid, told: Float[Array, "B h w K"]
-    ) -> Float[Array, "B h w D"]:
+    def __call__(self, grid: CoarseGrid, told: Float[Array, "B h w K"]) -> Float[Array, "B h w D"]:
         x = nn.Dense(WIDTH, name="descriptor")(grid.descriptors * jnp.sqrt(jnp.float32(10)))
         x = x + nn.Dense(WIDTH, name="ray")(ray_waves(grid.rays))
         hidden = nn.Dense(WIDTH, name="told")(

@@ -40,9 +40,7 @@ def first():
 @pytest.fixture
 def learned(first, rng):
     """Weights anywhere, so that the context has a say."""
-    return jax.tree.map(
-        lambda x: x + jnp.asarray(rng.normal(0, 0.1, x.shape), jnp.float32), first
-    )
+    return jax.tree.map(lambda x: x + jnp.asarray(rng.normal(0, 0.1, x.shape), jnp.float32), first)
 
 
 def test_before_training_the_matches_are_those_of_the_descriptors(rng, first):
@@ -133,9 +131,7 @@ def test_first_matches_are_the_means_that_numpy_gives(rng):
     for weights, there, told in ((both, rays[1], found[0]), (both.T, rays[0], found[1])):
         share = weights / (weights.sum(1, keepdims=True) + context_matching.SMALLEST)
         np.testing.assert_allclose(told[0, :, :2], share @ there, atol=1e-4)
-        np.testing.assert_allclose(
-            told[0, :, 4], 0.2 * np.log(weights.sum(1) + 1e-4), atol=1e-4
-        )
+        np.testing.assert_allclose(told[0, :, 4], 0.2 * np.log(weights.sum(1) + 1e-4), atol=1e-4)
 
 
 def test_rays_are_those_of_the_cells_centres():
@@ -164,7 +160,5 @@ def test_a_query_is_shared_by_its_pairs(rng, learned):
 def test_gradients_are_finite(rng, learned):
     query, db = grid(rng, 1), grid(rng, 1)
     db = db.replace(descriptors=db.descriptors.at[:, 0].set(0.0))
-    gradient = jax.jit(
-        jax.grad(lambda v: jnp.mean(MODULE.apply(v, query, db).of_query()))
-    )(learned)
+    gradient = jax.jit(jax.grad(lambda v: jnp.mean(MODULE.apply(v, query, db).of_query())))(learned)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
