@@ -49,7 +49,7 @@ FOCAL_WEIGHT = -4.0
 CONFIDENCE = ConfidenceModel(
     bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
 )
-# The same of matches in context.
+# The same of matches in context; not fitted yet, since no network with context ships.
 CONTEXT_CONFIDENCE = ConfidenceModel(
     bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
 )

@@ -13,7 +13,7 @@ MIN_MATCH_PROBABILITY = 0.15
 SMALLEST_CONFIDENCE = 1e-4
 
 
-# The same of matches in context.
+# The same of matches in context; not fitted yet, since no network with context ships.
 CONTEXT_BIAS, CONTEXT_CONFIDENCE_WEIGHT, CONTEXT_SIMILARITY_WEIGHT = 3.48, 0.589, 0.736
 
 
