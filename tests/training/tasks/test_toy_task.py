@@ -103,6 +103,6 @@ def test_a_toy_task_is_trained(tmp_path):
 
 
 def test_an_unknown_task_is_named(tmp_path):
-    line = "unknown config.task 'poze'; known: descriptors, head, matches"
+    line = "unknown config.task 'poze'; known: context, descriptors, head, matches"
     with pytest.raises(UsageError, match=line):
         train_and_evaluate(config(task="poze"), tmp_path)
