@@ -159,14 +159,11 @@ def test_context_is_for_what_was_refused(rng, mode):
 
 def test_an_answer_is_left_alone(rng):
     """Bit for bit that of a network without context, which is not asked."""
-    frames, queries = looking_frames(rng, COUNT), looking_frames(rng, 3)
-    seed = rng.integers(1 << 31)
-    found, networks = [], []
-    for kind in (MatchingOracle, ContextOracle):
-        networks.append(kind(np.random.default_rng(seed), 0.2))
-        encoded = encode_frames(frames, networks[-1])
-        scene_map = with_depth(SceneMap.from_images(networks[-1], encoded))
-        locate = Localizer(scene_map, quarter_turns=False)
+    scene_map, queries, seed = mapped(rng), looking_frames(rng, 3), rng.integers(1 << 31)
+    networks = [kind(np.random.default_rng(seed), 0.2) for kind in (MatchingOracle, ContextOracle)]
+    found = []
+    for network in networks:
+        locate = Localizer(dataclasses.replace(scene_map, network=network), quarter_turns=False)
         found.append([locate(*x) for x in zip(queries.images, queries.intrinsics, strict=True)])
     for plain, other in zip(*found, strict=True):
         assert plain.success
