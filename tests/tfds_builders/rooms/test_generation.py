@@ -230,15 +230,13 @@ def _furnished(seed, **shares):
     return build_room(rng, *furnishings(rng, "", "train"), **shares)
 
 
-def test_pictures_come_as_near_as_the_settings_allow(seed):
-    near = Distances(subject=(0.35, 0.6), median=0.3, near=0.15)
-    depths = {}
-    for name, distances in (("near", near), ("usual", Distances())):
-        settings = dataclasses.replace(TINY, seed=seed, database_paths=6, distances=distances)
-        frames = render_room(settings, "train", 0).database
-        depths[name] = [np.median(depth) for depth in frames.depths]
-    assert min(depths["near"]) > 0.25 and min(depths["usual"]) > 0.5
-    assert np.median(depths["near"]) < np.median(depths["usual"])
+@pytest.mark.parametrize("least", [0.3, 0.6, 1.2])
+def test_pictures_keep_the_distance_of_the_settings(seed, least):
+    """It is judged at 16 x 12 points; the median of all pixels differs a little."""
+    distances = Distances(subject=(0.35, 2.6), median=least, near=0.15)
+    settings = dataclasses.replace(TINY, seed=seed, database_paths=3, distances=distances)
+    frames = render_room(settings, "train", 0).database
+    assert min(np.median(depth) for depth in frames.depths) > 0.85 * least
 
 
 def test_unknown_split_lists_the_known():
