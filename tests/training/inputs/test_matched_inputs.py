@@ -35,8 +35,8 @@ def read(monkeypatch):
     monkeypatch.setattr(datasets, "load_frames", load_frames)
     monkeypatch.setattr(
         matched_inputs,
-        "matchers",
-        lambda model, settings: list(map(NumberMatcher, settings.image_sizes)),
+        "matcher",
+        lambda model, canvas: NumberMatcher(canvas),
     )
     return scenes
 
@@ -152,8 +152,8 @@ def on_an_arc(rng) -> np.ndarray:
 def test_a_bad_frame_ends_the_matching_or_is_left_out(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(
         matched_inputs,
-        "matchers",
-        lambda model, settings: list(map(NumberMatcher, settings.image_sizes)),
+        "matcher",
+        lambda model, canvas: NumberMatcher(canvas),
     )
     make_csv(tmp_path, on_an_arc(rng))
     (tmp_path / "images/3.png").unlink()
