@@ -130,10 +130,16 @@ def read_digests(
     try:
         parsed = parse_json(content.decode(), str(path))
         digests = {str(name): str(digest) for name, digest in parsed["sha256"].items()}
-        rows = {str(name): np.array(each, "S") for name, each in parsed["rows"].items()}
+        rows = {str(name): _row_digests(each) for name, each in parsed["rows"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: damaged ({error!r}); build the map again") from error
     return FileDigests(folder, digests, rows)
+
+
+def _row_digests(told: list[str]) -> np.ndarray:
+    if not isinstance(told, list):
+        raise TypeError("digests of rows are no list")
+    return np.array([str(one) for one in told], "S")
 
 
 def changed(path: pathlib.Path) -> UsageError:
