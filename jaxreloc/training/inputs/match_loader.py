@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from jaxreloc.data.loader import check_divides
+from jaxreloc.training.inputs.batch_plan import BatchPlan
 from jaxreloc.training.inputs.matched_pairs import MatchedPairs
 from jaxreloc.usage import UsageError
 
@@ -49,10 +49,15 @@ class MatchLoader:
         """
         if not len(pairs):
             raise UsageError("no matched pairs to load; mine some, or widen the data's splits")
-        check_divides(batch_size, process_count)
-        self._pairs, self._train, self._seed = pairs, train, seed
-        self._batch_size = batch_size
-        self._rows = slice(process_index, None, process_count)
+        self._pairs, self._train = pairs, train
+        self._plan = BatchPlan(
+            len(pairs),
+            batch_size=batch_size,
+            train=train,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
         if weights is not None:
             self._cumulative = np.cumsum(weights / np.sum(weights))
         else:
@@ -60,25 +65,19 @@ class MatchLoader:
 
     def __len__(self) -> int:
         """Batches that hold as many pairs as there are."""
-        return -(-len(self._pairs) // self._batch_size)
+        return len(self._plan)
 
     def batches(self, start_step: int = 0) -> Iterator[dict]:
         """Batches from `start_step` on: the same ones as an iteration from 0 reaches there."""
-        step = start_step
-        while self._train or step < len(self):
-            rng = np.random.default_rng([self._seed, step])
-            index = self._drawn(rng) if self._train else self._in_order(step)
-            draw = rng.integers(1 << 32, size=self._batch_size, dtype=np.uint32)
-            yield self._batch(index[self._rows], draw[self._rows])
-            step += 1
+        plan = self._plan
+        for step, rng in plan.steps(start_step):
+            index = self._drawn(rng) if self._train else plan.in_order(step)
+            draw = rng.integers(1 << 32, size=plan.batch_size, dtype=np.uint32)
+            yield self._batch(index[plan.rows], draw[plan.rows])
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        index = np.searchsorted(self._cumulative, rng.random(self._batch_size), side="right")
+        index = np.searchsorted(self._cumulative, rng.random(self._plan.batch_size), side="right")
         return np.minimum(index, len(self._pairs) - 1)
-
-    def _in_order(self, step: int) -> np.ndarray:
-        index = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        return np.where(index < len(self._pairs), index, -1)
 
     def _batch(self, index: np.ndarray, draw: np.ndarray) -> dict:
         pairs = self._pairs

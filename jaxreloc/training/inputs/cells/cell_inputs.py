@@ -7,11 +7,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxreloc.data.loader import check_divides
 from jaxreloc.data.pairing.pair_target import Bins, PairTarget
 from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.models.weights import network_weights
+from jaxreloc.training.inputs.batch_plan import BatchPlan
 from jaxreloc.training.inputs.cells.cell_features import CellFeatures, cell_features
 from jaxreloc.training.inputs.depth_inputs import load_scenes
 from jaxreloc.training.inputs.matched_inputs import matcher
@@ -68,21 +68,25 @@ class CellLoader:
         """
         if not len(pairs):
             raise UsageError("no pairs to load; mine some, or give more scenes")
-        check_divides(batch_size, process_count)
+        self._plan = BatchPlan(
+            len(pairs),
+            batch_size=batch_size,
+            train=train,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
         self._features, self._pairs = features, pairs
-        self._train, self._seed, self._batch_size = train, seed, batch_size
-        self._thinned_share = thinned_share
-        self._rows = slice(process_index, None, process_count)
+        self._train, self._thinned_share = train, thinned_share
 
     def __len__(self) -> int:
         """Batches that hold as many pairs as there are."""
-        return -(-len(self._pairs) // self._batch_size)
+        return len(self._plan)
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Batches from `start_step` on: the same ones as an iteration from 0 reaches there."""
-        step, size = start_step, self._batch_size
-        while self._train or step < len(self):
-            rng = np.random.default_rng([self._seed, step])
+        size, rows = self._plan.batch_size, self._plan.rows
+        for step, rng in self._plan.steps(start_step):
             if self._train:
                 pitch = 2 if rng.random() < self._thinned_share else 1
                 index = rng.integers(len(self._pairs), size=size)
@@ -90,12 +94,8 @@ class CellLoader:
                 origins = rng.integers(pitch, size=(size, 2, 2)).astype(np.int32)
             else:
                 pitch, origins = 1, np.zeros((size, 2, 2), np.int32)
-                index = np.arange(step * size, (step + 1) * size)
-                index = np.where(index < len(self._pairs), index, -1)
-                swapped = np.zeros(size, bool)
-            rows = self._rows
+                index, swapped = self._plan.in_order(step), np.zeros(size, bool)
             yield self._batch(index[rows], swapped[rows], origins[rows], pitch)
-            step += 1
 
     def _batch(
         self, index: np.ndarray, swapped: np.ndarray, origins: np.ndarray, pitch: int

@@ -7,11 +7,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxreloc.data.loader import check_divides
 from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.models.build import NetworkConfig
 from jaxreloc.models.weights.backbone_weights import DEFAULT
+from jaxreloc.training.inputs.batch_plan import BatchPlan
 from jaxreloc.training.inputs.pair_inputs import PairSet, load_frames, pair_target
 from jaxreloc.training.inputs.views.view_features import ViewFeatures, ViewSettings, view_features
 from jaxreloc.usage import UsageError
@@ -54,34 +54,36 @@ class ViewLoader:
         """
         if not len(pairs):
             raise UsageError("no pairs to load; mine some, or give more scenes")
-        check_divides(batch_size, process_count)
+        self._plan = BatchPlan(
+            len(pairs),
+            batch_size=batch_size,
+            train=train,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
         self._features = np.concatenate([x.features for x in features])
         self._cam_from_view = np.concatenate([x.cam_from_view for x in features])
         first = np.cumsum([0] + [len(x.features) for x in features[:-1]])[pairs.scene]
         self._frames = np.stack([first + pairs.db, first + pairs.query])
-        self._pairs, self._train, self._seed = pairs, train, seed
-        self._batch_size = batch_size
-        self._rows = slice(process_index, None, process_count)
+        self._pairs, self._train = pairs, train
 
     def __len__(self) -> int:
         """Batches that hold as many pairs as there are."""
-        return -(-len(self._pairs) // self._batch_size)
+        return len(self._plan)
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """Batches from `start_step` on: the same ones as an iteration from 0 reaches there."""
-        step, size = start_step, self._batch_size
-        while self._train or step < len(self):
-            rng = np.random.default_rng([self._seed, step])
+        size, rows = self._plan.batch_size, self._plan.rows
+        for step, rng in self._plan.steps(start_step):
             if self._train:
                 index = rng.integers(len(self._pairs), size=size)
                 views = rng.integers(self._features.shape[1], size=(2, size))
                 swapped = rng.integers(2, size=size).astype(bool)
             else:
-                index = np.arange(step * size, (step + 1) * size)
-                index = np.where(index < len(self._pairs), index, -1)
+                index = self._plan.in_order(step)
                 views, swapped = np.zeros((2, size), int), np.zeros(size, bool)
-            yield self._batch(index[self._rows], views[:, self._rows], swapped[self._rows])
-            step += 1
+            yield self._batch(index[rows], views[:, rows], swapped[rows])
 
     def _batch(
         self, index: np.ndarray, views: np.ndarray, swapped: np.ndarray
