@@ -1,6 +1,8 @@
 """`PosedFrames`: what every reader returns and every stage of the pipeline takes."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -40,6 +42,14 @@ class PosedFrames:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def digest(self, *told: object) -> str:
+        """SHA-256 of the names, poses and intrinsics, and of what else is told (JSON)."""
+        text = json.dumps([*told, self.names])
+        digest = hashlib.sha256(text.encode("utf-8", "backslashreplace"))
+        digest.update(np.ascontiguousarray(self.world_from_cam))
+        digest.update(np.ascontiguousarray(self.intrinsics))
+        return digest.hexdigest()
 
     def select(self, indices: Iterable[int]) -> "PosedFrames":
         """The frames at `indices`, in that order."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
 import sys
@@ -91,14 +90,12 @@ def _settings(
     sizes: tuple[int, int],
 ) -> dict[str, Any]:
     """What a map is made of."""
-    digest = hashlib.sha256("\n".join(frames.names).encode("utf-8", "backslashreplace"))
-    digest.update(frames.world_from_cam.tobytes() + frames.intrinsics.tobytes())
     return {
         "images": files.printable(images),
         "count": len(frames),
         "network": [str(x) for x in network],
         "network_sha256": saved_network.digest_of_file(network[0]),
-        "poses_sha256": digest.hexdigest(),
+        "poses_sha256": frames.digest(),
         "geographic_origin": geographic_origin and dataclasses.asdict(geographic_origin),
         "sizes": list(sizes),
         "version": jaxreloc.__version__,

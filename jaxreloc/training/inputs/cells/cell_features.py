@@ -6,8 +6,6 @@ the matcher learns from both kinds: a query's, and the database's.
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 from collections.abc import Callable
 
@@ -15,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float16, Float32, Int8
 
-from jaxreloc import files
+from jaxreloc.data.kept_arrays import kept_arrays
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import cell_centres, sample_depth
 from jaxreloc.localization.networks.match_network import MatchNetwork
@@ -61,17 +59,26 @@ def cell_features(
     """
     if frames.depths is None:
         raise UsageError(f"{frames.scene}: true matches need depth, which these frames lack")
-    path = folder / f"{frames.scene}-{_digest(frames, network, description)[:16]}.npz"
-    if path.exists():
-        return _read(path, len(frames), network.canvas)
+    shape = len(frames), *(side // DETAIL_STRIDE for side in network.canvas)
+
+    def check(found: CellFeatures) -> None:
+        if found.depth.shape != shape or len(found.coarse) != len(frames):
+            raise ValueError(f"cells of shape {found.depth.shape}")
+
+    digest = frames.digest(description, network.canvas)
+    return kept_arrays(
+        folder / f"{frames.scene}-{digest[:16]}.npz",
+        CellFeatures,
+        lambda: _made(frames, network, say),
+        check,
+        "cells",
+    )
+
+
+def _made(
+    frames: PosedFrames, network: MatchNetwork, say: Callable[[str], None]
+) -> CellFeatures:
     say(f"cells of {len(frames)} pictures of {frames.scene}, {network.canvas[1]} pixels wide")
-    made = _made(frames, network)
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **dataclasses.asdict(made))
-    return made
-
-
-def _made(frames: PosedFrames, network: MatchNetwork) -> CellFeatures:
     centres = cell_centres(network.canvas, DETAIL_STRIDE)
     of_depth = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
     coarse, depth, intrinsics = [], [], []
@@ -98,25 +105,3 @@ def _made(frames: PosedFrames, network: MatchNetwork) -> CellFeatures:
 @jax.jit
 def _eight_bits(cells: descriptors.CellDescriptors) -> jax.Array:
     return descriptors.quantise(descriptors.restore(cells)).coarse
-
-
-def _read(path: pathlib.Path, count: int, canvas: tuple[int, int]) -> CellFeatures:
-    files.check_regular(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = CellFeatures(**dict(archive))
-        shape = (count, *(side // DETAIL_STRIDE for side in canvas))
-        if found.depth.shape != shape or len(found.coarse) != count:
-            raise ValueError(f"cells of shape {found.depth.shape}")
-        return found
-    except Exception as error:  # of the zip, of its members and of NumPy's headers: any
-        message = f"{path}: not a file of cells ({error}); delete it, and it is made again"
-        raise UsageError(message) from error
-
-
-def _digest(frames: PosedFrames, network: MatchNetwork, description: str) -> str:
-    text = json.dumps([description, network.canvas, frames.names])
-    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace"))
-    digest.update(np.ascontiguousarray(frames.world_from_cam))
-    digest.update(np.ascontiguousarray(frames.intrinsics))
-    return digest.hexdigest()

@@ -6,8 +6,6 @@ each picture are all that the pair head has to be trained on.
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -16,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Float16, UInt8
 from scipy.spatial.transform import Rotation
 
-from jaxreloc import files
 from jaxreloc.data.color_jitter import color_jitter
+from jaxreloc.data.kept_arrays import kept_arrays
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import resize_to_fit
 from jaxreloc.models.weights.network_weights import imagenet_features
@@ -85,17 +83,26 @@ def view_features(
         raise UsageError(
             f"{frames.scene}: has no depth, and moved views need it; set data.move_m=(0.0,0.0,0.0)"
         )
-    path = folder / f"{frames.scene}-{_digest(frames, settings)[:16]}.npz"
-    if path.exists():
-        return _read(path, (len(frames), settings.views))
+    shape = len(frames), settings.views
+
+    def check(found: ViewFeatures) -> None:
+        if found.features.shape[:2] != shape or found.cam_from_view.shape != (*shape, 4, 4):
+            raise ValueError(f"features of shape {found.features.shape}")
+
+    digest = frames.digest(dataclasses.asdict(settings))
+    return kept_arrays(
+        folder / f"{frames.scene}-{digest[:16]}.npz",
+        ViewFeatures,
+        lambda: _made(frames, settings, say),
+        check,
+        "views",
+    )
+
+
+def _made(
+    frames: PosedFrames, settings: ViewSettings, say: Callable[[str], None]
+) -> ViewFeatures:
     say(f"features of {settings.views} views of each of {len(frames)} pictures of {frames.scene}")
-    made = _made(frames, settings)
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **dataclasses.asdict(made))
-    return made
-
-
-def _made(frames: PosedFrames, settings: ViewSettings) -> ViewFeatures:
     rng = np.random.default_rng([settings.seed, zlib.crc32(frames.scene.encode())])
     encode = imagenet_features(settings.backbone, settings.grid)
     features, poses = [], []
@@ -131,24 +138,3 @@ def _views(
     views = [resize_to_fit(image, intrinsics, *size)[0]]
     views += [color_jitter(view, intrinsics, settings.jitter, rng)[0] for view in others]
     return views, cam_from_view
-
-
-def _read(path: pathlib.Path, shape: tuple[int, int]) -> ViewFeatures:
-    files.check_regular(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            found = ViewFeatures(**dict(archive))
-        if found.features.shape[:2] != shape or found.cam_from_view.shape != (*shape, 4, 4):
-            raise ValueError(f"features of shape {found.features.shape}")
-        return found
-    except Exception as error:  # of the zip, of its members and of NumPy's headers: any
-        message = f"{path}: not a file of views ({error}); delete it, and it is made again"
-        raise UsageError(message) from error
-
-
-def _digest(frames: PosedFrames, settings: ViewSettings) -> str:
-    text = json.dumps([dataclasses.asdict(settings), frames.names])
-    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace"))
-    digest.update(np.ascontiguousarray(frames.world_from_cam))
-    digest.update(np.ascontiguousarray(frames.intrinsics))
-    return digest.hexdigest()
