@@ -74,7 +74,7 @@ def build_map(
     network = network_for(frames.image_sizes, network_path, long_side)
     start = time.perf_counter()
     SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
-    keep_up(out, index=index)  # by which neighbours are found
+    keep_index(out, asked=index)  # by which neighbours are found
     triangulate_map(out)
     keep_up(out, index=index)
     rate = len(frames) / (time.perf_counter() - start)
@@ -117,7 +117,7 @@ def add_frames(folder: pathlib.Path, frames: PosedFrames, scene_map: SceneMap) -
     """
     map_files.check_new_names(folder, frames.names)
     map_files.add(folder, encode_in_parts(frames, scene_map.network, scene_map.feature_format))
-    keep_up(folder)
+    keep_index(folder)
     triangulate_map(folder)
     keep_up(folder)
 
@@ -175,23 +175,31 @@ def keep_up(folder: pathlib.Path, *, index: bool = False) -> None:
     Raises:
       UsageError: an index is asked for, and FAISS is absent.
     """
+    keep_index(folder, asked=index)
     manifest = read_manifest(folder)
-    count = sum(segment.num_kept for segment in manifest.segments)
-    if kept_index.has_index(folder):
-        kept_index.grow_index(folder)
-    elif index or count >= kept_index.PAYS:
-        try:
-            kept_index.write_index(folder)
-        except UsageError as error:
-            if index:
-                raise
-            logging.warning("%s: every query compares all images (%s)", folder, error)
     has_depth = {bool(segment.depth) for segment in manifest.segments}
     catalogue.remove_catalogue(folder)
-    if count >= catalogue.MIN_IMAGES and len(has_depth) == 1:
+    if manifest.num_kept >= catalogue.MIN_IMAGES and len(has_depth) == 1:
         catalogue.write_catalogue(
             folder, manifest, joined(map_files.read_parts(folder, manifest))
         )
+
+
+def keep_index(folder: pathlib.Path, *, asked: bool = False) -> None:
+    """Brings the index of a large map up to its segments; see `keep_up`.
+
+    Args:
+      asked: makes one, also where the map is small.
+    """
+    if kept_index.has_index(folder):
+        kept_index.grow_index(folder)
+    elif asked or read_manifest(folder).num_kept >= kept_index.PAYS:
+        try:
+            kept_index.write_index(folder)
+        except UsageError as error:
+            if asked:
+                raise
+            logging.warning("%s: every query compares all images (%s)", folder, error)
 
 
 def remove_from_map(map_path: str | pathlib.Path, names: Iterable[str]) -> str:

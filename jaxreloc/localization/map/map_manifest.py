@@ -66,6 +66,11 @@ class Manifest:
     geographic_origin: GeographicOrigin | None = None  # where the axes are East, North, Up
     scale: MapScale | None = None  # None: the poses came with their unit
 
+    @property
+    def num_kept(self) -> int:
+        """Images that were not removed."""
+        return sum(segment.num_kept for segment in self.segments)
+
 
 def read_manifest(folder: pathlib.Path) -> Manifest:
     """What the map in `folder` holds.
