@@ -13,6 +13,8 @@ from typing import BinaryIO
 from jaxreloc import interrupts
 from jaxreloc.usage import UsageError
 
+MAX_SETTINGS = 1 << 20  # bytes, of a job
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, *, durable: bool = True) -> Iterator[pathlib.Path]:
@@ -85,6 +87,18 @@ def lock_folder(folder: pathlib.Path, *, busy: str, remedy: str) -> int:
         os.close(handle)
         raise UsageError(f"{folder}: {busy}") from error
     return handle
+
+
+def check_same(path: pathlib.Path, settings: str, other: str) -> None:
+    """Keeps the settings of a job that may be cut off, so that it goes on with the same ones.
+
+    Raises:
+      UsageError: `path` has other settings; `other` is its line.
+    """
+    if not path.exists():
+        write_text(path, settings)
+    elif read_bytes(path, limit=MAX_SETTINGS).decode("utf-8", "replace") != settings:
+        raise UsageError(other)
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -18,7 +18,6 @@ from jaxreloc.evaluation.evaluate import Located, SceneQueries
 from jaxreloc.formats.localized_poses import LocalizedPose, json_line, parse_json_line
 from jaxreloc.images import set_max_pixels
 from jaxreloc.localization.jobs import querying
-from jaxreloc.localization.jobs.partial_map import check_same
 from jaxreloc.localization.jobs.query_cameras import QueryCameras
 from jaxreloc.localization.jobs.query_images import QueryImages
 from jaxreloc.localization.map.encoding import EncodedImages
@@ -138,7 +137,7 @@ def evaluating(
         ) -> list[dict[str, Located]]:
             kept = as_path(folder) / "queries.partial"
             kept.mkdir(parents=True, exist_ok=True)
-            check_same(
+            files.check_same(
                 kept / "settings.json",
                 json.dumps(_told(settings, network_path, scene), sort_keys=True),
                 f"{kept}: is of a run with other flags, pictures or another network; give the "

@@ -43,7 +43,6 @@ from jaxreloc.usage import UsageError
 
 PIECE_SIZE = 32  # images
 SETTINGS = "settings.json"
-MAX_BYTES = 1 << 20  # of the settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +124,7 @@ class PartialMap:
         )
         try:
             (self.map / map_files.SEGMENTS).mkdir(parents=True, exist_ok=True)
-            check_same(
+            files.check_same(
                 self.folder / SETTINGS,
                 json.dumps(settings, sort_keys=True, indent=1),
                 f"{self.folder}: is of a build of other images, or with other flags; give the "
@@ -254,18 +253,6 @@ class PartialMap:
     def _read(self, piece: Piece) -> EncodedImages:
         path = self._path(piece)
         return read_segment(path.parent, written_segment(path.parent, piece.number, piece.count))
-
-
-def check_same(path: pathlib.Path, settings: str, other: str) -> None:
-    """Keeps the settings of a job that may be cut off, so that it goes on with the same ones.
-
-    Raises:
-      UsageError: `path` has other settings; `other` is its line.
-    """
-    if not path.exists():
-        files.write_text(path, settings)
-    elif files.read_bytes(path, limit=MAX_BYTES).decode("utf-8", "replace") != settings:
-        raise UsageError(other)
 
 
 def partial_folder(out: pathlib.Path) -> pathlib.Path:
