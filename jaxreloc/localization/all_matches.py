@@ -49,10 +49,8 @@ FOCAL_WEIGHT = -4.0
 CONFIDENCE = ConfidenceModel(
     bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
 )
-# The same of matches in context; not fitted yet, since no network with context ships.
-CONTEXT_CONFIDENCE = ConfidenceModel(
-    bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
-)
+# Of matches in context; not fitted yet, since no network with context ships.
+CONTEXT_CONFIDENCE = dataclasses.replace(CONFIDENCE)
 SMALLEST = 1e-2
 # The gain of another focal length up to which the given one is believed, and the scale beyond.
 FAMILIAR, UNFAMILIAR = (4e-3, 3e-3), (-1e-2, 1e-4)
