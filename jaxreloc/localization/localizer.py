@@ -26,7 +26,13 @@ from jaxreloc.localization.methods.method import Method
 from jaxreloc.localization.methods.pair_fusion import PairFusion
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index
 from jaxreloc.localization.networks.matcher import Matcher
-from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, QUARTER_TURNS, View, turned_views
+from jaxreloc.localization.quarter_turns import (
+    MIN_CONFIDENCE,
+    QUARTER_TURNS,
+    View,
+    turned_view,
+    turns_to_database,
+)
 from jaxreloc.localization.query_state import Localization, Query
 from jaxreloc.usage import check_choice
 
@@ -168,12 +174,19 @@ class Localizer:
         def given(i: int) -> View:
             return self._view(images[i], intrinsics[i], deviations[i])
 
-        found = list(self._locate_batches(map(given, range(len(images))), batch_size))
-        again = [i for i, x in enumerate(found) if x.refused and self.quarter_turns]
-        turned = (view for i in again for view in turned_views(given(i)))
-        located = self._locate_batches(turned, batch_size)
-        for i, *answers in zip(again, *[located] * len(QUARTER_TURNS)):
-            found[i] = _best_of_turns(found[i], answers)
+        views = map(given, range(len(images)))
+        found = list(self._located(self._retrieved(views, batch_size), batch_size))
+        again = [(i, tried) for i, x in enumerate(found) if (tried := self._turns_to_try(x))]
+        at_once = max(1, batch_size // len(QUARTER_TURNS))
+        for first in range(0, len(again), at_once):
+            part = again[first : first + at_once]
+            views = (turned_view(given(i), k) for i, tried in part for k in tried)
+            retrieved = iter(list(self._retrieved(views, batch_size)))
+            tries = [_likeliest(list(itertools.islice(retrieved, len(x)))) for _, x in part]
+            located = self._located((query for x, _ in tries for query in x), batch_size)
+            for (i, _), (likely, others) in zip(part, tries, strict=True):
+                answers = list(itertools.islice(located, len(likely)))
+                found[i] = _best_of_turns(found[i], answers, others)
         return found
 
     def warm_up(
@@ -205,7 +218,7 @@ class Localizer:
             if batch_size is None:
                 self.locate(self._retrieve([view], candidates=none)[0])
             else:
-                list(self._locate_batches([view] * batch_size, batch_size))
+                list(self._located(self._retrieved([view] * batch_size, batch_size), batch_size))
             elapsed_ms = 1e3 * (time.perf_counter() - start)
         return elapsed_ms / (batch_size or 1)
 
@@ -226,9 +239,7 @@ class Localizer:
             allowed = within if allowed is None else within & allowed
         if allowed is not None and not (len(allowed) == len(self.scene_map) and allowed.any()):
             raise ValueError("allowed has to be a flag for each image of the map, one of them true")
-        return self._retrieve(
-            [view], candidates=candidates, expected=expected, allowed=allowed
-        )[0]
+        return self._retrieve([view], candidates=candidates, expected=expected, allowed=allowed)[0]
 
     def locate(self, query: Query, method: Method | None = None) -> Localization:
         """The pose of a query as given, by the localizer's method or another."""
@@ -243,31 +254,57 @@ class Localizer:
     def localize(self, query: Query) -> Localization:
         """The pose of a query as given; if refused, of its quarter turns."""
         found = self.locate(query)
-        if not (found.refused and self.quarter_turns):
-            return found
-        turned = [
-            self._retrieve([view], candidates=query.candidates, allowed=query.allowed)[0]
-            for view in turned_views(query.view)
+        tries = [
+            self._retrieve(
+                [turned_view(query.view, k)], candidates=query.candidates, allowed=query.allowed
+            )[0]
+            for k in self._turns_to_try(found)
         ]
-        return _best_of_turns(found, [self.locate(x) for x in turned])
+        likely, others = _likeliest(tries)
+        return _best_of_turns(found, [self.locate(x) for x in likely], others)
 
-    def _locate_batches(self, views: Iterable[View], batch_size: int) -> Iterator[Localization]:
+    def _turns_to_try(self, found: Localization) -> Sequence[int]:
+        """The quarter turns of a picture that are worth a look, after it was located as given."""
+        if not self.quarter_turns:
+            return ()
+        if found.refused:
+            return QUARTER_TURNS
+        if not (found.success and isinstance(self.network, Matcher)):
+            return ()
+        agreeing = found.neighbors[found.rotation_inliers]
+        turns = turns_to_database(found.world_from_query, self.scene_map.world_from_db[agreeing])
+        return (turns,) if turns else ()
+
+    def _retrieved(self, views: Iterable[View], batch_size: int) -> Iterator[Query]:
         views = iter(views)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
             while batch := list(itertools.islice(views, batch_size)):
+                yield from self._retrieve(batch, batch_size=batch_size, run=threads.map)
+
+    def _located(self, queries: Iterable[Query], batch_size: int) -> Iterator[Localization]:
+        queries = iter(queries)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            while batch := list(itertools.islice(queries, batch_size)):
                 yield from self._locate_batch(batch, batch_size, threads.map)
 
     def _locate_batch(
-        self, views: Sequence[View], batch_size: int, run: Callable[..., Iterable]
+        self, queries: Sequence[Query], batch_size: int, run: Callable[..., Iterable]
     ) -> list[Localization]:
-        queries = self._retrieve(views, batch_size=batch_size, run=run)
-        clock = queries[0].clock
+        clock = StageClock()
         with clock.stage("relate"):
             related = list(run(self.method.relate, queries))
         with clock.stage("fusion"):
             found = self.method.solve(queries, related, batch_size=batch_size, run=run)
-        stage_ms = {stage: ms / len(views) for stage, ms in clock.stage_ms.items()}
-        return [dataclasses.replace(x, stage_ms=stage_ms) for x in found]
+        return [
+            dataclasses.replace(
+                x,
+                stage_ms={
+                    stage: ms + clock.stage_ms[stage] / len(queries)
+                    for stage, ms in query.clock.stage_ms.items()
+                },
+            )
+            for x, query in zip(found, queries, strict=True)
+        ]
 
     def _retrieve(
         self,
@@ -280,21 +317,20 @@ class Localizer:
         run: Callable[..., Iterable] = map,
     ) -> list[Query]:
         """Up to `batch_size` views at once, padded to as many with the last one."""
-        clock = StageClock()
-        with clock.stage("prepare"):
+        total = StageClock()
+        with total.stage("prepare"):
             prepared = [self.network.prepare(view.image, view.intrinsics) for view in views]
             images = [image for image, _ in prepared]
             padded = np.stack([*images, *[images[-1]] * (batch_size - len(images))])
-        with clock.stage("backbone"):
+        with total.stage("backbone"):
             features = self.network.encode(padded)
             descriptors = jax.block_until_ready(self.network.descriptor(features))
             each = _unstack(features, batch_size) if batch_size > 1 else [features]
-        with clock.stage("retrieval"):
+        with total.stage("retrieval"):
             rankings = self._rank(descriptors, allowed)
-            choose = functools.partial(
-                self.method.choose, candidates=candidates, allowed=allowed
-            )
+            choose = functools.partial(self.method.choose, candidates=candidates, allowed=allowed)
             chosen = list(run(choose, rankings[: len(views)], each[: len(views)]))
+        clock = StageClock({stage: ms / len(views) for stage, ms in total.stage_ms.items()})
         return [
             Query(
                 view=view,
@@ -352,12 +388,23 @@ class Localizer:
         return View(image, np.asarray(intrinsics, np.float64), focal_deviation=focal_deviation)
 
 
-def _best_of_turns(refused: Localization, turned: Sequence[Localization]) -> Localization:
-    """The most confident answer to the turned picture, if there is one; all tries' time."""
-    answered = [x for x in turned if x.success and x.confidence > MIN_CONFIDENCE]
-    best = max(answered, key=lambda x: x.confidence, default=refused)
-    tries = (refused, *turned)
-    stage_ms = {stage: sum(x.stage_ms[stage] for x in tries) for stage in refused.stage_ms}
+def _likeliest(tries: Sequence[Query]) -> tuple[Sequence[Query], Sequence[Query]]:
+    """The turned view of which the map shows most, and the others; all, where that is not known."""
+    if any(query.similarity is None for query in tries):
+        return tries, ()
+    order = sorted(tries, key=lambda query: -float(np.sum(query.similarity)))
+    return order[:1], order[1:]
+
+
+def _best_of_turns(
+    found: Localization, turned: Sequence[Localization], others: Sequence[Query]
+) -> Localization:
+    """The answer to a turned picture, if one is better; all tries' time."""
+    needed = MIN_CONFIDENCE if found.refused else found.confidence
+    answered = [x for x in turned if x.success and x.confidence > needed]
+    best = max(answered, key=lambda x: x.confidence, default=found)
+    spent = [x.stage_ms for x in (found, *turned)] + [x.clock.stage_ms for x in others]
+    stage_ms = {stage: sum(x[stage] for x in spent) for stage in found.stage_ms}
     return dataclasses.replace(best, stage_ms=stage_ms)
 
 

@@ -1,17 +1,29 @@
 import dataclasses
 
+import jax.numpy as jnp
 import jaxlie
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.geometry.fusion import FusedPose
+from jaxreloc.images import turn_camera
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods import pair_fusion
-from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE
-from tests.localization.fakes import UprightOracle, oracle_frames, sign_picture
+from jaxreloc.localization.methods.pair_fusion import PairFusion
+from jaxreloc.localization.quarter_turns import MIN_CONFIDENCE, turns_to_database
+from tests.geometry.planted_tracks import pose_error
+from tests.localization.fakes import (
+    MatchingOracle,
+    UprightOracle,
+    looking_frames,
+    oracle_frames,
+    pose_in_picture,
+    sign_picture,
+)
 
 COUNT = 21  # of frames, always, for fewer compiled shapes
 HEIGHT, WIDTH = 34, 40
@@ -158,6 +170,96 @@ def test_every_try_is_timed(rng, monkeypatch):
     assert [x.turn_deg for x in times] == [0, 90, 180, 270]
     for stage, ms in found.stage_ms.items():
         assert ms == pytest.approx(sum(x.stage_ms[stage] for x in times))
+
+
+class Comparing(PairFusion):
+    """Says how much of a turned picture the map shows: its support."""
+
+    def choose(self, ranking, features, candidates, allowed=None):
+        found = super().choose(ranking, features, candidates, allowed)
+        support = float(np.ravel(features["support"])[0])
+        return found._replace(similarity=np.full(len(found.index), support))
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_of_turned_pictures_only_the_likeliest_is_located(rng, monkeypatch, batched):
+    """The pictures that are not are timed nevertheless."""
+    locate = localizer(rng)
+    locate.method = Comparing(locate.scene_map)
+    asked = []
+    plain_relate = locate.method.relate
+
+    def relate(query):
+        asked.append(query.view.turn_deg)
+        return plain_relate(query)
+
+    monkeypatch.setattr(locate.method, "relate", relate)
+    picture, truth = answering(rng, {1: 0.97, 2: 0.99, 3: 0.98})
+    if batched:
+        found, _ = locate.localize_all([picture] * 2, [INTRINSICS] * 2, batch_size=2)
+    else:
+        found = locate(picture, INTRINSICS, NONE)
+    assert asked == [0, 180] * (1 + batched) or (batched and sorted(asked) == [0, 0, 180, 180])
+    assert found.success and found.turn_deg == 180
+    np.testing.assert_allclose(found.world_from_query[:3, 3], truth[2, :3, 3], atol=2e-3)
+    assert all(found.stage_ms[stage] > 0 for stage in ("prepare", "backbone", "retrieval"))
+
+
+def test_turns_to_the_database_leave_less_than_half_a_turn(rng):
+    """Whatever else tells the query from the database images, if they are of one mind."""
+    for _ in range(50):
+        turns, rest = rng.integers(4), rng.uniform(-40, 40)
+        roll = Rotation.from_euler("z", 90 * turns + rest, degrees=True)
+        held = Rotation.random(random_state=rng)
+        tilts = Rotation.from_rotvec(rng.normal(0, 0.02, (5, 3)))
+        world_from_db = np.tile(np.eye(4), (5, 1, 1))
+        world_from_db[:, :3, :3] = (held * tilts).as_matrix()
+        world_from_query = np.eye(4)
+        world_from_query[:3, :3] = (held * roll).as_matrix()
+        found = turns_to_database(world_from_query, world_from_db)
+        _, turned_from_given = turn_camera(INTRINSICS, WIDTH, HEIGHT, found)
+        left = (roll * Rotation.from_matrix(turned_from_given).inv()).as_euler("zyx", degrees=True)
+        np.testing.assert_allclose(left, [rest, 0, 0], atol=1e-6)
+
+
+class TurnableOracle(MatchingOracle):
+    """Its pictures say how they are turned; what is not held as the map is, it matches worse."""
+
+    def prepare(self, image, intrinsics):
+        turns = next(k for k in range(4) if is_marked(np.rot90(image, -k)))
+        given = np.ascontiguousarray(np.rot90(image, -turns))
+        _, turned_from_given = turn_camera(intrinsics, *image.shape[1::-1], turns)
+        pose = jaxlie.SE3(jnp.asarray(pose_in_picture(given[None])[0]))
+        back = jaxlie.SE3.from_rotation(jaxlie.SO3.from_matrix(jnp.asarray(turned_from_given.T)))
+        pixels = np.asarray((pose @ back).wxyz_xyz, np.float32).view(np.uint8)
+        return np.tile(pixels[None, :, None], (1, 1, 3)), intrinsics
+
+    def match_tracks(self, *arguments, every_cell=False):
+        roll = Rotation.from_quat(arguments[2]["pose"][0, :4], scalar_first=True).as_euler("zyx")
+        self._wrong = 0.85 if abs(roll[0]) > np.radians(45) else 0.0
+        return super().match_tracks(*arguments, every_cell=every_cell)
+
+
+def is_marked(picture):
+    return picture.shape[0] == 1 and (picture[0, :, 1] == np.arange(28)).all()
+
+
+@pytest.mark.parametrize("rolled", [0, 60, 120, 180, -75])
+def test_an_answer_that_is_rolled_is_looked_at_upright(rng, rolled):
+    frames = looking_frames(rng, 14)
+    for picture in frames.images:
+        picture[0, :, 1] = np.arange(28)
+    network = TurnableOracle(rng, 0.0)
+    locate = Localizer(with_depth(SceneMap.from_images(network, encode_frames(frames, network))))
+    pose = frames.world_from_cam[3].copy()
+    pose[:3, :3] @= Rotation.from_euler("z", rolled, degrees=True).as_matrix()
+    picture = frames.images[3].copy()
+    bytes_of_pose = np.asarray(jaxlie.SE3.from_matrix(jnp.asarray(pose)).wxyz_xyz, np.float32)
+    picture[0, :, 0] = bytes_of_pose.view(np.uint8)
+    found = locate(picture, frames.intrinsics[3])
+    assert found.success and found.turn_deg == -90 * round(rolled / 90) % 360
+    position, degrees = pose_error(found.world_from_query, pose)
+    assert position < 0.05 and degrees < 0.5
 
 
 def test_batches_give_the_answers_of_single_queries(rng):
