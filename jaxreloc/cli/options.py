@@ -66,7 +66,8 @@ class Retrieval:
         flag("all_matches, or fusion of pairs: robust or paper.", "NAME"),
     ] = None
     mode: Annotated[
-        Literal["fast", "default", "precise"], flag("Of all_matches: time or accuracy.", "NAME")
+        Literal["fast", "default", "precise", "thorough"],
+        flag("Of all_matches: time or accuracy.", "NAME"),
     ] = "default"
 
     def __post_init__(self):

@@ -66,7 +66,7 @@ class Replicas(Engine):
 def serve(
     maps: Annotated[str, flag("Folder of maps, or of one map.", "DIR")],
     mode: Annotated[
-        Literal["fast", "default", "precise"], flag("Time or accuracy.", "NAME")
+        Literal["fast", "default", "precise", "thorough"], flag("Time or accuracy.", "NAME")
     ] = "default",
     quarter_turns: Annotated[
         bool, flag("Do not look at refused pictures again, turned.")

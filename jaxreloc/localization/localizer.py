@@ -29,6 +29,7 @@ from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.quarter_turns import (
     MIN_CONFIDENCE,
     QUARTER_TURNS,
+    VOTERS,
     View,
     turned_view,
     turns_to_database,
@@ -66,11 +67,14 @@ class Localizer:
       index: finds the most similar images; None takes that of the map, which compares all of them
         unless one is kept on disk.
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
-        retrieval included, and the most confident answer is taken if it is sure enough
-        (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given).
-        The network hardly matches what is turned by 60 degrees or more, as in a picture of a phone
-        on its side whose file does not say so. A refused query takes four times as long. Networks
-        that do not know how likely a pose is right refuse nothing, and see no picture turned.
+        retrieval included. The turned picture of which the map shows most is matched; where that is
+        not known, all three are. The most confident answer is taken if it is sure enough
+        (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given). An answer of
+        a `Matcher` that is rolled by more than 45 degrees against the neighbours gives way to a
+        more confident one to the picture as they are held. The network hardly matches what is
+        turned by 60 degrees or more, as in a picture of a phone on its side whose file does not say
+        so. Networks that do not know how likely a pose is right refuse nothing, and see no picture
+        turned.
     """
 
     def __init__(
@@ -392,7 +396,7 @@ def _likeliest(tries: Sequence[Query]) -> tuple[Sequence[Query], Sequence[Query]
     """The turned view of which the map shows most, and the others; all, where that is not known."""
     if any(query.similarity is None for query in tries):
         return tries, ()
-    order = sorted(tries, key=lambda query: -float(np.sum(query.similarity)))
+    order = sorted(tries, key=lambda query: -np.sort(query.similarity)[-VOTERS:].sum())
     return order[:1], order[1:]
 
 
