@@ -8,6 +8,7 @@ orbits stand at the same places of the same room and look the same way; the nois
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -199,9 +200,13 @@ def set_stage(split: str, index: int, library: str) -> Stage:
 
 
 def load_pictures(
-    split: str, index: int, library: str | None, cache: pathlib.Path | None
+    split: str,
+    index: int,
+    library: str | None,
+    cache: pathlib.Path | None,
+    kinds: Sequence[Kind] = KINDS,
 ) -> tuple[PosedFrames, dict[str, PosedFrames]]:
-    """A room's map, and the queries of each of KINDS; kept in `cache`, a file a kind.
+    """A room's map, and the queries of each kind; kept in `cache`, a file a kind.
 
     Raises:
       UsageError: there is no library to render with.
@@ -216,14 +221,12 @@ def load_pictures(
         path = cache and cache / f"{split}-{index:03d}-{name.replace(' ', '-')}.npz"
         return kept_frames(path, lambda: {"pictures": take()})["pictures"]
 
-    # Pictures with another map are no others.
-    taken = [kind for kind in KINDS if kind.map_step == 1]
-    database = load("map", lambda: stage().map())
-    found = {
-        kind.name: load(kind.name, functools.partial(lambda k: stage().queries(k), kind))
-        for kind in taken
-    }
-    return database, {kind.name: found.get(kind.name, found["plain"]) for kind in KINDS}
+    def queries(kind: Kind) -> PosedFrames:
+        # Pictures with another map are no others.
+        taken = kind if kind.map_step == 1 else KINDS[0]
+        return load(taken.name, lambda: stage().queries(taken))
+
+    return load("map", lambda: stage().map()), {kind.name: queries(kind) for kind in kinds}
 
 
 def _rolled(world_from_cam: Float64[np.ndarray, "4 4"], deg: float) -> Float64[np.ndarray, "4 4"]:
