@@ -27,7 +27,7 @@ def _hard() -> ml_collections.ConfigDict:
     config.task = "context"
     config.seed = 0
     config.batch_size = 8
-    config.num_steps = 6_000
+    config.num_steps = 10_000
 
     config.data = ml_collections.ConfigDict()
     config.data.dataset = "synthetic_rooms/furnished_hard"
@@ -35,7 +35,8 @@ def _hard() -> ml_collections.ConfigDict:
     config.data.data_path = placeholder(str)  # your own photographs (posed_images); needs depth
     config.data.train_splits = ("train", "train_query")
     config.data.validation_splits = ("validation", "validation_query")
-    config.data.num_pairs = 25_000
+    config.data.up = (0.0, 0.0, 1.0)  # pictures are turned upright; None: as they are
+    config.data.num_pairs = 40_000
     config.data.num_validation_pairs = 160
     config.data.image_size = (384, 512)  # the canvas, which is that of whoever uses the network
     config.data.thinned_share = 0.8  # of the batches, which have every second cell along each axis
@@ -57,9 +58,9 @@ def _hard() -> ml_collections.ConfigDict:
     config.loss.none = 0.3
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.learning_rate = 1.5e-3
+    config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 150
+    config.optimizer.warmup_steps = 300
     config.optimizer.weight_decay = 1e-3
     config.optimizer.max_gradient_norm = 1.0
     config.optimizer.frozen = ("backbone", "head/description", "head/regression")

@@ -17,7 +17,7 @@ from jaxreloc.models.matching.context.context_matching import (
 )
 from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.descriptors import CellDescriptors
-from jaxreloc.models.matching.learned_description import COARSE_SIZE, LearnedDescription
+from jaxreloc.models.matching.learned_description import COARSE_SIZE, FINE_SIZE, LearnedDescription
 from jaxreloc.models.matching.rays import RayMatches
 
 
@@ -51,7 +51,8 @@ class CorrelationHead(nn.Module):
     ) -> RelativePose:
         descriptors = self.describe(db_features), self.describe(query_features)
         if self.is_initializing() and self.context is not None:
-            blank = CoarseGrid(*(jnp.zeros((1, 2, 2, size)) for size in (COARSE_SIZE, 2)))
+            sizes = COARSE_SIZE, 4 * FINE_SIZE, 2
+            blank = CoarseGrid(*(jnp.zeros((1, 2, 2, size)) for size in sizes))
             self.context(blank, blank)
         return self.regress(self.match(*descriptors, db_intrinsics, query_intrinsics))
 

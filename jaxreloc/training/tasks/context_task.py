@@ -18,6 +18,7 @@ from jaxreloc.models.matching.context.context_matching import (
     cell_rays,
 )
 from jaxreloc.models.matching.descriptors import COARSE_STRIDE, DETAIL_STRIDE, unit_vectors
+from jaxreloc.models.matching.learned_description import FINE_SIZE
 from jaxreloc.models.weights import saved_network
 from jaxreloc.training.inputs.cells.cell_inputs import load_cell_pairs
 from jaxreloc.training.inputs.pair_inputs import PairSet
@@ -134,7 +135,9 @@ def _grid(batch: Batch, name: str) -> CoarseGrid:
     pitch = batch[f"{name}_depth"].shape[1] * DETAIL_STRIDE // COARSE_STRIDE // coarse.shape[1]
     intrinsics = batch[f"{name}_intrinsics"]
     rays = cell_rays(coarse.shape[1:3], intrinsics, pitch, batch[f"{name}_origin"])
-    return CoarseGrid(unit_vectors(coarse), rays)
+    cells = batch[f"{name}_fine"].reshape(len(coarse), -1, 4, FINE_SIZE)
+    fine = unit_vectors(cells).reshape(*coarse.shape[:3], -1)
+    return CoarseGrid(unit_vectors(coarse), fine, rays)
 
 
 def _right(likeness: Array, true) -> Array:

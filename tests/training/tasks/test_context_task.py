@@ -30,6 +30,7 @@ def shifted_pairs(rng):
     for name, x in sides.items():
         batch |= {
             f"{name}_coarse": np.rint(127 * unit(x)).astype(np.int8),
+            f"{name}_fine": np.tile(np.rint(127 * unit(x[..., :48])).astype(np.int8), 4),
             f"{name}_origin": np.zeros((PAIRS, 2), np.int32),
             f"{name}_depth": np.full((PAIRS, 4 * SHAPE[0], 4 * SHAPE[1]), 2.0, np.float32),
             f"{name}_intrinsics": np.tile(intrinsics, (PAIRS, 1, 1)),
@@ -66,9 +67,7 @@ def test_only_the_context_learns(rng):
     assert after.loss < before.loss and after.selected_by in after.figures()
     learned, old = state.params["network"], first.params["network"]
     for part in ("backbone", "description"):
-        one, other = (
-            (x["head"] if part == "description" else x)[part] for x in (old, learned)
-        )
+        one, other = ((x["head"] if part == "description" else x)[part] for x in (old, learned))
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[0]), one, other)
     assert np.any(learned["head"]["context"]["shifted"]["kernel"][0] != 0)
     assert old["head"]["context"]["compared"]["kernel"].shape[1] == COMPARED

@@ -10,6 +10,7 @@ from jaxreloc.models.matching import coarse_to_fine, descriptors
 from jaxreloc.models.matching.context.context_matching import (
     CoarseGrid,
     ContextScores,
+    by_coarse_cell,
     cell_rays,
 )
 from jaxreloc.models.matching.descriptors import CellDescriptors
@@ -37,14 +38,14 @@ def coarse_in_context(
         scores = scoring(_with_axis(query), db_grid)
         return best_cells(scores, *db_grid.rays.shape[1:3])
 
-    of_query = coarse_cells(query.coarse, query_intrinsics)
-    return over_pairs(of_pair, of_query, (db.coarse, db_intrinsics))
+    of_query = coarse_cells(query.coarse, query.fine, query_intrinsics)
+    return over_pairs(of_pair, of_query, (db.coarse, db.fine, db_intrinsics))
 
 
-def coarse_cells(coarse: PyTree, intrinsics: Float[Array, "B 3 3"]) -> CoarseGrid:
+def coarse_cells(coarse: PyTree, fine: PyTree, intrinsics: Float[Array, "B 3 3"]) -> CoarseGrid:
     """The coarse grids of B images, kept or not, with their cells' rays."""
-    cells = descriptors.unit_vectors(coarse)
-    return CoarseGrid(cells, cell_rays(cells.shape[1:3], intrinsics))
+    cells, fine = (descriptors.unit_vectors(x) for x in (coarse, fine))
+    return CoarseGrid(cells, by_coarse_cell(fine), cell_rays(cells.shape[1:3], intrinsics))
 
 
 def best_cells(

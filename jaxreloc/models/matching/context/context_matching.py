@@ -1,29 +1,36 @@
 """Coarse matches in the light of both whole images.
 
 Two cells are compared by their descriptors as `coarse_to_fine` does, and by what attention has told
-each of its surroundings and of the other image. With f the descriptors and x what attention makes
-of f, of the cells' viewing rays and of the best matches by f alone, the logit of a pair is
+each of its surroundings and of the other image. With f the descriptors, the logit of a pair is
 
     T (f_q . f_d - 1) + A x_q . B x_d + B x_q . A x_d
 
-T being today's temperature; B begins at zero, and with it the matches are today's. A cell may have
-no counterpart: that is one more outcome of each softmax, with a logit of its own.
+T being the temperature of the plain matching; B begins at zero, and with it the matches are the
+plain ones. A cell may have no counterpart: that is one more outcome of each softmax, with a logit
+of its own.
+
+Of x: each cell is embedded by its descriptor, those of its four fine cells, its viewing ray, and
+where its best matches by f alone lie. Blocks of 2x2 cells are tokens that attend to their own image
+and to the other one (`attention`), as EfficientLoFTR has it (Wang et al., CVPR 2024, arXiv
+2403.04765): a sixteenth of the cost among all cells. With U bilinear upsampling of the tokens t and
+a perceptron g, x = e + g([e, U t]).
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jaxreloc.models.matching.context.pooled_attention import PooledAttentionBlock
-from jaxreloc.models.matching.descriptors import COARSE_STRIDE
+from jaxreloc.models.matching.context.attention import AttentionBlock
+from jaxreloc.models.matching.descriptors import COARSE_STRIDE, upsample
 from jaxreloc.models.matching.learned_description import LEARNED_SETTINGS
 from jaxreloc.models.matching.rays import cell_pixels, viewing_rays
 
-WIDTH = 64
+WIDTH = 64  # of a cell
+TOKEN_WIDTH = 96
 HEADS = 4
-BLOCKS = 3
+BLOCKS = 4
 COMPARED = 64  # dimensions of A and B
 FREQUENCIES = 6  # of the rays' angles
 NO_COUNTERPART = -14.0  # first logit of that outcome; of cells that are alike it is 0
@@ -37,10 +44,12 @@ class CoarseGrid:
 
     Attributes:
       descriptors: unit vectors, zero where the canvas is empty.
+      fine: those of the four fine cells of each, by rows.
       rays: of the cells' centres, on the camera's plane z = 1.
     """
 
     descriptors: Float[Array, "B h w C"]
+    fine: Float[Array, "B h w 4*F"]
     rays: Float[Array, "B h w 2"]
 
     @property
@@ -82,12 +91,11 @@ class ContextMatching(nn.Module):
         masked = plain + _outside(query)[:, :, None] + _outside(db)[:, None]
         told = first_matches(masked, _flat(query.rays), _flat(db.rays))
         embedding = _Embedding(name="embedding")
-        x = [
+        cells = [
             embedding(grid, of_grid.reshape(*grid.rays.shape[:3], -1))
             for grid, of_grid in zip((query, db), told, strict=True)
         ]
-        for i in range(BLOCKS):
-            x = PooledAttentionBlock(HEADS, name=f"block{i}")(*x, query.filled, db.filled)
+        x = _InContext(name="in_context")(*cells, query.filled, db.filled)
         norm = nn.LayerNorm(name="norm")
         compared = nn.Dense(COMPARED, use_bias=False, name="compared")
         zero = nn.initializers.zeros
@@ -104,16 +112,55 @@ class ContextMatching(nn.Module):
 
 
 class _Embedding(nn.Module):
-    """Of a cell's descriptor, its ray, and where its first match lies."""
+    """Of a cell's descriptors, its ray, and where its first match lies."""
 
     @nn.compact
     def __call__(self, grid: CoarseGrid, told: Float[Array, "B h w K"]) -> Float[Array, "B h w D"]:
-        x = nn.Dense(WIDTH, name="descriptor")(grid.descriptors * jnp.sqrt(jnp.float32(10)))
+        described = jnp.concatenate([grid.descriptors, grid.fine], axis=-1)
+        x = nn.Dense(WIDTH, name="descriptor")(described * jnp.sqrt(jnp.float32(10)))
         x = x + nn.Dense(WIDTH, name="ray")(ray_waves(grid.rays))
         hidden = nn.Dense(WIDTH, name="told")(
             jnp.concatenate([told, ray_waves(told[..., :2]), grid.rays], axis=-1)
         )
         return x + nn.Dense(WIDTH, name="told_out")(nn.gelu(hidden))
+
+
+class _InContext(nn.Module):
+    """The cells of both images by what tokens of 2x2 of them have told each other."""
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "B h w D"],
+        db: Float[Array, "B h2 w2 D"],
+        query_filled: Bool[Array, "B h w"],
+        db_filled: Bool[Array, "B h2 w2"],
+    ) -> list[Float[Array, "B height width D"]]:
+        cells, filled = (query, db), (query_filled, db_filled)
+        norm, joined = nn.LayerNorm(name="norm"), nn.Dense(TOKEN_WIDTH, name="joined")
+        hidden, out = nn.Dense(TOKEN_WIDTH, name="hidden"), nn.Dense(WIDTH, name="out")
+        normed = [norm(x) * f[..., None] for x, f in zip(cells, filled, strict=True)]
+        heard = [jnp.any(by_coarse_cell(f[..., None]), axis=-1).reshape(len(f), -1) for f in filled]
+        tokens = [joined(by_coarse_cell(x)) for x in normed]
+        grids = [x.shape for x in tokens]
+        tokens = [x.reshape(len(x), -1, TOKEN_WIDTH) for x in tokens]
+        for i in range(BLOCKS):
+            tokens = AttentionBlock(HEADS, name=f"block{i}")(*tokens, *heard)
+        told = [
+            upsample((x * f[..., None]).reshape(shape))
+            for x, f, shape in zip(tokens, heard, grids, strict=True)
+        ]
+        return [
+            x + out(nn.gelu(hidden(jnp.concatenate([y, z], axis=-1))))
+            for x, y, z in zip(cells, normed, told, strict=True)
+        ]
+
+
+def by_coarse_cell(fine: Shaped[Array, "B H W D"]) -> Shaped[Array, "B H//2 W//2 4*D"]:
+    """What each block of 2x2 cells has, one after the other, by rows."""
+    batch, height, width, size = fine.shape
+    blocks = fine.reshape(batch, height // 2, 2, width // 2, 2, size)
+    return jnp.moveaxis(blocks, 2, 3).reshape(batch, height // 2, width // 2, 4 * size)
 
 
 def first_matches(

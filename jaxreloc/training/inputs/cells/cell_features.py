@@ -18,6 +18,7 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import cell_centres, sample_depth
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.matching import descriptors
+from jaxreloc.models.matching.context.context_matching import by_coarse_cell
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
 from jaxreloc.usage import UsageError
 
@@ -30,11 +31,13 @@ class CellFeatures:
 
     Attributes:
       coarse: descriptors of the coarse cells in eight bits.
+      fine: those of the four fine cells of each, by rows.
       depth: metres along z at the centres of the detail grid's cells, 0 where not known.
       intrinsics: of the canvas.
     """
 
     coarse: Int8[np.ndarray, "n h w C"]
+    fine: Int8[np.ndarray, "n h w 4*F"]
     depth: Float16[np.ndarray, "n 4*h 4*w"]
     intrinsics: Float32[np.ndarray, "n 3 3"]
 
@@ -75,13 +78,11 @@ def cell_features(
     )
 
 
-def _made(
-    frames: PosedFrames, network: MatchNetwork, say: Callable[[str], None]
-) -> CellFeatures:
+def _made(frames: PosedFrames, network: MatchNetwork, say: Callable[[str], None]) -> CellFeatures:
     say(f"cells of {len(frames)} pictures of {frames.scene}, {network.canvas[1]} pixels wide")
     centres = cell_centres(network.canvas, DETAIL_STRIDE)
     of_depth = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
-    coarse, depth, intrinsics = [], [], []
+    coarse, fine, depth, intrinsics = [], [], [], []
     for first in range(0, len(frames), ENCODED_TOGETHER):
         rows = range(first, min(first + ENCODED_TOGETHER, len(frames)))
         prepared = [network.prepare(frames.images[i], frames.intrinsics[i]) for i in rows]
@@ -89,19 +90,23 @@ def _made(
         padding = [(0, ENCODED_TOGETHER - len(images))] + [(0, 0)] * 3
         encoded = network.encode(np.pad(images, padding))
         plain, kept = encoded.cells, network.kept(encoded).cells
-        plain, kept = (np.asarray(_eight_bits(x)) for x in (plain, kept))
-        coarse += [(kept if i % 2 else plain)[k] for k, i in enumerate(rows)]
+        plain, kept = (jax.device_get(_eight_bits(x)) for x in (plain, kept))
+        for k, i in enumerate(rows):
+            of_cells = kept if i % 2 else plain
+            coarse.append(of_cells[0][k])
+            fine.append(of_cells[1][k])
         intrinsics += [matrix for _, matrix in prepared]
-        depth += [
-            sample_depth(frames.depths[i], of_depth[i], intrinsics[i], centres) for i in rows
-        ]
+        depth += [sample_depth(frames.depths[i], of_depth[i], intrinsics[i], centres) for i in rows]
     return CellFeatures(
         coarse=np.stack(coarse),
+        fine=np.stack(fine),
         depth=np.stack(depth).astype(np.float16),
         intrinsics=np.stack(intrinsics).astype(np.float32),
     )
 
 
 @jax.jit
-def _eight_bits(cells: descriptors.CellDescriptors) -> jax.Array:
-    return descriptors.quantise(descriptors.restore(cells)).coarse
+def _eight_bits(cells: descriptors.CellDescriptors) -> tuple[jax.Array, jax.Array]:
+    """Of the coarse cells, and of the fine cells of each."""
+    cells = descriptors.quantise(descriptors.restore(cells))
+    return cells.coarse, by_coarse_cell(cells.fine)

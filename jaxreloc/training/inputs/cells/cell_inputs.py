@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxreloc.data.pairing.pair_target import Bins, PairTarget
 from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
+from jaxreloc.data.upright import held_upright
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.models.weights import network_weights
 from jaxreloc.training.inputs.batch_plan import BatchPlan
@@ -31,6 +32,7 @@ class CellLoader:
 
       X_coarse: int8 [B, h, w, C], descriptors of coarse cells, or in a thinned batch of every
         second one along each axis.
+      X_fine: int8 [B, h, w, 4 F], those of the fine cells of each.
       X_origin: int32 [B, 2], row and column of the first of these.
       X_depth: float32 [B, 4 H, 4 W], at the centres of the detail grid's cells, where H x W are all
         coarse cells.
@@ -108,12 +110,14 @@ class CellLoader:
         batch = {"db_from_query": wxyz_xyz(poses), "mask": index >= 0, "pair_index": index}
         for name, frames, origin in (("db", db, origins[:, 0]), ("query", query, origins[:, 1])):
             of_frames = [(self._features[s], i) for s, i in zip(pairs.scene, frames, strict=True)]
-            coarse = [
-                x.coarse[i, row::pitch, column::pitch]
+            cells = [
+                [grid[i, row::pitch, column::pitch] for grid in (x.coarse, x.fine)]
                 for (x, i), (row, column) in zip(of_frames, origin, strict=True)
             ]
+            coarse, fine = map(np.stack, zip(*cells, strict=True))
             batch |= {
-                f"{name}_coarse": np.stack(coarse),
+                f"{name}_coarse": coarse,
+                f"{name}_fine": fine,
                 f"{name}_origin": origin,
                 f"{name}_depth": np.stack([x.depth[i] for x, i in of_frames]).astype(np.float32),
                 f"{name}_intrinsics": np.stack([x.intrinsics[i] for x, i in of_frames]),
@@ -139,6 +143,8 @@ def _pair_set(
 ) -> PairSet:
     data = config.data
     scenes = load_scenes(data, data.train_splits if train else data.validation_splits)
+    if data.up is not None:
+        scenes = [held_upright(frames, data.up) for frames in scenes]
     count = data.num_pairs if train else data.num_validation_pairs
     seed = 2 * config.seed + (not train)
     pairs = mine_pairs(scenes, num_pairs=count, target=WIDE, seed=seed)

@@ -11,6 +11,7 @@ from jaxreloc.models.matching.context.coarse_in_context import best_cells, coars
 from jaxreloc.models.matching.context.context_matching import (
     CoarseGrid,
     ContextMatching,
+    by_coarse_cell,
     cell_rays,
     first_matches,
 )
@@ -28,12 +29,14 @@ def grid(rng, batch=2, shape=SHAPE):
     intrinsics = np.repeat(intrinsics[None], batch, axis=0)
     intrinsics[:, :2] *= rng.uniform(0.7, 1.4, (batch, 1, 1)).astype(np.float32)
     cells = unit(rng.normal(size=(batch, *shape, 96))).astype(np.float32)
-    return CoarseGrid(jnp.asarray(cells), cell_rays(shape, jnp.asarray(intrinsics)))
+    fine = np.concatenate([unit(rng.normal(size=(batch, *shape, 48))) for _ in range(4)], axis=-1)
+    fine = fine.astype(np.float32)
+    return CoarseGrid(*map(jnp.asarray, (cells, fine)), cell_rays(shape, jnp.asarray(intrinsics)))
 
 
 @pytest.fixture(scope="module")
 def first():
-    blank = CoarseGrid(jnp.zeros((1, 2, 2, 96)), jnp.zeros((1, 2, 2, 2)))
+    blank = CoarseGrid(*(jnp.zeros((1, 2, 2, size)) for size in (96, 192, 2)))
     return MODULE.init(jax.random.key(0), blank, blank)
 
 
@@ -91,7 +94,9 @@ def test_empty_cells_are_never_matched_nor_heard(rng, learned):
     filled = np.ones((2, *SHAPE, 1), np.float32)
     filled[:, :, 4:] = 0
     db = db.replace(descriptors=db.descriptors * filled)
-    other = db.replace(rays=jnp.where(filled > 0, db.rays, 7.0))
+    other = db.replace(
+        rays=jnp.where(filled > 0, db.rays, 7.0), fine=jnp.where(filled > 0, db.fine, 0.3)
+    )
     scores, same = (apply(learned, query, x) for x in (db, other))
     inside = np.flatnonzero(filled[0].reshape(-1))
     np.testing.assert_allclose(scores.logits[..., inside], same.logits[..., inside], atol=1e-3)
@@ -103,12 +108,17 @@ def test_empty_cells_are_never_matched_nor_heard(rng, learned):
 def test_odd_pictures_give_numbers(rng, learned, kind):
     query = grid(rng)
     db = {
-        "black": query.replace(descriptors=jnp.zeros_like(query.descriptors)),
+        "black": query.replace(
+            descriptors=jnp.zeros_like(query.descriptors), fine=jnp.zeros_like(query.fine)
+        ),
         "one colour": query.replace(
-            descriptors=jnp.broadcast_to(query.descriptors[:, :1, :1], query.descriptors.shape)
+            descriptors=jnp.broadcast_to(query.descriptors[:, :1, :1], query.descriptors.shape),
+            fine=jnp.broadcast_to(query.fine[:, :1, :1], query.fine.shape),
         ),
         "itself": query,
-        "upside down": query.replace(descriptors=query.descriptors[:, ::-1, ::-1]),
+        "upside down": query.replace(
+            descriptors=query.descriptors[:, ::-1, ::-1], fine=query.fine[:, ::-1, ::-1]
+        ),
     }[kind]
     pairs = [(query, db), (db, query), (db, db)]
     for pair in pairs:
@@ -134,6 +144,13 @@ def test_first_matches_are_the_means_that_numpy_gives(rng):
         np.testing.assert_allclose(told[0, :, 4], 0.2 * np.log(weights.sum(1) + 1e-4), atol=1e-4)
 
 
+def test_the_fine_cells_of_a_coarse_one_stand_by_rows(rng):
+    fine = rng.normal(size=(2, 6, 8, 3))
+    cells = np.asarray(by_coarse_cell(jnp.asarray(fine, jnp.float32)))
+    expected = np.concatenate([fine[:, 4, 2], fine[:, 4, 3], fine[:, 5, 2], fine[:, 5, 3]], axis=-1)
+    np.testing.assert_allclose(cells[:, 2, 1], expected, rtol=1e-6)
+
+
 def test_rays_are_those_of_the_cells_centres():
     """The centre of the cell (1, 2) is the pixel (39.5, 23.5)."""
     intrinsics = jnp.array([[[100.0, 0, 50], [0, 80.0, 40], [0, 0, 1]]])
@@ -144,8 +161,9 @@ def test_rays_are_those_of_the_cells_centres():
 def test_a_query_is_shared_by_its_pairs(rng, learned):
     """One query with three images gives what three pairs give."""
     cells = unit(rng.normal(size=(4, *SHAPE, 96))).astype(np.float32)
+    fine = unit(rng.normal(size=(4, *(2 * side for side in SHAPE), 48))).astype(np.float32)
     empty = np.zeros((4, 0, 0, 1), np.float32)
-    every = CellDescriptors(empty, empty, jnp.asarray(cells), is_joined=True)
+    every = CellDescriptors(empty, jnp.asarray(fine), jnp.asarray(cells), is_joined=True)
     query, db = (jax.tree.map(lambda x, s=s: x[s], every) for s in (slice(1), slice(1, 4)))
     intrinsics = jnp.asarray(np.repeat(np.float32([[[90, 0, 47], [0, 90, 31], [0, 0, 1]]]), 3, 0))
     scoring = lambda q, d: MODULE.apply(learned, q, d)  # noqa: E731

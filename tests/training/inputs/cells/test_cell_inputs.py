@@ -28,6 +28,7 @@ def data(rng):
         coarse[..., 1:] = np.stack(np.indices((SIDE, SIDE)), -1)
         return CellFeatures(
             coarse=coarse,
+            fine=np.tile(coarse, 4),
             depth=np.broadcast_to(number, (FRAMES, 4 * SIDE, 4 * SIDE)).astype(np.float16),
             intrinsics=np.broadcast_to(number, (FRAMES, 3, 3)).astype(np.float32),
         )
@@ -53,6 +54,9 @@ def test_labels_are_the_relative_poses_of_the_frames(data):
             cells = batch[f"{name}_coarse"][..., 1:] - batch[f"{name}_origin"][:, None, None]
             expected = SIDE // side * np.stack(np.indices((side, side)), -1)
             np.testing.assert_array_equal(cells, np.broadcast_to(expected, cells.shape))
+            of_fine = batch[f"{name}_fine"].reshape(*cells.shape[:3], 4, 3)
+            of_coarse = batch[f"{name}_coarse"][..., None, :]
+            np.testing.assert_array_equal(of_fine, np.broadcast_to(of_coarse, of_fine.shape))
         db, query = (poses[frame_numbers(batch, name)] for name in ("db", "query"))
         expected = np.linalg.inv(db) @ query
         label = batch["db_from_query"]
