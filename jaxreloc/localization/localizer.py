@@ -199,7 +199,7 @@ class Localizer:
         """Compiles what a query needs, by localizing a picture of the map.
 
         Where the map has the picture that the network saw, it is found, so that nothing is left to
-        compile for the first query that is.
+        compile for the first query that is, nor for one that is matched in context.
 
         Args:
           candidates: for queries with candidates, as a video's are.
@@ -217,6 +217,8 @@ class Localizer:
             intrinsics = self.scene_map.network_intrinsics[0].astype(np.float64)
         view = View(image, intrinsics, focal_deviation=UNKNOWN_DEVIATION if searching else None)
         none = np.zeros(0, int) if candidates else None
+        if isinstance(self.method, AllMatches) and self.method.has_context:
+            jax.block_until_ready(self.method.relate_in_context(self._retrieve([view])[0]))
         for _ in range(2):
             start = time.perf_counter()
             if batch_size is None:

@@ -154,7 +154,8 @@ def test_context_is_for_what_was_refused(rng, mode):
         position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
         assert found.success and position < 0.05 and degrees < 0.5
         assert network.matched_in_context == COUNT_OF_MODE[mode]
-        assert len(found.location_inliers) == len(found.neighbors) == network.matched_in_context
+        assert len(found.location_inliers) == len(found.neighbors) == MODES[mode].num_neighbors
+        assert not found.location_inliers[network.matched_in_context :].any()
 
 
 def test_an_answer_is_left_alone(rng):

@@ -29,6 +29,7 @@ from jaxreloc.localization.networks.confidence import ConfidenceModel
 from jaxreloc.localization.networks.matcher import ContextMatcher
 from jaxreloc.localization.patch_precision import Pictures, PrecisionConfig
 from jaxreloc.localization.query_state import TOO_FEW, Localization, Query
+from jaxreloc.models.matching import rays
 from jaxreloc.models.matching.rays import RayTracks
 
 CONTEXT_NEIGHBORS = 6  # with which a refused query is matched in context
@@ -133,21 +134,31 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         found = self._solve_plainly(query, matches)
-        network, context = self.scene_map.network, self.mode.context
+        context = self.mode.context
         wanted = context == "always" or (context == "refused" and not found.success)
-        if not (wanted and isinstance(network, ContextMatcher) and network.has_context):
+        if not (wanted and self.has_context):
             return found
-        rows = slice(CONTEXT_NEIGHBORS if context == "refused" else None)
-        fewer = query.of_neighbors(rows)
-        again = self._solve_plainly(fewer, self._relate_in_context(fewer), CONTEXT_CONFIDENCE)
+        again = self._solve_plainly(query, self.relate_in_context(query), CONTEXT_CONFIDENCE)
         return again if again.success and again.confidence > found.confidence else found
 
-    def _relate_in_context(self, query: Query) -> RayTracks:
-        return self.scene_map.network.match_tracks_in_context(
+    @property
+    def has_context(self) -> bool:
+        """Whether a query may be matched in context."""
+        network = self.scene_map.network
+        can = isinstance(network, ContextMatcher) and network.has_context
+        return can and self.mode.context != "never"
+
+    def relate_in_context(self, query: Query) -> RayTracks:
+        """The matches with the best neighbours; those of the others weigh nothing."""
+        count = len(query.neighbors)
+        if self.mode.context == "refused":
+            query = query.of_neighbors(slice(CONTEXT_NEIGHBORS))
+        tracks = self.scene_map.network.match_tracks_in_context(
             *self.scene_map.neighbor_features(query.neighbors),
             query.features,
             query.network_intrinsics,
         )
+        return rays.with_empty_images(tracks, count)
 
     def _solve_plainly(
         self, query: Query, matches: RayTracks, judge: ConfidenceModel = CONFIDENCE

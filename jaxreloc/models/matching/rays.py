@@ -44,6 +44,21 @@ class RayTracks:
     db_cells: Float[Array, "N K 2"]
 
 
+def with_empty_images(tracks: RayTracks, count: int) -> RayTracks:
+    """The tracks with so many images, those that are added without matches."""
+    more = count - len(tracks.weights)
+
+    def added(x: Array) -> Array:
+        return jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1))
+
+    return tracks.replace(
+        x_db=added(tracks.x_db),
+        weights=added(tracks.weights),
+        sigma=jnp.pad(tracks.sigma, (0, more), constant_values=1.0),
+        db_cells=added(tracks.db_cells),
+    )
+
+
 def ray_tracks(
     tracks: CellTracks,
     weights: Float[Array, "N K"],
