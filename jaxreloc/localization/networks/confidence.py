@@ -13,10 +13,6 @@ MIN_MATCH_PROBABILITY = 0.15
 SMALLEST_CONFIDENCE = 1e-4
 
 
-# The same of matches in context; not fitted yet, since no network with context ships.
-CONTEXT_BIAS, CONTEXT_CONFIDENCE_WEIGHT, CONTEXT_SIMILARITY_WEIGHT = 3.48, 0.589, 0.736
-
-
 @dataclasses.dataclass(frozen=True)
 class ConfidenceModel:
     """1 / (1 + exp(-(b + w . x))), and the confidence at or below which a pose is refused."""
@@ -41,30 +37,13 @@ CONFIDENCE = {
 def match_probability(
     confidence: Float[Array, "N K"], similarity: Float[Array, "N"]
 ) -> Float[Array, "N K"]:
-    """How likely each match is right, by its confidence and its image's similarity; or 0."""
-    return _probability(
-        confidence, similarity, MATCH_BIAS, CONFIDENCE_WEIGHT, SIMILARITY_WEIGHT
-    )
+    """How likely each match is right, by its confidence and its image's similarity; or 0.
 
-
-def probability_in_context(
-    confidence: Float[Array, "N K"], similarity: Float[Array, "N"]
-) -> Float[Array, "N K"]:
-    """The same of matches in context."""
-    weights = CONTEXT_BIAS, CONTEXT_CONFIDENCE_WEIGHT, CONTEXT_SIMILARITY_WEIGHT
-    return _probability(confidence, similarity, *weights)
-
-
-def _probability(
-    confidence: Float[Array, "N K"],
-    similarity: Float[Array, "N"],
-    bias: float,
-    confidence_weight: float,
-    similarity_weight: float,
-) -> Float[Array, "N K"]:
-    of_image = similarity_weight * jnp.log(similarity + SMALLEST_CONFIDENCE)
-    of_match = confidence_weight * jnp.log(confidence + SMALLEST_CONFIDENCE)
-    logit = bias + of_match + of_image[:, None]
-    probability = jax.nn.sigmoid(logit)
+    It serves matches in context, too: fitted to them alone, it was so cautious that poses of hard
+    validation rooms were lost.
+    """
+    of_image = SIMILARITY_WEIGHT * jnp.log(similarity + SMALLEST_CONFIDENCE)
+    of_match = CONFIDENCE_WEIGHT * jnp.log(confidence + SMALLEST_CONFIDENCE)
+    probability = jax.nn.sigmoid(MATCH_BIAS + of_match + of_image[:, None])
     likely = (probability > MIN_MATCH_PROBABILITY) & (similarity > 0)[:, None]
     return jnp.where(likely, probability, 0.0)

@@ -16,7 +16,7 @@ from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry.fusion import FusionConfig
 from jaxreloc.images import cell_centres, resize_to_fit
-from jaxreloc.localization.networks.confidence import match_probability, probability_in_context
+from jaxreloc.localization.networks.confidence import match_probability
 from jaxreloc.localization.networks.match_relations import ESTIMATORS, relate_matches
 from jaxreloc.localization.networks.relations import PairRelations
 from jaxreloc.models import SiameseNetwork, inference
@@ -310,5 +310,5 @@ def _tracks_in_context(
     settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
     cells = query_features.cells, db_features.cells
     tracks = cell_tracks.match_tracks(*cells, settings, coarse)
-    weights = probability_in_context(tracks.confidence, jnp.mean(coarse[1], axis=1))
+    weights = match_probability(tracks.confidence, jnp.mean(coarse[1], axis=1))
     return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)

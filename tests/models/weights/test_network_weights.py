@@ -25,7 +25,7 @@ def test_only_the_head_differs_from_imagenet(shipped):
 
 
 def test_the_file_is_small():
-    assert network_weights.SHIPPED_HEAD.stat().st_size < 2e6
+    assert network_weights.SHIPPED_HEAD.stat().st_size < 8e6
 
 
 def test_a_head_written_is_read_in_half_precision(shipped, tmp_path, monkeypatch, rng):
