@@ -58,9 +58,9 @@ class Localizer:
       method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
         networks that match; "robust" and "paper" fuse the relative poses of pairs.
       mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
-        looks at more of them. With a network that has context, which what ships has not, all but
-        "fast" match a refused query in context, and "thorough" matches every query so. What else
-        there is has one mode.
+        looks at more of them. With a network that has context, as what ships, all but "fast" match
+        a refused query in context, and "thorough" matches every query so. What else there is has
+        one mode.
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
