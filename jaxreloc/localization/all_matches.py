@@ -49,12 +49,6 @@ FOCAL_WEIGHT = -4.0
 CONFIDENCE = ConfidenceModel(
     bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
 )
-# Of matches in context with six neighbours, fitted to 228 queries of eight validation rooms and 114
-# strangers, none of which it answers. The bias is lower than the fitted one by 0.85, the logit of
-# 0.7: queries that come to it were refused before.
-CONTEXT_CONFIDENCE = ConfidenceModel(
-    bias=-7.517, weights=(4.662, 0.301, FOCAL_WEIGHT), threshold=0.5
-)
 SMALLEST = 1e-2
 # The gain of another focal length up to which the given one is believed, and the scale beyond.
 FAMILIAR, UNFAMILIAR = (4e-3, 3e-3), (-1e-2, 1e-4)

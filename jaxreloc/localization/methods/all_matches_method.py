@@ -16,7 +16,6 @@ from jaxreloc.compilation.kept_programs import Program
 from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig
 from jaxreloc.localization.all_matches import (
     CONFIDENCE,
-    CONTEXT_CONFIDENCE,
     MatchedPose,
     pose_from_all_matches,
     refined_by_pictures,
@@ -25,7 +24,6 @@ from jaxreloc.localization.assumed_camera import intrinsics_of_size
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.method import Neighbors
 from jaxreloc.localization.neighbors.reranking import RERANKED, most_alike
-from jaxreloc.localization.networks.confidence import ConfidenceModel
 from jaxreloc.localization.networks.matcher import ContextMatcher
 from jaxreloc.localization.patch_precision import Pictures, PrecisionConfig
 from jaxreloc.localization.query_state import TOO_FEW, Localization, Query
@@ -138,7 +136,7 @@ class AllMatches:
         wanted = context == "always" or (context == "refused" and not found.success)
         if not (wanted and self.has_context):
             return found
-        again = self._solve_plainly(query, self.relate_in_context(query), CONTEXT_CONFIDENCE)
+        again = self._solve_plainly(query, self.relate_in_context(query))
         return again if again.success and again.confidence > found.confidence else found
 
     @property
@@ -160,21 +158,18 @@ class AllMatches:
         )
         return rays.with_empty_images(tracks, count)
 
-    def _solve_plainly(
-        self, query: Query, matches: RayTracks, judge: ConfidenceModel = CONFIDENCE
-    ) -> Localization:
-        """Args: judge: of the evidence that such matches give."""
+    def _solve_plainly(self, query: Query, matches: RayTracks) -> Localization:
         deviation = query.view.focal_deviation
         if deviation is None or not self.finds_focal_length:
-            return self._solve_with(query, matches, None, judge)
-        found = self._solve_with(query, matches, np.float32(deviation), judge)
+            return self._solve_with(query, matches, None)
+        found = self._solve_with(query, matches, np.float32(deviation))
         own = self.own_intrinsics(query.image.shape[:2])
         if not found.success or own is None or not _near(found.focal_px, own[0, 0], OWN_CAMERA):
             return found
         own_from_asked = np.linalg.inv(own) @ query.intrinsics
         x_query = np.asarray(matches.x_query) * np.diag(own_from_asked)[:2] + own_from_asked[:2, 2]
         matches = matches.replace(x_query=x_query.astype(np.float32))
-        known = self._solve_with(query.with_intrinsics(own), matches, None, judge)
+        known = self._solve_with(query.with_intrinsics(own), matches, None)
         if not known.success:
             return found
         return dataclasses.replace(
@@ -182,11 +177,7 @@ class AllMatches:
         )
 
     def _solve_with(
-        self,
-        query: Query,
-        matches: RayTracks,
-        deviation: np.float32 | None,
-        judge: ConfidenceModel,
+        self, query: Query, matches: RayTracks, deviation: np.float32 | None
     ) -> Localization:
         """Args: deviation: of the focal length, which is searched; None: it is the query's."""
         given, usable = self.given_poses(query)
@@ -202,10 +193,7 @@ class AllMatches:
             focal_deviation=deviation,
             config=self.mode.pose,
         )
-        if judge is not CONFIDENCE:
-            confidence = np.where(found.pose.success, judge(found.evidence), np.float32(0))
-            found = found.replace(confidence=confidence)
-        if self.mode.precision and float(found.confidence) > judge.threshold:
+        if self.mode.precision and float(found.confidence) > CONFIDENCE.threshold:
             pictures = self._pictures(query)
             if pictures is not None:
                 found = refined_by_pictures(
@@ -218,7 +206,7 @@ class AllMatches:
                     config=self.mode.precision,
                 )
         searched = deviation is not None
-        return self._localization(query, jax.device_get(found), searched, judge.threshold)
+        return self._localization(query, jax.device_get(found), searched)
 
     def _pictures(self, query: Query) -> Pictures | None:
         grey = cv2.cvtColor(query.network_image, cv2.COLOR_RGB2GRAY)
@@ -266,12 +254,10 @@ class AllMatches:
             given[i] = jaxlie.SE3.from_matrix(jnp.asarray(local, jnp.float32)).wxyz_xyz
         return given, np.arange(GIVEN_POSES) < len(expected)
 
-    def _localization(
-        self, query: Query, found: MatchedPose, searched: bool, threshold: float
-    ) -> Localization:
+    def _localization(self, query: Query, found: MatchedPose, searched: bool) -> Localization:
         pose = found.pose
         confidence = float(found.confidence)
-        success = bool(pose.success) and confidence > threshold
+        success = bool(pose.success) and confidence > CONFIDENCE.threshold
         local = np.asarray(_as_matrix(pose.world_from_query), np.float64)
         covariance = np.asarray(pose.covariance, np.float64)
         scale, depth = self.scene_map.scale, self.scene_map.depth
