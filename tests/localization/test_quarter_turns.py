@@ -236,7 +236,7 @@ class TurnableOracle(MatchingOracle):
 
     def match_tracks(self, *arguments, every_cell=False):
         roll = Rotation.from_quat(arguments[2]["pose"][0, :4], scalar_first=True).as_euler("zyx")
-        self._wrong = 0.85 if abs(roll[0]) > np.radians(45) else 0.0
+        self._wrong = 0.6 if abs(roll[0]) > np.radians(45) else 0.0
         return super().match_tracks(*arguments, every_cell=every_cell)
 
 
