@@ -221,12 +221,14 @@ def load_pictures(
         path = cache and cache / f"{split}-{index:03d}-{name.replace(' ', '-')}.npz"
         return kept_frames(path, lambda: {"pictures": take()})["pictures"]
 
-    def queries(kind: Kind) -> PosedFrames:
-        # Pictures with another map are no others.
-        taken = kind if kind.map_step == 1 else KINDS[0]
-        return load(taken.name, lambda: stage().queries(taken))
-
-    return load("map", lambda: stage().map()), {kind.name: queries(kind) for kind in kinds}
+    # Pictures with another map are no others.
+    taken = {kind.name: kind if kind.map_step == 1 else KINDS[0] for kind in kinds}
+    found = {
+        name: load(name, functools.partial(lambda kind: stage().queries(kind), kind))
+        for name, kind in {kind.name: kind for kind in taken.values()}.items()
+    }
+    database = load("map", lambda: stage().map())
+    return database, {name: found[kind.name] for name, kind in taken.items()}
 
 
 def _rolled(world_from_cam: Float64[np.ndarray, "4 4"], deg: float) -> Float64[np.ndarray, "4 4"]:
