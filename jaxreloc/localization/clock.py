@@ -13,10 +13,6 @@ class StageClock:
     def __init__(self, stage_ms: dict[str, float] | None = None):
         self.stage_ms = dict.fromkeys(STAGES, 0.0) | (stage_ms or {})
 
-    def copy(self) -> "StageClock":
-        """A clock that goes on from here without changing this one."""
-        return StageClock(self.stage_ms)
-
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Times its block; the block must wait for its own device results."""

@@ -121,7 +121,7 @@ class Localizer:
     ) -> Localization:
         """Localizes one image.
 
-        A refused image takes as much again for each quarter turn.
+        A refused image is retrieved again for each quarter turn, and matched in one of them.
 
         Args:
           image: RGB, of any size.
@@ -217,15 +217,17 @@ class Localizer:
             intrinsics = self.scene_map.network_intrinsics[0].astype(np.float64)
         view = View(image, intrinsics, focal_deviation=UNKNOWN_DEVIATION if searching else None)
         none = np.zeros(0, int) if candidates else None
-        if isinstance(self.method, AllMatches) and self.method.has_context:
-            jax.block_until_ready(self.method.relate_in_context(self._retrieve([view])[0]))
         for _ in range(2):
             start = time.perf_counter()
             if batch_size is None:
-                self.locate(self._retrieve([view], candidates=none)[0])
+                queries = self._retrieve([view], candidates=none)
+                self.locate(queries[0])
             else:
-                list(self._located(self._retrieved([view] * batch_size, batch_size), batch_size))
+                queries = list(self._retrieved([view] * batch_size, batch_size))
+                list(self._located(queries, batch_size))
             elapsed_ms = 1e3 * (time.perf_counter() - start)
+        if isinstance(self.method, AllMatches) and self.method.has_context:
+            jax.block_until_ready(self.method.relate_in_context(queries[0]))
         return elapsed_ms / (batch_size or 1)
 
     def retrieve(
@@ -249,16 +251,10 @@ class Localizer:
 
     def locate(self, query: Query, method: Method | None = None) -> Localization:
         """The pose of a query as given, by the localizer's method or another."""
-        method = method or self.method
-        clock = query.clock.copy()
-        with clock.stage("relate"):
-            related = method.relate(query)
-        with clock.stage("fusion"):
-            (found,) = method.solve([query], [related])
-        return dataclasses.replace(found, stage_ms=clock.stage_ms)
+        return _locate_batch(method or self.method, [query])[0]
 
     def localize(self, query: Query) -> Localization:
-        """The pose of a query as given; if refused, of its quarter turns."""
+        """The pose of a query as given; if refused or rolled, of a quarter turn."""
         found = self.locate(query)
         tries = [
             self._retrieve(
@@ -291,26 +287,7 @@ class Localizer:
         queries = iter(queries)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
             while batch := list(itertools.islice(queries, batch_size)):
-                yield from self._locate_batch(batch, batch_size, threads.map)
-
-    def _locate_batch(
-        self, queries: Sequence[Query], batch_size: int, run: Callable[..., Iterable]
-    ) -> list[Localization]:
-        clock = StageClock()
-        with clock.stage("relate"):
-            related = list(run(self.method.relate, queries))
-        with clock.stage("fusion"):
-            found = self.method.solve(queries, related, batch_size=batch_size, run=run)
-        return [
-            dataclasses.replace(
-                x,
-                stage_ms={
-                    stage: ms + clock.stage_ms[stage] / len(queries)
-                    for stage, ms in query.clock.stage_ms.items()
-                },
-            )
-            for x, query in zip(found, queries, strict=True)
-        ]
+                yield from _locate_batch(self.method, batch, batch_size, threads.map)
 
     def _retrieve(
         self,
@@ -394,6 +371,30 @@ class Localizer:
         return View(image, np.asarray(intrinsics, np.float64), focal_deviation=focal_deviation)
 
 
+def _locate_batch(
+    method: Method,
+    queries: Sequence[Query],
+    batch_size: int = 1,
+    run: Callable[..., Iterable] = map,
+) -> list[Localization]:
+    """The poses of retrieved queries, each with its share of the time."""
+    clock = StageClock()
+    with clock.stage("relate"):
+        related = list(run(method.relate, queries))
+    with clock.stage("fusion"):
+        found = method.solve(queries, related, batch_size=batch_size, run=run)
+    share = {stage: ms / len(queries) for stage, ms in clock.stage_ms.items()}
+    return [
+        dataclasses.replace(x, stage_ms=_added([query.clock.stage_ms, share]))
+        for x, query in zip(found, queries, strict=True)
+    ]
+
+
+def _added(spent: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The milliseconds of each stage."""
+    return {stage: sum(x[stage] for x in spent) for stage in spent[0]}
+
+
 def _likeliest(tries: Sequence[Query]) -> tuple[Sequence[Query], Sequence[Query]]:
     """The turned view of which the map shows most, and the others; all, where that is not known."""
     if any(query.similarity is None for query in tries):
@@ -410,8 +411,7 @@ def _best_of_turns(
     answered = [x for x in turned if x.success and x.confidence > needed]
     best = max(answered, key=lambda x: x.confidence, default=found)
     spent = [x.stage_ms for x in (found, *turned)] + [x.clock.stage_ms for x in others]
-    stage_ms = {stage: sum(x[stage] for x in spent) for stage in found.stage_ms}
-    return dataclasses.replace(best, stage_ms=stage_ms)
+    return dataclasses.replace(best, stage_ms=_added(spent))
 
 
 @functools.partial(jax.jit, static_argnums=1)

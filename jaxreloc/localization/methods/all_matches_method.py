@@ -132,9 +132,7 @@ class AllMatches:
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
         found = self._solve_plainly(query, matches)
-        context = self.mode.context
-        wanted = context == "always" or (context == "refused" and not found.success)
-        if not (wanted and self.has_context):
+        if not self.has_context or (found.success and self.mode.context == "refused"):
             return found
         again = self._solve_plainly(query, self.relate_in_context(query))
         return again if again.success and again.confidence > found.confidence else found
