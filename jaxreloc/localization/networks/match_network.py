@@ -114,12 +114,6 @@ class MatchNetwork:
             )
             of_context = {"params": {"head": {"context": variables["params"]["head"]["context"]}}}
             self._coarse_in_context = functools.partial(coarse, of_context)
-            self._tracks_in_context = Program(
-                functools.partial(_tracks_in_context, settings=loaded.network.head.settings),
-                "tracks_in_context",
-                of=loaded.network.head.settings,
-                compiler_options=compiler_options.wide_vectors,
-            )
             self._relate_in_context = jax.jit(
                 lambda coarse, db, db_intrinsics, query, query_intrinsics: relate(
                     match(db, db_intrinsics, query, query_intrinsics, coarse),
@@ -201,7 +195,8 @@ class MatchNetwork:
     ) -> RayTracks:
         """See `ContextMatcher`."""
         arguments = db_features, db_intrinsics, query_features, query_intrinsics
-        return self._tracks_in_context(*arguments, self._coarse_in_context(*arguments))
+        coarse = self._coarse_in_context(*arguments)
+        return self._match_tracks(*arguments, None, coarse, every_cell=False)
 
     def relate_in_context(
         self,
@@ -268,16 +263,21 @@ def _match_tracks(
     db_intrinsics: Float[Array, "N 3 3"],
     query_features: MatchFeatures,
     query_intrinsics: Float[Array, "1 3 3"],
-    similarity: Float[Array, "N"],
+    similarity: Float[Array, "N"] | None,
+    coarse: tuple[Int[Array, "N n 2"], Float[Array, "N n"]] | None = None,
     *,
     every_cell: bool,
     settings: MatchSettings,
 ) -> RayTracks:
+    """Args: similarity: None: the mean confidence of `coarse`."""
+    if similarity is None:
+        similarity = jnp.mean(coarse[1], axis=1)
     if every_cell:
         settings = dataclasses.replace(settings, candidates=EVERY, max_matches=EVERY)
     else:
         settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
-    tracks = cell_tracks.match_tracks(query_features.cells, db_features.cells, settings)
+    cells = query_features.cells, db_features.cells
+    tracks = cell_tracks.match_tracks(*cells, settings, coarse)
     weights = match_probability(tracks.confidence, similarity)
     return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)
 
@@ -297,18 +297,3 @@ def _coarse_in_context(
         query_intrinsics,
         db_intrinsics,
     )
-
-
-def _tracks_in_context(
-    db_features: MatchFeatures,
-    db_intrinsics: Float[Array, "N 3 3"],
-    query_features: MatchFeatures,
-    query_intrinsics: Float[Array, "1 3 3"],
-    coarse: tuple[Int[Array, "N n 2"], Float[Array, "N n"]],
-    settings: MatchSettings,
-) -> RayTracks:
-    settings = dataclasses.replace(settings, max_matches=TRACK_CELLS)
-    cells = query_features.cells, db_features.cells
-    tracks = cell_tracks.match_tracks(*cells, settings, coarse)
-    weights = match_probability(tracks.confidence, jnp.mean(coarse[1], axis=1))
-    return rays.ray_tracks(tracks, weights, query_intrinsics, db_intrinsics, MATCH_DEVIATION_PX)
