@@ -10,7 +10,7 @@ from jaxreloc.models.matching import coarse_to_fine, descriptors
 from jaxreloc.models.matching.context.context_matching import (
     CoarseGrid,
     ContextScores,
-    by_coarse_cell,
+    by_blocks,
     cell_rays,
 )
 from jaxreloc.models.matching.descriptors import CellDescriptors
@@ -45,7 +45,7 @@ def coarse_in_context(
 def coarse_cells(coarse: PyTree, fine: PyTree, intrinsics: Float[Array, "B 3 3"]) -> CoarseGrid:
     """The coarse grids of B images, kept or not, with their cells' rays."""
     cells, fine = (descriptors.unit_vectors(x) for x in (coarse, fine))
-    return CoarseGrid(cells, by_coarse_cell(fine), cell_rays(cells.shape[1:3], intrinsics))
+    return CoarseGrid(cells, by_blocks(fine), cell_rays(cells.shape[1:3], intrinsics))
 
 
 def best_cells(

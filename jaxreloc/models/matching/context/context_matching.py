@@ -140,8 +140,8 @@ class _InContext(nn.Module):
         norm, joined = nn.LayerNorm(name="norm"), nn.Dense(TOKEN_WIDTH, name="joined")
         hidden, out = nn.Dense(TOKEN_WIDTH, name="hidden"), nn.Dense(WIDTH, name="out")
         normed = [norm(x) * f[..., None] for x, f in zip(cells, filled, strict=True)]
-        heard = [jnp.any(by_coarse_cell(f[..., None]), axis=-1).reshape(len(f), -1) for f in filled]
-        tokens = [joined(by_coarse_cell(x)) for x in normed]
+        heard = [jnp.any(by_blocks(f[..., None]), axis=-1).reshape(len(f), -1) for f in filled]
+        tokens = [joined(by_blocks(x)) for x in normed]
         grids = [x.shape for x in tokens]
         tokens = [x.reshape(len(x), -1, TOKEN_WIDTH) for x in tokens]
         for i in range(BLOCKS):
@@ -156,10 +156,10 @@ class _InContext(nn.Module):
         ]
 
 
-def by_coarse_cell(fine: Shaped[Array, "B H W D"]) -> Shaped[Array, "B H//2 W//2 4*D"]:
+def by_blocks(cells: Shaped[Array, "B H W D"]) -> Shaped[Array, "B H//2 W//2 4*D"]:
     """What each block of 2x2 cells has, one after the other, by rows."""
-    batch, height, width, size = fine.shape
-    blocks = fine.reshape(batch, height // 2, 2, width // 2, 2, size)
+    batch, height, width, size = cells.shape
+    blocks = cells.reshape(batch, height // 2, 2, width // 2, 2, size)
     return jnp.moveaxis(blocks, 2, 3).reshape(batch, height // 2, width // 2, 4 * size)
 
 

@@ -18,7 +18,7 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import cell_centres, sample_depth
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.matching import descriptors
-from jaxreloc.models.matching.context.context_matching import by_coarse_cell
+from jaxreloc.models.matching.context.context_matching import by_blocks
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
 from jaxreloc.usage import UsageError
 
@@ -109,4 +109,4 @@ def _made(frames: PosedFrames, network: MatchNetwork, say: Callable[[str], None]
 def _eight_bits(cells: descriptors.CellDescriptors) -> tuple[jax.Array, jax.Array]:
     """Of the coarse cells, and of the fine cells of each."""
     cells = descriptors.quantise(descriptors.restore(cells))
-    return cells.coarse, by_coarse_cell(cells.fine)
+    return cells.coarse, by_blocks(cells.fine)

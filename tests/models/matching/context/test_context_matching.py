@@ -11,7 +11,7 @@ from jaxreloc.models.matching.context.coarse_in_context import best_cells, coars
 from jaxreloc.models.matching.context.context_matching import (
     CoarseGrid,
     ContextMatching,
-    by_coarse_cell,
+    by_blocks,
     cell_rays,
     first_matches,
 )
@@ -146,7 +146,7 @@ def test_first_matches_are_the_means_that_numpy_gives(rng):
 
 def test_the_fine_cells_of_a_coarse_one_stand_by_rows(rng):
     fine = rng.normal(size=(2, 6, 8, 3))
-    cells = np.asarray(by_coarse_cell(jnp.asarray(fine, jnp.float32)))
+    cells = np.asarray(by_blocks(jnp.asarray(fine, jnp.float32)))
     expected = np.concatenate([fine[:, 4, 2], fine[:, 4, 3], fine[:, 5, 2], fine[:, 5, 3]], axis=-1)
     np.testing.assert_allclose(cells[:, 2, 1], expected, rtol=1e-6)
 
