@@ -61,7 +61,7 @@ def test_a_focal_length_that_is_not_known_is_found_with_the_pose(rng):
         position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
         assert found.success and position < 0.2 and degrees < 0.5
         assert found.focal_px == pytest.approx(K[0, 0], rel=0.03)
-        assert 0 < found.focal_deviation < 0.02 and found.focal_factor == 1.0
+        assert 0 < found.focal_deviation < 0.05 and found.focal_factor == 1.0
         assert locate(queries.images[i], K).focal_px is None
 
 
