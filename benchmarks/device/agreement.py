@@ -158,7 +158,9 @@ def _retrieval(sizes: Sizes):
     database = inputs.unit_vectors(min(sizes.descriptors, 50_000), 512, seed=5)
     queries = inputs.unit_vectors(64, 512, seed=6) + 2 * database[:64]
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    index, similarity = most_similar(jnp.asarray(queries), jnp.asarray(database), 10)
+    index, similarity = most_similar(
+        jnp.asarray(queries), jnp.asarray(database), num_neighbors=10
+    )
     return {"retrieval, images": index, "retrieval, similarities": similarity}
 
 

@@ -140,7 +140,7 @@ class _Database:
 
 def _retrieval(database: _Database, batch: int):
     queries = jnp.asarray(inputs.unit_vectors(batch, DIM, seed=10))
-    return lambda: most_similar(queries, database.descriptors, 10)
+    return lambda: most_similar(queries, database.descriptors, num_neighbors=10)
 
 
 def _whole_query(sizes: Sizes, in_time: Callable[[], bool]) -> Iterator[Row]:

@@ -1,12 +1,15 @@
 """The whole script at tiny sizes on the CPU, without TensorFlow, Grain and TFDS."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
+from benchmarks.device.wheels import unpack_wheels
 from tests.scripts import ROOT
 
 # As on a machine that lacks them: they are not found, rather than found and refused.
@@ -47,6 +50,7 @@ def rehearse(folder, *stages, devices=1):
     return [json.loads((out / f"{stage}.json").read_text()) for stage in stages]
 
 
+@pytest.mark.slow
 def test_training_resumes_in_a_call_and_in_the_next(tmp_path):
     """Half of the steps, then the others from the checkpoint; a second call finds all done."""
     ((trained,),) = rehearse(tmp_path, "training")
@@ -73,6 +77,20 @@ def test_every_other_stage(tmp_path):
     assert all(row["per_second"] > 0 for row in measured)
     assert steps[0]["backbone"] == "matrix product"
     assert steps[1]["images_per_second"] > 0 and 0 < steps[1]["share_of_peak"]
+
+
+def test_wheels_are_importable_here_and_in_processes_started_here(tmp_path, monkeypatch):
+    name = "carried_along"
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", "ANSWER = 42\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    unpack_wheels(tmp_path / "wheels", tmp_path / "site")
+    assert importlib.import_module(name).ANSWER == 42
+    code = f"import {name}; print({name}.ANSWER)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "42\n"
+    assert str(ROOT) in os.environ["PYTHONPATH"].split(os.pathsep)
 
 
 def test_an_unknown_stage_is_refused_with_the_known_ones(tmp_path):
