@@ -47,9 +47,15 @@ from jaxreloc.models.matching.rays import RayTracks
 
 FOCAL_WEIGHT = -4.0
 CONFIDENCE = ConfidenceModel(
-    bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT), threshold=0.5
+    bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT, 0.0), threshold=0.5
 )
-SMALLEST = 1e-2
+# Of matches in context, after a query was refused, fitted to such queries of hard validation rooms
+# (`python -m benchmarks.trust.context_confidence --fit`) in maps with depth. Without depth, one in
+# four answers of such a fit is wrong, and CONFIDENCE judges these, too.
+CONFIDENCE_OF_REFUSED = ConfidenceModel(
+    bias=-11.735, weights=(0.0, 0.0, FOCAL_WEIGHT, -6.34), threshold=0.7
+)
+SMALLEST, SMALLEST_DEVIATION = 1e-2, 1e-4
 # The gain of another focal length up to which the given one is believed, and the scale beyond.
 FAMILIAR, UNFAMILIAR = (4e-3, 3e-3), (-1e-2, 1e-4)
 # Of the variances of rotation and centre.
@@ -73,7 +79,7 @@ class MatchedPose:
     """
 
     pose: AbsolutePose
-    evidence: Float[Array, "3"]
+    evidence: Float[Array, "4"]
     confidence: Float[Array, ""]
     agreeing: Bool[Array, "N"]
 
@@ -91,6 +97,7 @@ def pose_from_all_matches(
     given: SE3,
     given_usable: Bool[Array, "G"],
     familiar: Bool[Array, ""] | bool = True,
+    was_refused: Bool[Array, ""] | bool = False,
     focal_deviation: Float[Array, ""] | None = None,
     config: AbsolutePoseConfig = AbsolutePoseConfig(),
 ) -> MatchedPose:
@@ -101,6 +108,7 @@ def pose_from_all_matches(
       depth: inverse depth and its deviation for the cells of each; None if nothing is known.
       given, given_usable: poses that are hypotheses too, and which of them are any.
       familiar: the map's cameras have such a focal length.
+      was_refused: the matches are in context, of a query that was refused without.
       focal_deviation: of a focal length that is to be found; see `estimate_absolute_pose`.
     """
     found = estimate_absolute_pose(
@@ -120,11 +128,16 @@ def pose_from_all_matches(
     share = jnp.sum(agreeing) / (jnp.sum(matches.weights) + SMALLEST)
     bound, scale = jnp.where(familiar, jnp.array(FAMILIAR), jnp.array(UNFAMILIAR))
     doubt = 1 + jnp.maximum(found.focal_gain - bound, 0.0) / scale
-    evidence = jnp.log(jnp.stack([jnp.sum(agreeing) + 1, share + SMALLEST, doubt]))
     covariance = _scaled(found.covariance, ROTATION_INFLATION, POSITION_INFLATION)
     covariance = covariance / jnp.maximum(share, SMALLEST) ** 2
+    deviation = jnp.sqrt(jnp.trace(covariance[:3, :3]) / 3)
+    deviation = jnp.where(found.success, jnp.clip(deviation, SMALLEST_DEVIATION, 1.0), 1.0)
+    evidence = jnp.log(
+        jnp.stack([jnp.sum(agreeing) + 1, share + SMALLEST, doubt, deviation])
+    )
     found = dataclasses.replace(found, covariance=covariance)
-    confidence = jnp.where(found.success, CONFIDENCE(evidence), 0.0)
+    judge = jnp.where(was_refused, judge_of_refused(depth)(evidence), CONFIDENCE(evidence))
+    confidence = jnp.where(found.success, judge, 0.0)
     return MatchedPose(found, evidence, confidence, agreeing >= AGREEING_WEIGHT)
 
 
@@ -174,6 +187,11 @@ def refined_by_pictures(
         focal_deviation=jnp.where(precise.success, precise.focal_deviation, old),
     )
     return found.replace(pose=pose)
+
+
+def judge_of_refused(depth: object | None) -> ConfidenceModel:
+    """For matches in context of a refused query, in a map with such a depth or none."""
+    return CONFIDENCE if depth is None else CONFIDENCE_OF_REFUSED
 
 
 def depth_prior(matches: RayTracks, depth: Float[Array, "N h w 2"]) -> DepthPrior:

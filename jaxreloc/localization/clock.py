@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 STAGES = ("prepare", "backbone", "retrieval", "relate", "fusion")
 
@@ -19,3 +19,8 @@ class StageClock:
         start = time.perf_counter()
         yield
         self.stage_ms[name] += 1e3 * (time.perf_counter() - start)
+
+
+def added(spent: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The milliseconds of each stage."""
+    return {stage: sum(x[stage] for x in spent) for stage in spent[0]}

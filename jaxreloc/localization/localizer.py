@@ -18,7 +18,7 @@ from jaxreloc.localization.assumed_camera import (
     AssumedCamera,
     check_intrinsics,
 )
-from jaxreloc.localization.clock import StageClock
+from jaxreloc.localization.clock import StageClock, added
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods import all_matches_method, pair_fusion
 from jaxreloc.localization.methods.all_matches_method import AllMatches
@@ -26,15 +26,15 @@ from jaxreloc.localization.methods.method import Method
 from jaxreloc.localization.methods.pair_fusion import PairFusion
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index
 from jaxreloc.localization.networks.matcher import Matcher
-from jaxreloc.localization.quarter_turns import (
-    MIN_CONFIDENCE,
-    QUARTER_TURNS,
-    VOTERS,
-    View,
-    turned_view,
-    turns_to_database,
-)
+from jaxreloc.localization.quarter_turns import QUARTER_TURNS, View, turned_view
 from jaxreloc.localization.query_state import Localization, Query
+from jaxreloc.localization.second_looks import (
+    best_in_context,
+    best_of_turns,
+    likeliest,
+    to_match_in_context,
+    turns_to_try,
+)
 from jaxreloc.usage import check_choice
 
 BATCH_SIZE = 16
@@ -45,8 +45,8 @@ class Localizer:
     """Retrieves, relates and solves for the pose against one scene map.
 
     `retrieve` encodes the image and finds its neighbours; `locate` relates the query to them and
-    makes the pose and its confidence of that, by the method; `localize` tries quarter turns of
-    what was refused.
+    makes the pose and its confidence of that, by the method; `localize` looks again at what was
+    refused: turned, then in context.
 
     Whatever the size of an image, it is brought to one shape, so that everything compiles once, in
     `warm_up` or in the first query. A localizer keeps nothing of a query and may be called from
@@ -59,8 +59,8 @@ class Localizer:
         networks that match; "robust" and "paper" fuse the relative poses of pairs.
       mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
         looks at more of them. With a network that has context, as what ships, all but "fast" match
-        a refused query in context, and "thorough" matches every query so. What else there is has
-        one mode.
+        in context what no turn makes sure, in the view of which the map shows most, and "thorough"
+        matches every query so. What else there is has one mode.
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
@@ -158,8 +158,8 @@ class Localizer:
     ) -> list[Localization]:
         """Localizes any number of images, of any sizes, in batches of one shape.
 
-        Images are taken from their sequence a batch at a time, so that it may read them then;
-        refused ones are taken once more. The answers are those of calling the localizer on each
+        Images are taken from their sequence a batch at a time, so that it may read them then. The
+        answers are those of calling the localizer on each
         image; `stage_ms` is an image's share of its batches.
 
         Args:
@@ -175,23 +175,42 @@ class Localizer:
                 "deviations of focal lengths"
             )
 
-        def given(i: int) -> View:
-            return self._view(images[i], intrinsics[i], deviations[i])
-
-        views = map(given, range(len(images)))
-        found = list(self._located(self._retrieved(views, batch_size), batch_size))
-        again = [(i, tried) for i, x in enumerate(found) if (tried := self._turns_to_try(x))]
+        views = map(self._view, images, intrinsics, deviations)
+        found, again = [], []
         at_once = max(1, batch_size // len(QUARTER_TURNS))
-        for first in range(0, len(again), at_once):
-            part = again[first : first + at_once]
-            views = (turned_view(given(i), k) for i, tried in part for k in tried)
-            retrieved = iter(list(self._retrieved(views, batch_size)))
-            tries = [_likeliest(list(itertools.islice(retrieved, len(x)))) for _, x in part]
-            located = self._located((query for x, _ in tries for query in x), batch_size)
-            for (i, _), (likely, others) in zip(part, tries, strict=True):
-                answers = list(itertools.islice(located, len(likely)))
-                found[i] = _best_of_turns(found[i], answers, others)
+        for query, answer in self._located(self._retrieved(views, batch_size), batch_size):
+            if self._turns_to_try(answer) or self._in_context(answer):
+                again.append((len(found), query))
+            found.append(answer)
+            if len(again) == at_once:
+                self._look_again(found, again, batch_size)
+                again = []
+        self._look_again(found, again, batch_size)
         return found
+
+    def _look_again(
+        self, found: list[Localization], again: Sequence[tuple[int, Query]], batch_size: int
+    ) -> None:
+        """As `localize` does, for several queries; puts the answers that are kept in `found`."""
+        turns = [self._turns_to_try(found[i]) for i, _ in again]
+        turned = (
+            turned_view(query.view, k)
+            for (_, query), tried in zip(again, turns, strict=True)
+            for k in tried
+        )
+        retrieved = iter(list(self._retrieved(turned, batch_size)))
+        tries = [list(itertools.islice(retrieved, len(tried))) for tried in turns]
+        ranked = [likeliest(views) for views in tries]
+        located = self._located((query for x, _ in ranked for query in x), batch_size)
+        for (i, _), (likely, others) in zip(again, ranked, strict=True):
+            answers = [answer for _, answer in itertools.islice(located, len(likely))]
+            found[i] = best_of_turns(found[i], answers, others)
+        so_far = [found[i] for i, _ in again]
+        views = [[query, *tried] for (_, query), tried in zip(again, tries, strict=True)]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            answers = list(threads.map(self._again_in_context, so_far, views))
+        for (i, _), answer in zip(again, answers, strict=True):
+            found[i] = answer
 
     def warm_up(
         self, *, candidates: bool = False, batch_size: int | None = None, searching: bool = False
@@ -226,8 +245,10 @@ class Localizer:
                 queries = list(self._retrieved([view] * batch_size, batch_size))
                 list(self._located(queries, batch_size))
             elapsed_ms = 1e3 * (time.perf_counter() - start)
-        if isinstance(self.method, AllMatches) and self.method.has_context:
-            jax.block_until_ready(self.method.relate_in_context(queries[0]))
+        if isinstance(self.method, AllMatches):
+            in_context = self.method.in_context(was_refused=True)
+            if in_context is not None:
+                in_context.relate(queries[0])
         return elapsed_ms / (batch_size or 1)
 
     def retrieve(
@@ -254,7 +275,7 @@ class Localizer:
         return _locate_batch(method or self.method, [query])[0]
 
     def localize(self, query: Query) -> Localization:
-        """The pose of a query as given; if refused or rolled, of a quarter turn."""
+        """The pose of a query; looks again at what is refused or rolled."""
         found = self.locate(query)
         tries = [
             self._retrieve(
@@ -262,20 +283,30 @@ class Localizer:
             )[0]
             for k in self._turns_to_try(found)
         ]
-        likely, others = _likeliest(tries)
-        return _best_of_turns(found, [self.locate(x) for x in likely], others)
+        likely, others = likeliest(tries)
+        found = best_of_turns(found, [self.locate(x) for x in likely], others)
+        return self._again_in_context(found, [query, *tries])
 
     def _turns_to_try(self, found: Localization) -> Sequence[int]:
         """The quarter turns of a picture that are worth a look, after it was located as given."""
         if not self.quarter_turns:
             return ()
-        if found.refused:
-            return QUARTER_TURNS
-        if not (found.success and isinstance(self.network, Matcher)):
-            return ()
-        agreeing = found.neighbors[found.rotation_inliers]
-        turns = turns_to_database(found.world_from_query, self.scene_map.world_from_db[agreeing])
-        return (turns,) if turns else ()
+        is_matcher = isinstance(self.network, Matcher)
+        return turns_to_try(found, self.scene_map.world_from_db, rolled=is_matcher)
+
+    def _in_context(self, found: Localization) -> Method | None:
+        """What matches a query with such an answer in context; None: it is left alone."""
+        if not isinstance(self.method, AllMatches):
+            return None
+        return self.method.in_context(was_refused=found.refused)
+
+    def _again_in_context(self, found: Localization, views: Sequence[Query]) -> Localization:
+        """The answer to one of the views in context, if there is a better one there."""
+        method = self._in_context(found)
+        if method is None:
+            return found
+        chosen = to_match_in_context(found, views)
+        return best_in_context(found, self.locate(chosen, method))
 
     def _retrieved(self, views: Iterable[View], batch_size: int) -> Iterator[Query]:
         views = iter(views)
@@ -283,11 +314,14 @@ class Localizer:
             while batch := list(itertools.islice(views, batch_size)):
                 yield from self._retrieve(batch, batch_size=batch_size, run=threads.map)
 
-    def _located(self, queries: Iterable[Query], batch_size: int) -> Iterator[Localization]:
+    def _located(
+        self, queries: Iterable[Query], batch_size: int
+    ) -> Iterator[tuple[Query, Localization]]:
         queries = iter(queries)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
             while batch := list(itertools.islice(queries, batch_size)):
-                yield from _locate_batch(self.method, batch, batch_size, threads.map)
+                found = _locate_batch(self.method, batch, batch_size, threads.map)
+                yield from zip(batch, found, strict=True)
 
     def _retrieve(
         self,
@@ -385,33 +419,9 @@ def _locate_batch(
         found = method.solve(queries, related, batch_size=batch_size, run=run)
     share = {stage: ms / len(queries) for stage, ms in clock.stage_ms.items()}
     return [
-        dataclasses.replace(x, stage_ms=_added([query.clock.stage_ms, share]))
+        dataclasses.replace(x, stage_ms=added([query.clock.stage_ms, share]))
         for x, query in zip(found, queries, strict=True)
     ]
-
-
-def _added(spent: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The milliseconds of each stage."""
-    return {stage: sum(x[stage] for x in spent) for stage in spent[0]}
-
-
-def _likeliest(tries: Sequence[Query]) -> tuple[Sequence[Query], Sequence[Query]]:
-    """The turned view of which the map shows most, and the others; all, where that is not known."""
-    if any(query.similarity is None for query in tries):
-        return tries, ()
-    order = sorted(tries, key=lambda query: -np.sort(query.similarity)[-VOTERS:].sum())
-    return order[:1], order[1:]
-
-
-def _best_of_turns(
-    found: Localization, turned: Sequence[Localization], others: Sequence[Query]
-) -> Localization:
-    """The answer to a turned picture, if one is better; all tries' time."""
-    needed = MIN_CONFIDENCE if found.refused else found.confidence
-    answered = [x for x in turned if x.success and x.confidence > needed]
-    best = max(answered, key=lambda x: x.confidence, default=found)
-    spent = [x.stage_ms for x in (found, *turned)] + [x.clock.stage_ms for x in others]
-    return dataclasses.replace(best, stage_ms=_added(spent))
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -235,9 +235,35 @@ class TurnableOracle(MatchingOracle):
         return np.tile(pixels[None, :, None], (1, 1, 3)), intrinsics
 
     def match_tracks(self, *arguments, every_cell=False):
-        roll = Rotation.from_quat(arguments[2]["pose"][0, :4], scalar_first=True).as_euler("zyx")
-        self._wrong = 0.6 if abs(roll[0]) > np.radians(45) else 0.0
+        self._wrong = 0.6 if is_rolled(arguments[2]) else 0.0
         return super().match_tracks(*arguments, every_cell=every_cell)
+
+
+class OracleInContext(TurnableOracle):
+    """Its matches are right in context alone, and of what is held as the map is."""
+
+    has_context = True
+
+    def __init__(self, rng):
+        super().__init__(rng, 0.0)
+        self.rolled_in_context = []
+
+    def similarity(self, db_features, query_features):
+        shown = super().similarity(db_features, query_features)
+        return np.zeros_like(shown) if is_rolled(query_features) else shown
+
+    def match_tracks(self, *arguments, every_cell=False):
+        self._wrong = 1.0
+        return MatchingOracle.match_tracks(self, *arguments, every_cell=every_cell)
+
+    def match_tracks_in_context(self, *arguments):
+        self.rolled_in_context.append(is_rolled(arguments[2]))
+        return TurnableOracle.match_tracks(self, *arguments, None)
+
+
+def is_rolled(features):
+    roll = Rotation.from_quat(features["pose"][0, :4], scalar_first=True).as_euler("zyx")[0]
+    return abs(roll) > np.radians(45)
 
 
 def is_marked(picture):
@@ -246,20 +272,50 @@ def is_marked(picture):
 
 @pytest.mark.parametrize("rolled", [0, 60, 120, 180, -75])
 def test_an_answer_that_is_rolled_is_looked_at_upright(rng, rolled):
+    frames = marked_frames(rng)
+    picture, pose = rolled_picture(frames, rolled)
+    found = map_localizer(TurnableOracle(rng, 0.0), frames)(picture, frames.intrinsics[3])
+    assert found.success and found.turn_deg == -90 * round(rolled / 90) % 360
+    position, degrees = pose_error(found.world_from_query, pose)
+    assert position < 0.05 and degrees < 0.5
+
+
+def marked_frames(rng):
     frames = looking_frames(rng, 14)
     for picture in frames.images:
         picture[0, :, 1] = np.arange(28)
-    network = TurnableOracle(rng, 0.0)
-    locate = Localizer(with_depth(SceneMap.from_images(network, encode_frames(frames, network))))
+    return frames
+
+
+def rolled_picture(frames, rolled):
+    """Frame 3 rolled by so many degrees, and its pose."""
     pose = frames.world_from_cam[3].copy()
     pose[:3, :3] @= Rotation.from_euler("z", rolled, degrees=True).as_matrix()
     picture = frames.images[3].copy()
     bytes_of_pose = np.asarray(jaxlie.SE3.from_matrix(jnp.asarray(pose)).wxyz_xyz, np.float32)
     picture[0, :, 0] = bytes_of_pose.view(np.uint8)
-    found = locate(picture, frames.intrinsics[3])
-    assert found.success and found.turn_deg == -90 * round(rolled / 90) % 360
-    position, degrees = pose_error(found.world_from_query, pose)
-    assert position < 0.05 and degrees < 0.5
+    return picture, pose
+
+
+def map_localizer(network, frames):
+    return Localizer(with_depth(SceneMap.from_images(network, encode_frames(frames, network))))
+
+
+def test_what_no_turn_makes_sure_is_matched_in_context_in_the_likeliest(rng):
+    """Once, alone or in a batch."""
+    frames, network = marked_frames(rng), OracleInContext(rng)
+    locate, given = map_localizer(network, frames), [0, 90, 180, -90]
+    pictures, poses = zip(*(rolled_picture(frames, rolled) for rolled in given))
+    alone = [locate(picture, frames.intrinsics[3]) for picture in pictures]
+    assert network.rolled_in_context == [False] * len(given)
+    together = locate.localize_all(pictures, [frames.intrinsics[3]] * len(given), batch_size=4)
+    assert network.rolled_in_context == [False] * 2 * len(given)
+    for rolled, pose, *answers in zip(given, poses, alone, together, strict=True):
+        for found in answers:
+            position, degrees = pose_error(found.world_from_query, pose)
+            assert found.success and found.turn_deg == -rolled % 360
+            assert position < 0.05 and degrees < 0.5
+            assert all(found.stage_ms[x] > 0 for x in ("prepare", "relate", "fusion"))
 
 
 def test_batches_give_the_answers_of_single_queries(rng):

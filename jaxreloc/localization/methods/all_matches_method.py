@@ -17,6 +17,7 @@ from jaxreloc.geometry.absolute_pose import AbsolutePoseConfig
 from jaxreloc.localization.all_matches import (
     CONFIDENCE,
     MatchedPose,
+    judge_of_refused,
     pose_from_all_matches,
     refined_by_pictures,
 )
@@ -47,8 +48,8 @@ class Mode:
     """How much work goes into a query; without `precision` its picture is not looked at again.
 
     Attributes:
-      context: a query is matched in context where the network can: "refused" after it was refused
-        without, "always", or "never".
+      context: a query is matched again in context where the network can: if it is "refused",
+        "always", or "never".
     """
 
     num_neighbors: int
@@ -71,11 +72,26 @@ MODES = {
 
 @dataclasses.dataclass(frozen=True)
 class AllMatches:
-    """See `Method`; the map's network is a `Matcher`."""
+    """See `Method`; the map's network is a `Matcher`.
+
+    Attributes:
+      matches_in_context: with the best neighbours alone, if only refused queries are.
+      was_refused: so were the queries, without context.
+    """
 
     scene_map: SceneMap
     mode: Mode = MODES["default"]
+    matches_in_context: bool = False
+    was_refused: bool = False
     fusion = "robust"
+
+    def in_context(self, *, was_refused: bool) -> "AllMatches | None":
+        """What matches such a query again in context; None where nothing does."""
+        network, spends = self.scene_map.network, self.mode.context
+        can = isinstance(network, ContextMatcher) and network.has_context
+        if not can or spends == "never" or (spends == "refused" and not was_refused):
+            return None
+        return dataclasses.replace(self, matches_in_context=True, was_refused=was_refused)
 
     @property
     def finds_focal_length(self) -> bool:
@@ -109,15 +125,21 @@ class AllMatches:
         return Neighbors(index, is_neighbor, similarity)
 
     def relate(self, query: Query) -> RayTracks:
-        """The matches with all neighbours."""
-        return jax.block_until_ready(
-            self.scene_map.network.match_tracks(
-                *self.scene_map.neighbor_features(query.neighbors),
-                query.features,
-                query.network_intrinsics,
-                query.similarity,
-            )
+        """The matches with all neighbours; those with some may weigh nothing."""
+        count = len(query.neighbors)
+        if self.matches_in_context and self.mode.context == "refused":
+            query = query.of_neighbors(slice(CONTEXT_NEIGHBORS))
+        network = self.scene_map.network
+        images = (
+            *self.scene_map.neighbor_features(query.neighbors),
+            query.features,
+            query.network_intrinsics,
         )
+        if self.matches_in_context:
+            tracks = rays.with_empty_images(network.match_tracks_in_context(*images), count)
+        else:
+            tracks = network.match_tracks(*images, query.similarity)
+        return jax.block_until_ready(tracks)
 
     def solve(
         self,
@@ -131,32 +153,6 @@ class AllMatches:
         return list(run(self._solve, queries, related))
 
     def _solve(self, query: Query, matches: RayTracks) -> Localization:
-        found = self._solve_plainly(query, matches)
-        if not self.has_context or (found.success and self.mode.context == "refused"):
-            return found
-        again = self._solve_plainly(query, self.relate_in_context(query))
-        return again if again.success and again.confidence > found.confidence else found
-
-    @property
-    def has_context(self) -> bool:
-        """Whether a query may be matched in context."""
-        network = self.scene_map.network
-        can = isinstance(network, ContextMatcher) and network.has_context
-        return can and self.mode.context != "never"
-
-    def relate_in_context(self, query: Query) -> RayTracks:
-        """The matches with the best neighbours; those of the others weigh nothing."""
-        count = len(query.neighbors)
-        if self.mode.context == "refused":
-            query = query.of_neighbors(slice(CONTEXT_NEIGHBORS))
-        tracks = self.scene_map.network.match_tracks_in_context(
-            *self.scene_map.neighbor_features(query.neighbors),
-            query.features,
-            query.network_intrinsics,
-        )
-        return rays.with_empty_images(tracks, count)
-
-    def _solve_plainly(self, query: Query, matches: RayTracks) -> Localization:
         deviation = query.view.focal_deviation
         if deviation is None or not self.finds_focal_length:
             return self._solve_with(query, matches, None)
@@ -188,10 +184,11 @@ class AllMatches:
             jaxlie.SE3(given),
             usable,
             familiar=np.bool_(self.is_familiar(query.intrinsics, query.image.shape[:2])),
+            was_refused=np.bool_(self.was_refused),
             focal_deviation=deviation,
             config=self.mode.pose,
         )
-        if self.mode.precision and float(found.confidence) > CONFIDENCE.threshold:
+        if self.mode.precision and float(found.confidence) > self._threshold:
             pictures = self._pictures(query)
             if pictures is not None:
                 found = refined_by_pictures(
@@ -240,6 +237,12 @@ class AllMatches:
         of_map = _relative_focals(self.scene_map.intrinsics, self.scene_map.image_sizes)
         return float(of_map.min()), float(of_map.max())
 
+    @property
+    def _threshold(self) -> float:
+        """Of the confidence, at or below which a query is refused."""
+        judge = judge_of_refused(self.scene_map.depth) if self.was_refused else CONFIDENCE
+        return judge.threshold
+
     def given_poses(self, query: Query) -> tuple[Float32[np.ndarray, "G 7"], Bool[np.ndarray, "G"]]:
         """The expected poses in local axes, padded to GIVEN_POSES."""
         given = np.zeros((GIVEN_POSES, 7), np.float32)
@@ -255,7 +258,7 @@ class AllMatches:
     def _localization(self, query: Query, found: MatchedPose, searched: bool) -> Localization:
         pose = found.pose
         confidence = float(found.confidence)
-        success = bool(pose.success) and confidence > CONFIDENCE.threshold
+        success = bool(pose.success) and confidence > self._threshold
         local = np.asarray(_as_matrix(pose.world_from_query), np.float64)
         covariance = np.asarray(pose.covariance, np.float64)
         scale, depth = self.scene_map.scale, self.scene_map.depth
