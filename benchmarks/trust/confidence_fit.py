@@ -28,7 +28,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
-from scipy.spatial.transform import Rotation
 
 from benchmarks.accuracy import held_out
 from benchmarks.trust.judged_answers import (
@@ -39,6 +38,7 @@ from benchmarks.trust.judged_answers import (
     calibration,
     curve,
     fit,
+    gathered,
     inflation,
 )
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
@@ -81,7 +81,7 @@ def judged_rooms() -> Judged:
             for factor in FOCAL_ERRORS:
                 rows += list(_asked(*here, FOCAL, factor, step=2))
         here = there
-    return _gathered(rows)
+    return gathered(rows)
 
 
 def judged_photographs() -> Judged:
@@ -90,7 +90,7 @@ def judged_photographs() -> Judged:
         split_frames(frames, part, query_every=_EVERY.value) for part in ("database", "query")
     )
     localizer = _localizer(database, pretrained_network(database.image_sizes))
-    return _gathered(list(_asked(localizer, queries, OWN)))
+    return gathered(list(_asked(localizer, queries, OWN)))
 
 
 def _localizer(database: PosedFrames, network: MatchNetwork) -> Localizer:
@@ -105,23 +105,6 @@ def _asked(
         intrinsics = queries.intrinsics[q] * np.array([[focal], [focal], [1.0]])
         intrinsics[:2, 2] = queries.intrinsics[q][:2, 2]
         yield kind, localizer(queries.images[q], intrinsics), queries.world_from_cam[q]
-
-
-def _gathered(rows: list[tuple[int, Localization, np.ndarray]]) -> Judged:
-    kinds, found, truth = zip(*rows, strict=True)
-    errors = [_error(x.world_from_query, true) for x, true in zip(found, truth, strict=True)]
-    return Judged(
-        kind=np.array(kinds),
-        evidence=np.stack([x.evidence for x in found]),
-        success=np.array([x.covariance[3, 3] < np.inf and x.confidence > 0 for x in found]),
-        errors=np.stack(errors),
-        covariance=np.stack([x.covariance for x in found]),
-    )
-
-
-def _error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    turn = Rotation.from_matrix(true[:3, :3] @ found[:3, :3].T).as_rotvec()
-    return np.concatenate([turn, true[:3, 3] - found[:3, 3]])
 
 
 def main(argv: list[str]) -> None:

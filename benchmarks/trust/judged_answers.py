@@ -1,18 +1,24 @@
 """Answers beside the truth: how confidence and covariance are fitted, and how they are checked."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tabulate
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+from scipy.special import expit
 from scipy.stats import chi2
 
 from benchmarks.accuracy.held_out import WRONG_DEG, WRONG_M
 from jaxreloc.localization import all_matches
 from jaxreloc.localization.networks.confidence import ConfidenceModel
+from jaxreloc.localization.query_state import Localization
 
 GOOD_M, GOOD_DEG = 0.5, 10.0
 OWN, STRANGER, FOCAL = range(3)
 SHARES = (0.68, 0.95)
+OF_FOCAL = 2  # of the evidence, that which speaks of the focal length
 RIDGE = 0.3  # of the fit, on weights of standardised evidence
 THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.9)
 
@@ -47,29 +53,57 @@ class Judged:
         return np.where(self.success, np.asarray(model(np.float32(self.evidence))), 0.0)
 
 
-def fit(judged: Judged) -> ConfidenceModel:
+def gathered(rows: Sequence[tuple[int, Localization, np.ndarray]]) -> Judged:
+    """Of kinds, answers and true poses."""
+    kinds, found, truth = zip(*rows, strict=True)
+    errors = [_error(x.world_from_query, true) for x, true in zip(found, truth, strict=True)]
+    return Judged(
+        kind=np.array(kinds),
+        evidence=np.stack([x.evidence for x in found]),
+        success=np.array([x.covariance[3, 3] < np.inf and x.confidence > 0 for x in found]),
+        errors=np.stack(errors),
+        covariance=np.stack([x.covariance for x in found]),
+    )
+
+
+def _error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    turn = Rotation.from_matrix(true[:3, :3] @ found[:3, :3].T).as_rotvec()
+    return np.concatenate([turn, true[:3, 3] - found[:3, 3]])
+
+
+def fit(
+    judged: Judged, weighed: Sequence[int] = (0, 1), threshold: float = 0.5
+) -> ConfidenceModel:
     """Logistic regression of good answers among those to own queries and strangers.
 
-    By Newton's method; the weight of the focal length is given.
+    The weight of the focal length is given.
+
+    Args:
+      weighed: the evidence that gets a weight besides.
+      threshold: of the model.
     """
     used = judged.success & (judged.kind != FOCAL)
-    x, y = judged.evidence[used, :-1].astype(np.float64), judged.good[used]
+    evidence, y = judged.evidence[used].astype(np.float64), judged.good[used]
+    x = evidence[:, weighed]
+    of_focal = all_matches.FOCAL_WEIGHT * evidence[:, OF_FOCAL]
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
     columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
-    ridge = RIDGE * np.diag([0.0] + [1.0] * x.shape[1])
-    solution = np.zeros(columns.shape[1])
-    for _ in range(60):
-        p = 1 / (1 + np.exp(-columns @ solution))
-        information = columns.T @ (columns * (p * (1 - p))[:, None]) + ridge
-        gradient = columns.T @ (y - p) - ridge @ solution
-        solution += np.linalg.solve(information, gradient)
+
+    def loss(solution: np.ndarray) -> float:
+        logit = columns @ solution + of_focal
+        return np.sum(np.logaddexp(0, logit) - y * logit) + RIDGE / 2 * np.sum(solution[1:] ** 2)
+
+    def gradient(solution: np.ndarray) -> np.ndarray:
+        shrunk = np.concatenate([[0.0], RIDGE * solution[1:]])
+        return columns.T @ (expit(columns @ solution + of_focal) - y) + shrunk
+
+    solution = minimize(loss, np.zeros(columns.shape[1]), jac=gradient, method="BFGS").x
     weights = solution[1:] / scale
     bias = float(solution[0] - weights @ mean)
-    return ConfidenceModel(
-        round(bias, 3),
-        (*np.round(weights, 3).tolist(), all_matches.FOCAL_WEIGHT),
-        threshold=0.5,
-    )
+    every = np.zeros(evidence.shape[1])
+    every[OF_FOCAL] = all_matches.FOCAL_WEIGHT
+    every[list(weighed)] = np.round(weights, 3)
+    return ConfidenceModel(round(bias, 3), tuple(every.tolist()), threshold)
 
 
 def inflation(judged: Judged, model: ConfidenceModel) -> tuple[float, float]:
