@@ -34,6 +34,7 @@ from jaxreloc.evaluation import metrics
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.training.inputs.match_making import joined
@@ -84,7 +85,7 @@ def room_errors(
 def thinned_localizer(database: PosedFrames, step: int, network: MatchNetwork) -> Localizer:
     """Of a map of every so many-th picture; the most similar ones are the neighbours."""
     kept = encode_frames(database.select(range(0, len(database), step)), network)
-    return Localizer(SceneMap.from_images(network, kept), min_baseline=0)
+    return Localizer(with_depth(SceneMap.from_images(network, kept)), min_baseline=0)
 
 
 def localized(localizer: Localizer, frames: PosedFrames) -> tuple[np.ndarray, np.ndarray]:
