@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.evaluation.report.content import PairMatches
-from jaxreloc.geometry.relative_pose import estimate_relative_pose
+from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher
 
-# Of a match's deviation: the largest Sampson error of one that is drawn as an inlier.
-INLIER_DEVIATIONS = 2.4
-SAMPLING_SEED = 0
+# Of a match's deviation: the largest Sampson error of one that agrees with a pose.
+AGREEING_DEVIATIONS = 3.0
 
 
 class PairMatcher(Protocol):
@@ -29,11 +27,13 @@ class PairMatcher(Protocol):
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"],
         neighbors: Int[np.ndarray, "N"],
-    ) -> tuple[PairMatches, ...]: ...
+        world_from_query: Float[np.ndarray, "4 4"] | None,
+    ) -> tuple[PairMatches, ...]:
+        """Args: world_from_query: the answer; None: refused, so that nothing agrees with it."""
 
 
 class NetworkMatcher:
-    """The matches of a map's own network, the most likely first.
+    """The matches of a map's own network, the most likely first; inliers agree with the answer.
 
     Args:
       scene_map: its network is a `Matcher`.
@@ -49,32 +49,29 @@ class NetworkMatcher:
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"],
         neighbors: Int[np.ndarray, "N"],
+        world_from_query: Float[np.ndarray, "4 4"] | None,
     ) -> tuple[PairMatches, ...]:
         network = self._scene_map.network
         network_image, network_intrinsics = network.prepare(image, intrinsics)
         db = self._scene_map.neighbor_features(neighbors)
         query = network.encode(network_image[None]), network_intrinsics[None].astype(np.float32)
         tracks = network.match_tracks(*db, *query, network.similarity(db[0], query[0]))
-        x_query = jnp.broadcast_to(tracks.x_query, tracks.x_db.shape)
-        estimate = estimate_relative_pose(
-            x_query,
-            tracks.x_db,
-            tracks.weights,
-            threshold=INLIER_DEVIATIONS * tracks.sigma,
-            key=jax.random.key(SAMPLING_SEED),
-        )
-        inliers = estimate.inliers & estimate.success[:, None]
-        x_query, x_db, weights, inliers = jax.device_get(
-            (x_query, tracks.x_db, tracks.weights, inliers)
-        )
+        tracks = jax.device_get(tracks)
         found = []
         for i, neighbor in enumerate(neighbors):
-            likely = np.argsort(-weights[i], kind="stable")[: np.count_nonzero(weights[i])]
+            weights = tracks.weights[i]
+            likely = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
+            x_query, x_db = tracks.x_query[likely], tracks.x_db[i, likely]
+            inliers = np.zeros(len(likely), bool)
+            if world_from_query is not None:
+                world_from_db = self._scene_map.world_from_db[neighbor]
+                db_from_query = inverse(world_from_db) @ world_from_query
+                inliers = agreeing(db_from_query, x_query, x_db, tracks.sigma[i])
             found.append(
                 PairMatches(
-                    query_px=to_pixels(x_query[i, likely], intrinsics),
-                    db_px=to_pixels(x_db[i, likely], self._scene_map.intrinsics[neighbor]),
-                    inliers=inliers[i, likely],
+                    query_px=to_pixels(x_query, intrinsics),
+                    db_px=to_pixels(x_db, self._scene_map.intrinsics[neighbor]),
+                    inliers=inliers,
                 )
             )
         return tuple(found)
@@ -98,7 +95,9 @@ class SiftMatcher:
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"],
         neighbors: Int[np.ndarray, "N"],
+        world_from_query: Float[np.ndarray, "4 4"] | None,
     ) -> tuple[PairMatches, ...]:
+        del world_from_query  # those of a pair agree with each other
         query = sift.extract(image, intrinsics)
         return tuple(self._match(query, intrinsics, int(i)) for i in neighbors)
 
@@ -125,3 +124,30 @@ def to_pixels(
 ) -> Float[np.ndarray, "k 2"]:
     """The pixels at which points of the camera's plane z = 1 are seen."""
     return (x @ intrinsics[:2, :2].T + intrinsics[:2, 2]).astype(np.float64)
+
+
+def agreeing(
+    db_from_query: Float[np.ndarray, "4 4"],
+    x_query: Float[np.ndarray, "K 2"],
+    x_db: Float[np.ndarray, "K 2"],
+    sigma: float | Float[np.ndarray, ""],
+) -> Bool[np.ndarray, "K"]:
+    """Which matches of a pair agree with a pose: their `sampson_error` is small for their sigma."""
+    return sampson_error(db_from_query, x_query, x_db) < AGREEING_DEVIATIONS * sigma
+
+
+def sampson_error(
+    db_from_query: Float[np.ndarray, "4 4"],
+    x_query: Float[np.ndarray, "K 2"],
+    x_db: Float[np.ndarray, "K 2"],
+) -> Float[np.ndarray, "K"]:
+    """|y^T E x| / sqrt((E x)_1^2 + (E x)_2^2 + (E^T y)_1^2 + (E^T y)_2^2), E = [t]_x R.
+
+    x and y are homogeneous points of the planes z = 1 of the query and the database camera.
+    """
+    rotation, t = db_from_query[:3, :3], db_from_query[:3, 3]
+    E = np.cross(np.eye(3), t).T @ rotation
+    x, y = np.c_[x_query, np.ones(len(x_query))], np.c_[x_db, np.ones(len(x_db))]
+    Ex, Ety = x @ E.T, y @ E
+    gradient = np.sqrt((Ex[:, :2] ** 2).sum(axis=1) + (Ety[:, :2] ** 2).sum(axis=1))
+    return np.abs((y * Ex).sum(axis=1)) / np.maximum(gradient, 1e-12)

@@ -128,12 +128,15 @@ class SceneRecorder:
         turned, turned_intrinsics, turned_from_given = turn(
             image, intrinsics, shown.turn_deg // 90
         )
+        pose = shown.world_from_query.copy()
+        pose[:3, :3] = pose[:3, :3] @ turned_from_given.T
+        answer = pose if shown.success else None
         pixels = intrinsics @ turned_from_given.T @ np.linalg.inv(turned_intrinsics)
         return tuple(
             dataclasses.replace(
                 pair, query_px=pair.query_px @ pixels[:2, :2].T + pixels[:2, 2]
             )
-            for pair in self._matcher(turned, turned_intrinsics, shown.neighbors)
+            for pair in self._matcher(turned, turned_intrinsics, shown.neighbors, answer)
         )
 
 

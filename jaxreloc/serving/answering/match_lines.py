@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxreloc.evaluation.report.matchers import to_pixels
+from jaxreloc.evaluation.report.matchers import agreeing, to_pixels
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.images import image_size, turn
 from jaxreloc.localization.jobs.querying import intrinsics_found
@@ -14,7 +14,6 @@ from jaxreloc.models.matching.rays import RayTracks
 from jaxreloc.serving.answering.batching import Question
 
 MAX_LINES = 80  # of a neighbour
-AGREEING_DEVIATIONS = 3.0  # of a match that agrees with the pose
 DIGITS = 4
 
 
@@ -47,8 +46,7 @@ def match_lines(question: Question, found: Localization) -> list[dict[str, Any]]
             world_from_query = found.world_from_query.copy()
             world_from_query[:3, :3] = world_from_query[:3, :3] @ turned_from_given.T
             db_from_query = inverse(localizer.scene_map.world_from_db[row]) @ world_from_query
-            error = sampson_error(db_from_query, x_query, x_db[k])
-            agrees &= error < AGREEING_DEVIATIONS * sigma[k]
+            agrees &= agreeing(db_from_query, x_query, x_db[k], sigma[k])
         width, height = image_size(localizer.scene_map.pictures[row], "a picture of the map")
         in_db = _shares(
             x_db[k], localizer.scene_map.network_intrinsics[row], (height, width)
@@ -65,23 +63,6 @@ def match_lines(question: Question, found: Localization) -> list[dict[str, Any]]
             }
         )
     return answers
-
-
-def sampson_error(
-    db_from_query: Float[np.ndarray, "4 4"],
-    x_query: Float[np.ndarray, "K 2"],
-    x_db: Float[np.ndarray, "K 2"],
-) -> Float[np.ndarray, "K"]:
-    """|y^T E x| / sqrt((E x)_1^2 + (E x)_2^2 + (E^T y)_1^2 + (E^T y)_2^2), E = [t]_x R.
-
-    x and y are homogeneous points of the planes z = 1 of the query and the database camera.
-    """
-    rotation, t = db_from_query[:3, :3], db_from_query[:3, 3]
-    E = np.cross(np.eye(3), t).T @ rotation
-    x, y = np.c_[x_query, np.ones(len(x_query))], np.c_[x_db, np.ones(len(x_db))]
-    Ex, Ety = x @ E.T, y @ E
-    gradient = np.sqrt((Ex[:, :2] ** 2).sum(axis=1) + (Ety[:, :2] ** 2).sum(axis=1))
-    return np.abs((y * Ex).sum(axis=1)) / np.maximum(gradient, 1e-12)
 
 
 def _shares(

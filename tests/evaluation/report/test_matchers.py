@@ -22,7 +22,7 @@ def test_sift_finds_a_shifted_picture_where_it_is(rng):
     texture = np.repeat(texture[..., None], 3, axis=2)
     views = [texture[60:300, 60:380], texture[80:320, 90:410], np.zeros((240, 320, 3), np.uint8)]
     matcher = SiftMatcher(views[1:], np.stack([K, K]))
-    shifted, blank = matcher(views[0], K, np.array([0, 1]))
+    shifted, blank = matcher(views[0], K, np.array([0, 1]), None)
     assert len(shifted.query_px) > 20 and len(blank.query_px) == 0
     offset = np.median(shifted.query_px - shifted.db_px, axis=0)
     np.testing.assert_allclose(offset, [30, 20], atol=0.5)
@@ -30,13 +30,15 @@ def test_sift_finds_a_shifted_picture_where_it_is(rng):
 
 
 def test_any_network_that_matches_is_drawn(rng):
-    """The inliers of planted matches lie where the true relative pose says, the wrong ones not."""
+    """The inliers of planted matches lie where the answer says, the wrong ones not."""
     frames, query = looking_frames(rng, 4), looking_frames(rng, 1)
     network = MatchingOracle(rng, wrong=0.2)
     scene_map = SceneMap.from_images(network, encode_frames(frames, network))
     matcher = network_matcher(scene_map)
     intrinsics = query.intrinsics[0]
-    found = matcher(query.images[0], intrinsics, np.array([2, 0]))
+    found = matcher(query.images[0], intrinsics, np.array([2, 0]), query.world_from_cam[0])
+    refused = matcher(query.images[0], intrinsics, np.array([2, 0]), None)
+    assert not any(pair.inliers.any() for pair in refused)
     for neighbor, pair in zip([2, 0], found, strict=True):
         db_from_query = np.linalg.inv(frames.world_from_cam[neighbor]) @ query.world_from_cam[0]
         r, t = db_from_query[:3, :3], db_from_query[:3, 3]

@@ -35,7 +35,7 @@ class CountingMatcher:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, image, intrinsics, neighbors):
+    def __call__(self, image, intrinsics, neighbors, world_from_query):
         self.asked.append(tuple(neighbors))
         point = np.zeros((1, 2))
         return tuple(PairMatches(point, point + i, np.array([True])) for i in neighbors)
@@ -111,15 +111,19 @@ def test_matches_of_a_turned_picture_are_drawn_where_the_given_one_has_them(rng,
     image[50, 700] = 255
 
     class BrightPixel(CountingMatcher):
-        def __call__(self, image, intrinsics, neighbors):
+        def __call__(self, image, intrinsics, neighbors, world_from_query):
             y, x = np.argwhere(image[:, :, 0])[0]
             at = np.array([[x, y]], float)
+            self.seen_at = world_from_query[:3, :3] @ np.linalg.inv(intrinsics) @ [x, y, 1]
             return tuple(PairMatches(at, at, np.array([True])) for _ in neighbors)
 
     for turn_deg in (0, 90, 180, 270):
-        taken = recorder(rng, tmp_path, BrightPixel())
-        found = dataclasses.replace(localization(rng, [4]), turn_deg=turn_deg)
+        matcher = BrightPixel()
+        taken = recorder(rng, tmp_path, matcher)
+        found = dataclasses.replace(localization(rng, [4]), turn_deg=turn_deg, success=True)
         taken.add("a", image, K, {"network": found})
+        seen_at = found.world_from_query[:3, :3] @ np.linalg.inv(K) @ [700, 50, 1]
+        np.testing.assert_allclose(matcher.seen_at, seen_at, atol=1e-9)
         (pair,) = taken.content().pictures[0].matches
         np.testing.assert_allclose(pair.query_px, [[700, 50]], atol=1e-9)
         assert (pair.db_px[0] == [700, 50]).all() == (turn_deg == 0)
