@@ -18,7 +18,7 @@ import pathlib
 
 import cv2
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jaxtyping import Bool, Float
 
 from benchmarks.accuracy import held_out
@@ -31,6 +31,7 @@ from jaxreloc import files
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.matching.rays import RayTracks
+from jaxreloc.usage import run_script
 
 _SHARED = {"allow_override": True}  # a test imports this beside modules with flags of these names
 _LIBRARY = flags.DEFINE_string("library", None, "Prepared furniture library.", **_SHARED)
@@ -141,4 +142,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_script(main)
