@@ -135,7 +135,7 @@ def main(argv: list[str]) -> None:
     ]
     network = held_out.matcher(CANVAS)
     tiles = [drawn(title, x, network) for title, x in chosen(judged)]
-    encoded = cv2.imencode(".jpg", stacked(tiles)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    encoded = cv2.imencode(".jpg", stacked(tiles)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
     with files.replacing(pathlib.Path(_OUT.value)) as temporary:
         temporary.write_bytes(encoded.tobytes())
     print(f"{_OUT.value}: {len(tiles)} of {len(pairs)} pairs")
