@@ -145,6 +145,19 @@ def init_variables(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
     return network.init(key, images, images, intrinsics, intrinsics, train=False)
 
 
+def init_heads(network: SiameseNetwork, key: jax.Array) -> dict[str, Any]:
+    """The part of `init_variables` that is not the backbone's, which takes the most to compile."""
+
+    def make(key: jax.Array) -> dict[str, Any]:
+        every = init_variables(network, key)
+        return {
+            collection: {name: x for name, x in tree.items() if name != "backbone"}
+            for collection, tree in every.items()
+        }
+
+    return jax.jit(make)(key)
+
+
 def variable_shapes(network: SiameseNetwork) -> dict[str, jax.ShapeDtypeStruct]:
     """Of `init_variables`, by name; see `variables.flatten`."""
 

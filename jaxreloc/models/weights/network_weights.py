@@ -18,7 +18,13 @@ import safetensors.numpy
 from jaxtyping import Array
 
 from jaxreloc import files
-from jaxreloc.models.build import NetworkConfig, build_network, init_variables, variable_shapes
+from jaxreloc.models.build import (
+    NetworkConfig,
+    build_network,
+    init_heads,
+    init_variables,
+    variable_shapes,
+)
 from jaxreloc.models.heads.concat import seen_by_head
 from jaxreloc.models.inference import inference_functions
 from jaxreloc.models.matching.description import imagenet_statistics
@@ -50,13 +56,15 @@ def first_variables(
     parsed = NetworkConfig.parse(config)
     if parsed.start_from is not None:
         return saved_network.load_network(parsed.start_from, config).variables
-    first = init_variables(network, key)
-    if parsed.pretrained is not None:
-        backbone = {collection: tree["backbone"] for collection, tree in first.items()}
+    if parsed.pretrained is None:
+        first = init_variables(network, key)
+    else:
+        shapes = jax.eval_shape(functools.partial(init_variables, network), key)
+        backbone = {collection: tree["backbone"] for collection, tree in shapes.items()}
         loaded = load_backbone(parsed.backbone, parsed.pretrained, backbone)
         first = {
             collection: {**tree, "backbone": loaded[collection]}
-            for collection, tree in first.items()
+            for collection, tree in init_heads(network, key).items()
         }
         if parsed.head == "correlation":
             statistics = imagenet_statistics(network.head.description, loaded["params"])
