@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
     rows, own, strangers = judged_rooms()
     judged, model = gathered(rows), all_matches.CONFIDENCE_OF_REFUSED
     if _FIT.value:
-        model = fit(judged, WEIGHED, THRESHOLD)
+        model = fit(judged, WEIGHED, doubted=True, threshold=THRESHOLD)
         print(f"CONFIDENCE_OF_REFUSED = {model}")
     refused = np.sum(judged.kind == OWN) / own
     found = np.sum(judged.good) / own

@@ -72,7 +72,11 @@ def _error(found: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    judged: Judged, weighed: Sequence[int] = (0, 1), threshold: float = 0.5
+    judged: Judged,
+    weighed: Sequence[int] = (0, 1),
+    *,
+    doubted: bool = False,
+    threshold: float = 0.5,
 ) -> ConfidenceModel:
     """Logistic regression of good answers among those to own queries and strangers.
 
@@ -80,12 +84,13 @@ def fit(
 
     Args:
       weighed: the evidence that gets a weight besides.
+      doubted: some answers were refused for their focal length, so that its evidence counts.
       threshold: of the model.
     """
     used = judged.success & (judged.kind != FOCAL)
     evidence, y = judged.evidence[used].astype(np.float64), judged.good[used]
     x = evidence[:, weighed]
-    of_focal = all_matches.FOCAL_WEIGHT * evidence[:, OF_FOCAL]
+    of_focal = all_matches.FOCAL_WEIGHT * evidence[:, OF_FOCAL] if doubted else 0.0
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
     columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
 

@@ -19,18 +19,18 @@ import pathlib
 import cv2
 import numpy as np
 from absl import flags
-from jaxtyping import Bool, Float
 
 from benchmarks.accuracy import held_out
 from benchmarks.accuracy.match_pictures import GREEN, RED, WHITE, stacked
 from benchmarks.wide import wide_pairs
+from benchmarks.wide.hard_rooms import CANVAS
 from benchmarks.wide.pair_relators import Matcher, MatcherInContext
 from benchmarks.wide.wide_baseline import pose_error_deg
 from benchmarks.wide.wide_pairs import ImagePair
 from jaxreloc import files
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
+from jaxreloc.evaluation.report.matchers import sampson_error
 from jaxreloc.localization.networks.match_network import MatchNetwork
-from jaxreloc.models.matching.rays import RayTracks
 from jaxreloc.usage import run_script
 
 _SHARED = {"allow_override": True}  # a test imports this beside modules with flags of these names
@@ -40,7 +40,6 @@ _ROOMS = flags.DEFINE_integer("rooms", 6, "How many test rooms.", lower_bound=1,
 _PAIRS = flags.DEFINE_integer("pairs", 240, "Of all rooms.", lower_bound=1, **_SHARED)
 _OUT = flags.DEFINE_string("out", "docs/experiments/context.jpg", "The picture.", **_SHARED)
 
-CANVAS = (384, 512)
 RIGHT_DEG, LOST_DEG = 5.0, 20.0
 FITS_PX = 3.0
 SHOWN = 2  # of each kind
@@ -66,23 +65,6 @@ def chosen(judged: list[Judged]) -> list[tuple[str, Judged]]:
     return [("found", x) for x in found] + [("STILL LOST", x) for x in lost]
 
 
-def fits(
-    tracks: RayTracks,
-    db_from_query: Float[np.ndarray, "4 4"],
-    focal_px: float,
-) -> Bool[np.ndarray, "K"]:
-    """Whether the Sampson distance of each match of one image is under FITS_PX."""
-    rotation, (x, y, z) = db_from_query[:3, :3], db_from_query[:3, 3]
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
-    ones = np.ones((len(tracks.x_query), 1))
-    query = np.concatenate([tracks.x_query, ones], axis=1)
-    db = np.concatenate([tracks.x_db[0], ones], axis=1)
-    in_db, in_query = query @ essential.T, db @ essential
-    algebraic = np.sum(db * in_db, axis=1)
-    gradient = np.sum(in_db[:, :2] ** 2, axis=1) + np.sum(in_query[:, :2] ** 2, axis=1)
-    return np.abs(algebraic) * focal_px < FITS_PX * np.sqrt(gradient)
-
-
 def drawn(title: str, judged: Judged, network: MatchNetwork) -> np.ndarray:
     """Two rows of both images side by side, RGB, with the matches and a line of figures."""
     pair = judged.pair
@@ -99,17 +81,15 @@ def drawn(title: str, judged: Judged, network: MatchNetwork) -> np.ndarray:
     tiles = []
     for name, error_deg, tracks in rows:
         weights = np.asarray(tracks.weights[0])
-        right = fits(tracks, pair.first_from_second, sides[0][1][0, 0])
+        points = np.asarray(tracks.x_query), np.asarray(tracks.x_db[0])
+        right = FITS_PX > sides[0][1][0, 0] * sampson_error(pair.first_from_second, *points)
         canvas = np.concatenate([image for image, _ in sides], axis=1)
         canvas = cv2.resize(canvas, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_AREA)
         likeliest = [k for k in np.argsort(-weights)[:DRAWN] if weights[k] > 0]
         for k in sorted(likeliest, key=lambda k: right[k]):
             ends = []
-            for points, (_, K), shift in (
-                (tracks.x_db[0], sides[0], 0),
-                (tracks.x_query, sides[1], CANVAS[1]),
-            ):
-                pixel = np.asarray(points[k]) * np.diag(K)[:2] + K[:2, 2] + [shift, 0]
+            for x, (_, K), shift in zip(points, sides[::-1], (CANVAS[1], 0), strict=True):
+                pixel = x[k] * np.diag(K)[:2] + K[:2, 2] + [shift, 0]
                 ends.append(tuple(np.rint((pixel + 0.5) * SCALE - 0.5).astype(int).tolist()))
             cv2.line(canvas, *ends, GREEN if right[k] else RED, 1, cv2.LINE_AA)
         share = weights[right].sum() / max(weights.sum(), 1e-6)

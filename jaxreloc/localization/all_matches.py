@@ -6,10 +6,14 @@ nor on its size:
   the logarithm of the summed weight of the matches that agree, plus one,
   the logarithm of the share of the matches' weight that agrees, plus 0.01,
   log(1 + max(g - b, 0) / s) of the gain g by which another focal length suits the matches better
-  (`AbsolutePose.focal_gain`).
+  (`AbsolutePose.focal_gain`),
+  the logarithm of the rotation's deviation, in radians, from SMALLEST_DEVIATION to 1.
 
-The first two weights are fitted to queries of which one half is asked in its own room and one half
-in another (`python -m benchmarks.trust.confidence_fit --fit`). On a flat wall another focal length,
+The last one has no weight in CONFIDENCE. With the third one alone it makes CONFIDENCE_OF_REFUSED,
+which judges refused queries that are matched again in context: how well the matches that agree
+determine the pose says more there than how many they are. The first two weights of CONFIDENCE are
+fitted to queries of which one half is asked in its own room and one half in another (`python -m
+benchmarks.trust.confidence_fit --fit`). On a flat wall another focal length,
 from another distance, suits the matches about as well as the right one. So one that the map's own
 cameras have is believed unless another suits better (b, s = FAMILIAR); any other one has to suit
 better than all others (UNFAMILIAR).
@@ -50,8 +54,9 @@ CONFIDENCE = ConfidenceModel(
     bias=-7.772, weights=(2.436, 2.346, FOCAL_WEIGHT, 0.0), threshold=0.5
 )
 # Of matches in context, after a query was refused, fitted to such queries of hard validation rooms
-# (`python -m benchmarks.trust.context_confidence --fit`) in maps with depth. Without depth, one in
-# four answers of such a fit is wrong, and CONFIDENCE judges these, too.
+# (`python -m benchmarks.trust.context_confidence --fit`) in maps with depth, with six neighbours
+# and known focal lengths. Without depth, one in four answers of such a fit is wrong, and CONFIDENCE
+# judges these, too.
 CONFIDENCE_OF_REFUSED = ConfidenceModel(
     bias=-11.735, weights=(0.0, 0.0, FOCAL_WEIGHT, -6.34), threshold=0.7
 )

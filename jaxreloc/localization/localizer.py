@@ -60,7 +60,7 @@ class Localizer:
       mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
         looks at more of them. With a network that has context, as what ships, all but "fast" match
         in context what no turn makes sure, in the view of which the map shows most, and "thorough"
-        matches every query so. What else there is has one mode.
+        what is answered, too. What else there is has one mode.
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
         poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
         the most similar images.
@@ -69,7 +69,8 @@ class Localizer:
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
         retrieval included. The turned picture of which the map shows most is matched; where that is
         not known, all three are. The most confident answer is taken if it is sure enough
-        (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given). An answer of
+        (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given; in context, in
+        a map with depth, it is as much). An answer of
         a `Matcher` that is rolled by more than 45 degrees against the neighbours gives way to a
         more confident one to the picture as they are held. The network hardly matches what is
         turned by 60 degrees or more, as in a picture of a phone on its side whose file does not say
@@ -121,7 +122,8 @@ class Localizer:
     ) -> Localization:
         """Localizes one image.
 
-        A refused image is retrieved again for each quarter turn, and matched in one of them.
+        A refused image is retrieved again for each quarter turn, matched in one of them, and then
+        in context, as the mode has it.
 
         Args:
           image: RGB, of any size.
@@ -159,8 +161,8 @@ class Localizer:
         """Localizes any number of images, of any sizes, in batches of one shape.
 
         Images are taken from their sequence a batch at a time, so that it may read them then. The
-        answers are those of calling the localizer on each
-        image; `stage_ms` is an image's share of its batches.
+        answers are those of calling the localizer on each image; `stage_ms` is an image's share of
+        its batches.
 
         Args:
           intrinsics: of each image; None as in `__call__`.
@@ -179,7 +181,7 @@ class Localizer:
         found, again = [], []
         at_once = max(1, batch_size // len(QUARTER_TURNS))
         for query, answer in self._located(self._retrieved(views, batch_size), batch_size):
-            if self._turns_to_try(answer) or self._in_context(answer):
+            if self._turns_to_try(answer) or self._in_context(was_refused=answer.refused):
                 again.append((len(found), query))
             found.append(answer)
             if len(again) == at_once:
@@ -205,12 +207,16 @@ class Localizer:
         for (i, _), (likely, others) in zip(again, ranked, strict=True):
             answers = [answer for _, answer in itertools.islice(located, len(likely))]
             found[i] = best_of_turns(found[i], answers, others)
-        so_far = [found[i] for i, _ in again]
-        views = [[query, *tried] for (_, query), tried in zip(again, tries, strict=True)]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-            answers = list(threads.map(self._again_in_context, so_far, views))
-        for (i, _), answer in zip(again, answers, strict=True):
-            found[i] = answer
+        views = {i: [query, *tried] for (i, query), tried in zip(again, tries, strict=True)}
+        for was_refused in (False, True):
+            rows = [i for i in views if found[i].refused == was_refused]
+            method = self._in_context(was_refused=was_refused)
+            if method is None:
+                continue
+            chosen = (to_match_in_context(found[i], views[i]) for i in rows)
+            answers = self._located(chosen, batch_size, method)
+            for i, (_, answer) in zip(rows, answers, strict=True):
+                found[i] = self._best_in_context(found[i], answer)
 
     def warm_up(
         self, *, candidates: bool = False, batch_size: int | None = None, searching: bool = False
@@ -239,16 +245,19 @@ class Localizer:
         for _ in range(2):
             start = time.perf_counter()
             if batch_size is None:
-                queries = self._retrieve([view], candidates=none)
-                self.locate(queries[0])
+                (query,) = self._retrieve([view], candidates=none)
+                found = self.locate(query)
+                if found.success:
+                    self._again_in_context(found, [query])
             else:
                 queries = list(self._retrieved([view] * batch_size, batch_size))
-                list(self._located(queries, batch_size))
+                for query, found in self._located(queries, batch_size):
+                    if found.success:
+                        self._again_in_context(found, [query])
             elapsed_ms = 1e3 * (time.perf_counter() - start)
-        if isinstance(self.method, AllMatches):
-            in_context = self.method.in_context(was_refused=True)
-            if in_context is not None:
-                in_context.relate(queries[0])
+        in_context = self._in_context(was_refused=True)
+        if in_context is not None:
+            in_context.relate(query)
         return elapsed_ms / (batch_size or 1)
 
     def retrieve(
@@ -279,7 +288,10 @@ class Localizer:
         found = self.locate(query)
         tries = [
             self._retrieve(
-                [turned_view(query.view, k)], candidates=query.candidates, allowed=query.allowed
+                [turned_view(query.view, k)],
+                candidates=query.candidates,
+                expected=query.expected,
+                allowed=query.allowed,
             )[0]
             for k in self._turns_to_try(found)
         ]
@@ -294,19 +306,22 @@ class Localizer:
         is_matcher = isinstance(self.network, Matcher)
         return turns_to_try(found, self.scene_map.world_from_db, rolled=is_matcher)
 
-    def _in_context(self, found: Localization) -> Method | None:
-        """What matches a query with such an answer in context; None: it is left alone."""
+    def _in_context(self, *, was_refused: bool) -> Method | None:
+        """What matches such a query again in context; None: it is left alone."""
         if not isinstance(self.method, AllMatches):
             return None
-        return self.method.in_context(was_refused=found.refused)
+        return self.method.in_context(was_refused=was_refused)
 
     def _again_in_context(self, found: Localization, views: Sequence[Query]) -> Localization:
         """The answer to one of the views in context, if there is a better one there."""
-        method = self._in_context(found)
+        method = self._in_context(was_refused=found.refused)
         if method is None:
             return found
-        chosen = to_match_in_context(found, views)
-        return best_in_context(found, self.locate(chosen, method))
+        return self._best_in_context(found, self.locate(to_match_in_context(found, views), method))
+
+    def _best_in_context(self, found: Localization, again: Localization) -> Localization:
+        has_depth = self.scene_map.depth is not None
+        return best_in_context(found, again, judged_as_refused=has_depth)
 
     def _retrieved(self, views: Iterable[View], batch_size: int) -> Iterator[Query]:
         views = iter(views)
@@ -315,12 +330,12 @@ class Localizer:
                 yield from self._retrieve(batch, batch_size=batch_size, run=threads.map)
 
     def _located(
-        self, queries: Iterable[Query], batch_size: int
+        self, queries: Iterable[Query], batch_size: int, method: Method | None = None
     ) -> Iterator[tuple[Query, Localization]]:
         queries = iter(queries)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
             while batch := list(itertools.islice(queries, batch_size)):
-                found = _locate_batch(self.method, batch, batch_size, threads.map)
+                found = _locate_batch(method or self.method, batch, batch_size, threads.map)
                 yield from zip(batch, found, strict=True)
 
     def _retrieve(

@@ -86,3 +86,4 @@ class Localization:
     focal_px: float | None = None
     focal_deviation: float | None = None
     evidence: Float[np.ndarray, "E"] | None = None  # what the confidence is made from
+    in_context: bool = False  # matched again so, after it was refused or in mode "thorough"

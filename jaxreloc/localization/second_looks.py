@@ -61,14 +61,23 @@ def best_of_turns(
 
 
 def to_match_in_context(found: Localization, views: Sequence[Query]) -> Query:
-    """The view that was answered, or of which the map shows most; its time is counted."""
+    """The view that was answered, or else that the map shows most of; its retrieval is timed."""
     answered = [query for query in views if query.view.turn_deg == found.turn_deg]
     chosen = (likeliest(views)[0] if found.refused else answered)[0]
     return dataclasses.replace(chosen, clock=StageClock())
 
 
-def best_in_context(found: Localization, again: Localization) -> Localization:
-    """The answer in context, if it is more confident; the time of both."""
-    better = again.success and (found.refused or again.confidence > found.confidence)
+def best_in_context(
+    found: Localization, again: Localization, *, judged_as_refused: bool
+) -> Localization:
+    """The answer in context, if it is more confident; the time of both.
+
+    Args:
+      judged_as_refused: turned pictures, too, have their share in what judges `again`.
+    """
+    surest = found.confidence
+    if found.refused:
+        surest = MIN_CONFIDENCE if again.turn_deg and not judged_as_refused else 0.0
+    better = again.success and again.confidence > surest
     spent = added([found.stage_ms, again.stage_ms])
     return dataclasses.replace(again if better else found, stage_ms=spent)

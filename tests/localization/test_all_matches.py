@@ -173,6 +173,17 @@ def test_an_answer_is_left_alone(rng):
     assert networks[1].matched_in_context == 0
 
 
+def test_what_is_not_allowed_has_no_part_in_context(rng):
+    network = ContextOracle(rng, wrong=1.0)
+    scene_map = SceneMap.from_images(network, encode_frames(looking_frames(rng, COUNT), network))
+    locate, query = Localizer(scene_map, quarter_turns=False), looking_frames(rng, 1)
+    allowed = np.isin(np.arange(COUNT), rng.choice(COUNT, 3, replace=False))
+    asked = locate.retrieve(query.images[0], query.intrinsics[0], allowed=allowed)
+    tracks = locate.method.in_context(was_refused=True).relate(asked)
+    weights = np.asarray(tracks.weights).sum(axis=1)
+    np.testing.assert_array_equal(weights > 0, allowed[asked.neighbors])
+
+
 def test_a_network_without_context_is_not_asked_for_it(rng):
     network = ContextOracle(rng, wrong=1.0, has_context=False)
     encoded = encode_frames(looking_frames(rng, COUNT), network)

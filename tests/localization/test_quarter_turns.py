@@ -301,12 +301,33 @@ def map_localizer(network, frames):
     return Localizer(with_depth(SceneMap.from_images(network, encode_frames(frames, network))))
 
 
+def timed(locate, picture, intrinsics):
+    """The answer, whose time is that of all that was retrieved and located."""
+    retrieved, located = [], []
+    retrieve, answer = locate._retrieve, locate.locate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locate, "_retrieve", lambda *x, **y: kept(retrieved, retrieve(*x, **y)))
+        patch.setattr(locate, "locate", lambda *x: kept(located, [answer(*x)])[0])
+        found = locate(picture, intrinsics)
+    clocks = [query.clock.stage_ms for query in retrieved]
+    for stage in ("prepare", "backbone", "retrieval"):
+        assert found.stage_ms[stage] == pytest.approx(sum(clock[stage] for clock in clocks))
+    for stage in ("relate", "fusion"):
+        assert found.stage_ms[stage] == pytest.approx(sum(x.stage_ms[stage] for x in located))
+    return found
+
+
+def kept(items, new):
+    items.extend(new)
+    return new
+
+
 def test_what_no_turn_makes_sure_is_matched_in_context_in_the_likeliest(rng):
     """Once, alone or in a batch."""
     frames, network = marked_frames(rng), OracleInContext(rng)
     locate, given = map_localizer(network, frames), [0, 90, 180, -90]
     pictures, poses = zip(*(rolled_picture(frames, rolled) for rolled in given))
-    alone = [locate(picture, frames.intrinsics[3]) for picture in pictures]
+    alone = [timed(locate, picture, frames.intrinsics[3]) for picture in pictures]
     assert network.rolled_in_context == [False] * len(given)
     together = locate.localize_all(pictures, [frames.intrinsics[3]] * len(given), batch_size=4)
     assert network.rolled_in_context == [False] * 2 * len(given)

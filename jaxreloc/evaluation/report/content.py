@@ -39,7 +39,7 @@ class PairMatches:
 
     query_px: Float[np.ndarray, "k 2"]
     db_px: Float[np.ndarray, "k 2"]
-    inliers: Bool[np.ndarray, "k"]  # that fit one relative pose
+    inliers: Bool[np.ndarray, "k"]  # that agree with the answer; SIFT's with each other
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,14 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.evaluation.report.content import PairMatches
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher
+from jaxreloc.localization.query_state import Localization
 
 # Of a match's deviation: the largest Sampson error of one that agrees with a pose.
 AGREEING_DEVIATIONS = 3.0
@@ -26,10 +27,9 @@ class PairMatcher(Protocol):
         self,
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"],
-        neighbors: Int[np.ndarray, "N"],
-        world_from_query: Float[np.ndarray, "4 4"] | None,
+        found: Localization,
     ) -> tuple[PairMatches, ...]:
-        """Args: world_from_query: the answer; None: refused, so that nothing agrees with it."""
+        """Args: found: the answer to this image, with the neighbours; refused, nothing agrees."""
 
 
 class NetworkMatcher:
@@ -48,33 +48,35 @@ class NetworkMatcher:
         self,
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"],
-        neighbors: Int[np.ndarray, "N"],
-        world_from_query: Float[np.ndarray, "4 4"] | None,
+        found: Localization,
     ) -> tuple[PairMatches, ...]:
-        network = self._scene_map.network
+        network, neighbors = self._scene_map.network, found.neighbors
         network_image, network_intrinsics = network.prepare(image, intrinsics)
         db = self._scene_map.neighbor_features(neighbors)
         query = network.encode(network_image[None]), network_intrinsics[None].astype(np.float32)
-        tracks = network.match_tracks(*db, *query, network.similarity(db[0], query[0]))
+        if found.in_context:
+            tracks = network.match_tracks_in_context(*db, *query)
+        else:
+            tracks = network.match_tracks(*db, *query, network.similarity(db[0], query[0]))
         tracks = jax.device_get(tracks)
-        found = []
+        matches = []
         for i, neighbor in enumerate(neighbors):
             weights = tracks.weights[i]
             likely = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
             x_query, x_db = tracks.x_query[likely], tracks.x_db[i, likely]
             inliers = np.zeros(len(likely), bool)
-            if world_from_query is not None:
+            if found.success:
                 world_from_db = self._scene_map.world_from_db[neighbor]
-                db_from_query = inverse(world_from_db) @ world_from_query
+                db_from_query = inverse(world_from_db) @ found.world_from_query
                 inliers = agreeing(db_from_query, x_query, x_db, tracks.sigma[i])
-            found.append(
+            matches.append(
                 PairMatches(
                     query_px=to_pixels(x_query, intrinsics),
                     db_px=to_pixels(x_db, self._scene_map.intrinsics[neighbor]),
                     inliers=inliers,
                 )
             )
-        return tuple(found)
+        return tuple(matches)
 
 
 class SiftMatcher:
@@ -94,12 +96,10 @@ class SiftMatcher:
         self,
         image: UInt8[np.ndarray, "h w 3"],
         intrinsics: Float[np.ndarray, "3 3"],
-        neighbors: Int[np.ndarray, "N"],
-        world_from_query: Float[np.ndarray, "4 4"] | None,
+        found: Localization,
     ) -> tuple[PairMatches, ...]:
-        del world_from_query  # those of a pair agree with each other
         query = sift.extract(image, intrinsics)
-        return tuple(self._match(query, intrinsics, int(i)) for i in neighbors)
+        return tuple(self._match(query, intrinsics, int(i)) for i in found.neighbors)
 
     def _match(
         self, query: sift.SiftFeatures, intrinsics: np.ndarray, neighbor: int

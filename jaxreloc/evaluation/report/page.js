@@ -196,8 +196,8 @@
     };
     const matches = shown.matches?.[state.neighbor];
     const traces = matches ? [
-      lines(matches.rejected, "rejected matches", "rejected", 0.45),
-      lines(matches.inliers, "inliers of the relative pose", "inlier", 0.85),
+      lines(matches.rejected, "other matches", "rejected", 0.45),
+      lines(matches.inliers, "agreeing matches", "inlier", 0.85),
     ] : [lines([], "", "inlier", 1)];
     return [plot("matches", traces, {
       images: [picture(shown.thumbnail, 0), picture(s.thumbnails[neighbor], 1)], margin: { t: 0, r: 0, b: 28, l: 0 },

@@ -130,13 +130,13 @@ class SceneRecorder:
         )
         pose = shown.world_from_query.copy()
         pose[:3, :3] = pose[:3, :3] @ turned_from_given.T
-        answer = pose if shown.success else None
+        found = dataclasses.replace(shown, world_from_query=pose)
         pixels = intrinsics @ turned_from_given.T @ np.linalg.inv(turned_intrinsics)
         return tuple(
             dataclasses.replace(
                 pair, query_px=pair.query_px @ pixels[:2, :2].T + pixels[:2, 2]
             )
-            for pair in self._matcher(turned, turned_intrinsics, shown.neighbors, answer)
+            for pair in self._matcher(turned, turned_intrinsics, found)
         )
 
 

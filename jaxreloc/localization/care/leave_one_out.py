@@ -1,7 +1,8 @@
 """Images of a map as queries, of the map without themselves or of another map.
 
 What a map keeps of an image takes the place of a query's features: no picture is needed.
-Pictures are not aligned at the end, which is worth hundredths of a degree.
+Pictures are not aligned at the end, which is worth hundredths of a degree, and nothing is looked at
+again, turned or in context.
 """
 
 import concurrent.futures

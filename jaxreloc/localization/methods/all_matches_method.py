@@ -76,7 +76,7 @@ class AllMatches:
 
     Attributes:
       matches_in_context: with the best neighbours alone, if only refused queries are.
-      was_refused: so were the queries, without context.
+      was_refused: the queries were refused without context.
     """
 
     scene_map: SceneMap
@@ -91,7 +91,16 @@ class AllMatches:
         can = isinstance(network, ContextMatcher) and network.has_context
         if not can or spends == "never" or (spends == "refused" and not was_refused):
             return None
-        return dataclasses.replace(self, matches_in_context=True, was_refused=was_refused)
+        return self._again[was_refused]
+
+    @functools.cached_property
+    def _again(self) -> dict[bool, "AllMatches"]:
+        return {
+            was_refused: dataclasses.replace(
+                self, matches_in_context=True, was_refused=was_refused
+            )
+            for was_refused in (False, True)
+        }
 
     @property
     def finds_focal_length(self) -> bool:
@@ -125,7 +134,7 @@ class AllMatches:
         return Neighbors(index, is_neighbor, similarity)
 
     def relate(self, query: Query) -> RayTracks:
-        """The matches with all neighbours; those with some may weigh nothing."""
+        """The matches with all neighbours; in context, those of the best ones alone may weigh."""
         count = len(query.neighbors)
         if self.matches_in_context and self.mode.context == "refused":
             query = query.of_neighbors(slice(CONTEXT_NEIGHBORS))
@@ -136,7 +145,10 @@ class AllMatches:
             query.network_intrinsics,
         )
         if self.matches_in_context:
-            tracks = rays.with_empty_images(network.match_tracks_in_context(*images), count)
+            tracks = network.match_tracks_in_context(*images)
+            # Of padding the similarity is 0, which the context does not know of.
+            tracks = tracks.replace(weights=tracks.weights * query.is_neighbor[:, None])
+            tracks = rays.with_empty_images(tracks, count)
         else:
             tracks = network.match_tracks(*images, query.similarity)
         return jax.block_until_ready(tracks)
@@ -280,6 +292,7 @@ class AllMatches:
             scale_deviation=scale and scale.deviation,
             reason="" if success else _reason(found),
             evidence=found.evidence,
+            in_context=self.matches_in_context,
             focal_factor=float(pose.focal_factor) if pose.focal_gain > MIN_FOCAL_GAIN else 1.0,
             focal_px=float(pose.focal_factor * query.intrinsics[0, 0]) if searched else None,
             focal_deviation=float(pose.focal_deviation) if searched else None,

@@ -28,7 +28,10 @@ def match_lines(question: Question, found: Localization) -> list[dict[str, Any]]
     asked_with = intrinsics_found(question.intrinsics, found)
     image, intrinsics, turned_from_given = turn(question.image, asked_with, found.turn_deg // 90)
     query = localizer.retrieve(image, intrinsics, allowed=question.allowed)
-    tracks = localizer.method.relate(query)
+    method = localizer.method
+    if found.in_context:
+        method = method.in_context(was_refused=True)
+    tracks = method.relate(query)
     if not isinstance(tracks, RayTracks):
         return None
     if not np.array_equal(query.neighbors[query.is_neighbor], found.neighbors):

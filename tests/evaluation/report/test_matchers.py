@@ -1,10 +1,30 @@
+import dataclasses
+
 import cv2
 import numpy as np
 
-from jaxreloc.evaluation.report.matchers import SiftMatcher, network_matcher, to_pixels
+from jaxreloc.evaluation.report.matchers import SiftMatcher, agreeing, network_matcher, to_pixels
+from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.query_state import Localization
 from tests.localization.fakes import MatchingOracle, OracleNetwork, looking_frames
+
+
+def answer(world_from_query, neighbors, **fields):
+    return Localization(
+        world_from_query=world_from_query,
+        success=True,
+        confidence=1.0,
+        location_inliers=np.ones(len(neighbors), bool),
+        rotation_inliers=np.ones(len(neighbors), bool),
+        position_covariance=np.eye(3),
+        rotation_std=0.1,
+        neighbors=np.array(neighbors),
+        stage_ms=StageClock().stage_ms,
+        **fields,
+    )
+
 
 K = np.array([[300.0, 0, 159.5], [0, 310.0, 119.5], [0, 0, 1]])
 
@@ -22,7 +42,7 @@ def test_sift_finds_a_shifted_picture_where_it_is(rng):
     texture = np.repeat(texture[..., None], 3, axis=2)
     views = [texture[60:300, 60:380], texture[80:320, 90:410], np.zeros((240, 320, 3), np.uint8)]
     matcher = SiftMatcher(views[1:], np.stack([K, K]))
-    shifted, blank = matcher(views[0], K, np.array([0, 1]), None)
+    shifted, blank = matcher(views[0], K, answer(np.eye(4), [0, 1]))
     assert len(shifted.query_px) > 20 and len(blank.query_px) == 0
     offset = np.median(shifted.query_px - shifted.db_px, axis=0)
     np.testing.assert_allclose(offset, [30, 20], atol=0.5)
@@ -36,8 +56,9 @@ def test_any_network_that_matches_is_drawn(rng):
     scene_map = SceneMap.from_images(network, encode_frames(frames, network))
     matcher = network_matcher(scene_map)
     intrinsics = query.intrinsics[0]
-    found = matcher(query.images[0], intrinsics, np.array([2, 0]), query.world_from_cam[0])
-    refused = matcher(query.images[0], intrinsics, np.array([2, 0]), None)
+    right = answer(query.world_from_cam[0], [2, 0])
+    found = matcher(query.images[0], intrinsics, right)
+    refused = matcher(query.images[0], intrinsics, dataclasses.replace(right, success=False))
     assert not any(pair.inliers.any() for pair in refused)
     for neighbor, pair in zip([2, 0], found, strict=True):
         db_from_query = np.linalg.inv(frames.world_from_cam[neighbor]) @ query.world_from_cam[0]
@@ -52,6 +73,35 @@ def test_any_network_that_matches_is_drawn(rng):
         assert pair.inliers.mean() > 0.6
         assert np.quantile(off[pair.inliers], 0.9) < 5 / MatchingOracle.FOCAL
         assert np.median(off[~pair.inliers]) > 5 / MatchingOracle.FOCAL
+
+
+def test_an_answer_in_context_is_drawn_by_its_matches(rng):
+    class InContext(MatchingOracle):
+        def match_tracks_in_context(self, *arguments):
+            return MatchingOracle(self._rng, wrong=0.0).match_tracks(*arguments, None)
+
+    frames, query = looking_frames(rng, 4), looking_frames(rng, 1)
+    network = InContext(rng, wrong=1.0)
+    matcher = network_matcher(SceneMap.from_images(network, encode_frames(frames, network)))
+    for in_context in (False, True):
+        found = answer(query.world_from_cam[0], [2, 0], in_context=in_context)
+        pairs = matcher(query.images[0], query.intrinsics[0], found)
+        share = np.mean(np.concatenate([pair.inliers for pair in pairs]))
+        assert share > 0.95 if in_context else share < 0.3
+
+
+def test_matches_agree_up_to_three_deviations_across_the_epipolar_lines(rng):
+    """Of a sideways motion, whose epipolar lines are level: half of the height goes to each."""
+    db_from_query = np.eye(4)
+    db_from_query[0, 3] = -1.0
+    x_query = rng.uniform(-0.5, 0.5, (200, 2))
+    x_db = x_query - np.array([0.2, 0.0])
+    x_db[:, 1] += rng.uniform(-0.1, 0.1, 200)
+    off = np.abs(x_db[:, 1] - x_query[:, 1]) / np.sqrt(2)
+    found = agreeing(db_from_query, x_query, x_db, 0.01)
+    clear = np.abs(off - 0.03) > 1e-9
+    np.testing.assert_array_equal(found[clear], (off < 0.03)[clear])
+    assert 0 < found.sum() < 200
 
 
 def test_a_network_that_matches_nothing_is_not_asked(rng):

@@ -35,10 +35,10 @@ class CountingMatcher:
     def __init__(self):
         self.asked = []
 
-    def __call__(self, image, intrinsics, neighbors, world_from_query):
-        self.asked.append(tuple(neighbors))
+    def __call__(self, image, intrinsics, found):
+        self.asked.append(tuple(found.neighbors))
         point = np.zeros((1, 2))
-        return tuple(PairMatches(point, point + i, np.array([True])) for i in neighbors)
+        return tuple(PairMatches(point, point + i, np.array([True])) for i in found.neighbors)
 
 
 def recorder(rng, tmp_path, matcher=None, max_pictured=4):
@@ -111,11 +111,11 @@ def test_matches_of_a_turned_picture_are_drawn_where_the_given_one_has_them(rng,
     image[50, 700] = 255
 
     class BrightPixel(CountingMatcher):
-        def __call__(self, image, intrinsics, neighbors, world_from_query):
+        def __call__(self, image, intrinsics, found):
             y, x = np.argwhere(image[:, :, 0])[0]
             at = np.array([[x, y]], float)
-            self.seen_at = world_from_query[:3, :3] @ np.linalg.inv(intrinsics) @ [x, y, 1]
-            return tuple(PairMatches(at, at, np.array([True])) for _ in neighbors)
+            self.seen_at = found.world_from_query[:3, :3] @ np.linalg.inv(intrinsics) @ [x, y, 1]
+            return tuple(PairMatches(at, at, np.array([True])) for _ in found.neighbors)
 
     for turn_deg in (0, 90, 180, 270):
         matcher = BrightPixel()
