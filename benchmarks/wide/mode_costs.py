@@ -1,6 +1,6 @@
 """Accuracy against milliseconds: each mode of the localizer, in rooms that are made to be hard.
 
-  taskset -c 0 python -m benchmarks.wide.mode_costs --data_dir=FOLDER [--split=test]
+  taskset -c 0 python -m benchmarks.wide.mode_costs --data_dir=FOLDER [--split=test] [--rooms=6]
 
 Maps are held upright and have depth. Every query of `synthetic_rooms/furnished_hard` is asked held
 upright, and as it was taken, by a camera that is rolled at random. Good is right to 10 cm and 5
@@ -37,6 +37,7 @@ from jaxreloc.usage import run_script
 _SHARED = {"allow_override": True}  # a test imports this beside modules with flags of these names
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared datasets.", **_SHARED)
 _SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "Of the rooms.", **_SHARED)
+_ROOMS = flags.DEFINE_integer("rooms", 6, "How many rooms.", lower_bound=2, **_SHARED)
 
 GOOD, FAIR = (0.1, 5.0), (0.5, 10.0)  # metres, degrees
 
@@ -80,7 +81,7 @@ def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
     network, where = held_out.matcher(CANVAS), _DATA_DIR.value
-    scenes, split = scene_names(_SPLIT.value, where), _SPLIT.value
+    scenes, split = scene_names(_SPLIT.value, where)[: _ROOMS.value], _SPLIT.value
     maps = []
     for scene in scenes:
         database = hard_frames(scene, split, where, upright=True)
