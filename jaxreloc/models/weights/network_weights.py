@@ -59,7 +59,7 @@ def first_variables(
     if parsed.pretrained is None:
         first = init_variables(network, key)
     else:
-        shapes = jax.eval_shape(functools.partial(init_variables, network), key)
+        shapes = variables.unflatten(variable_shapes(network))
         backbone = {collection: tree["backbone"] for collection, tree in shapes.items()}
         loaded = load_backbone(parsed.backbone, parsed.pretrained, backbone)
         first = {
