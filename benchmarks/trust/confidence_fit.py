@@ -104,7 +104,8 @@ def _asked(
     for q in range(0, len(queries), step):
         intrinsics = queries.intrinsics[q] * np.array([[focal], [focal], [1.0]])
         intrinsics[:2, 2] = queries.intrinsics[q][:2, 2]
-        yield kind, localizer(queries.images[q], intrinsics), queries.world_from_cam[q]
+        found = localizer.locate(localizer.retrieve(queries.images[q], intrinsics))
+        yield kind, found, queries.world_from_cam[q]
 
 
 def main(argv: list[str]) -> None:
