@@ -18,12 +18,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 import itertools
 
 import numpy as np
-import tabulate
 from absl import flags
 
 from benchmarks.accuracy import held_out
-from benchmarks.accuracy.held_out import WRONG_DEG, WRONG_M
-from benchmarks.trust.judged_answers import OWN, STRANGER, THRESHOLDS, Judged, fit, gathered
+from benchmarks.trust.judged_answers import OWN, STRANGER, curve, fit, gathered
 from benchmarks.wide.hard_rooms import CANVAS, hard_frames, scene_names
 from jaxreloc.compilation.compilation_cache import use_compilation_cache
 from jaxreloc.formats.frames import PosedFrames
@@ -34,7 +32,6 @@ from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.methods.all_matches_method import AllMatches
 from jaxreloc.localization.methods.method import Method
-from jaxreloc.localization.networks.confidence import ConfidenceModel
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.localization.query_state import Localization, Query
 from jaxreloc.usage import run_script
@@ -70,8 +67,8 @@ class RecordingLocalizer(Localizer):
         return kept
 
 
-def judged_rooms() -> tuple[list[Answer], int, int]:
-    """The refused queries, and of how many own ones and strangers they are."""
+def judged_rooms() -> tuple[list[Answer], dict[int, int]]:
+    """The refused queries, and how many of each kind were asked."""
     where = _DATA_DIR.value
     scenes = scene_names(_SPLIT.value, where)
     network = held_out.matcher(CANVAS)
@@ -86,27 +83,7 @@ def judged_rooms() -> tuple[list[Answer], int, int]:
             asked[kind] += len(queries)
             found = localizer.refused(queries)
             rows += [(kind, answer, queries.world_from_cam[q]) for q, answer in found]
-    return rows, asked[OWN], asked[STRANGER]
-
-
-def table(judged: Judged, own: int, strangers: int, model: ConfidenceModel) -> str:
-    """By threshold, shares of all queries."""
-    confidence, rows = judged.confidence(model), []
-    wrong = (judged.metres > WRONG_M) | (judged.degrees > WRONG_DEG)
-    is_own = judged.kind == OWN
-    for threshold in sorted({model.threshold, *THRESHOLDS}):
-        answered = confidence > threshold
-        rows.append(
-            {
-                "": "*" if threshold == model.threshold else "",
-                "threshold": threshold,
-                "own answered": np.sum(answered & is_own) / own,
-                "own good": np.sum(answered & judged.good) / own,
-                "own wrong": np.sum(answered & wrong & is_own) / own,
-                "strangers answered": np.sum(answered & ~is_own) / strangers,
-            }
-        )
-    return tabulate.tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f")
+    return rows, asked
 
 
 def _localizer(database: PosedFrames, network: MatchNetwork) -> RecordingLocalizer:
@@ -117,16 +94,16 @@ def _localizer(database: PosedFrames, network: MatchNetwork) -> RecordingLocaliz
 def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
-    rows, own, strangers = judged_rooms()
+    rows, asked = judged_rooms()
     judged, model = gathered(rows), all_matches.CONFIDENCE_OF_REFUSED
     if _FIT.value:
         model = fit(judged, WEIGHED, doubted=True, threshold=THRESHOLD)
         print(f"CONFIDENCE_OF_REFUSED = {model}")
-    refused = np.sum(judged.kind == OWN) / own
-    found = np.sum(judged.good) / own
-    print(f"{_SPLIT.value} rooms: {own} own queries, {strangers} strangers;", end=" ")
+    own = asked[OWN]
+    refused, found = np.sum(judged.kind == OWN) / own, np.sum(judged.good) / own
+    print(f"{_SPLIT.value} rooms: {own} own queries, {asked[STRANGER]} strangers;", end=" ")
     print(f"{refused:.1%} refused without context, {found:.1%} found in it")
-    print(table(judged, own, strangers, model))
+    print(curve(judged, model, asked))
 
 
 if __name__ == "__main__":

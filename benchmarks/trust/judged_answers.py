@@ -1,7 +1,7 @@
 """Answers beside the truth: how confidence and covariance are fitted, and how they are checked."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tabulate
@@ -126,8 +126,20 @@ def _squared(judged: Judged, kept: np.ndarray, part: slice) -> np.ndarray:
     return np.einsum("qi,qi->q", error, np.linalg.solve(covariance, error[..., None])[..., 0])
 
 
-def curve(judged: Judged, model: ConfidenceModel) -> str:
-    own, confidence = judged.kind == OWN, judged.confidence(model)
+def curve(
+    judged: Judged, model: ConfidenceModel, asked: Mapping[int, int] | None = None
+) -> str:
+    """By threshold, what share of each kind is answered, and how.
+
+    Args:
+      asked: how many of each kind there were, if those that are judged are a part of them.
+    """
+
+    def share(chosen: np.ndarray, kind: int) -> float:
+        of_kind = judged.kind == kind
+        return np.sum(chosen & of_kind) / (asked[kind] if asked else np.sum(of_kind))
+
+    confidence = judged.confidence(model)
     wrong = (judged.metres > WRONG_M) | (judged.degrees > WRONG_DEG)
     rows = []
     for threshold in sorted({model.threshold, *THRESHOLDS}):
@@ -135,14 +147,14 @@ def curve(judged: Judged, model: ConfidenceModel) -> str:
         row = {
             "": "*" if threshold == model.threshold else "",
             "threshold": threshold,
-            "own answered": np.mean(answered[own]),
-            "own good": np.mean((answered & judged.good)[own]),
-            "own wrong": np.mean((answered & wrong)[own]),
+            "own answered": share(answered, OWN),
+            "own good": share(answered & judged.good, OWN),
+            "own wrong": share(answered & wrong, OWN),
         }
         for name, kind in (("strangers answered", STRANGER), ("wrong focal, 50 cm off", FOCAL)):
             if np.any(judged.kind == kind):
                 off = answered & ((judged.kind == STRANGER) | (judged.metres > GOOD_M))
-                row[name] = np.mean(off[judged.kind == kind])
+                row[name] = share(off, kind)
         rows.append(row)
     return tabulate.tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3f")
 
