@@ -14,7 +14,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
-import itertools
 import time
 
 import numpy as np
@@ -95,7 +94,7 @@ def main(argv: list[str]) -> None:
             localizers[0].warm_up()
             asked(localizers[0], queries[1].select(range(2)))  # what turns and refusals compile
             own = [asked(*x) for x in zip(localizers, queries, strict=True)]
-            others = itertools.islice(itertools.cycle(queries), 1, 1 + len(queries))
+            others = [*queries[1:], queries[0]]
             strangers = [asked(*x) for x in zip(localizers, others, strict=True)]
             rows.append(row(mode, np.concatenate(own), np.concatenate(strangers)))
         held = "held upright" if upright else "as they were taken"
