@@ -70,12 +70,11 @@ class Localizer:
         retrieval included. The turned picture of which the map shows most is matched; where that is
         not known, all three are. The most confident answer is taken if it is sure enough
         (`quarter_turns.MIN_CONFIDENCE`, which is more than for the picture as given; in context, in
-        a map with depth, it is as much). An answer of
-        a `Matcher` that is rolled by more than 45 degrees against the neighbours gives way to a
-        more confident one to the picture as they are held. The network hardly matches what is
-        turned by 60 degrees or more, as in a picture of a phone on its side whose file does not say
-        so. Networks that do not know how likely a pose is right refuse nothing, and see no picture
-        turned.
+        a map with depth, it is as much). An answer of a `Matcher` that is rolled by more than 45
+        degrees against the neighbours gives way to a more confident one to the picture as they are
+        held. The network hardly matches what is turned by 60 degrees or more, as in a picture of a
+        phone on its side whose file does not say so. Networks that do not know how likely a pose is
+        right refuse nothing, and see no picture turned.
     """
 
     def __init__(
