@@ -1,5 +1,6 @@
 """Matches between a query and its retrieved images, for drawing."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from jaxreloc.evaluation.baselines import sift
 from jaxreloc.evaluation.report.content import PairMatches
 from jaxreloc.formats.rigid_arrays import inverse
+from jaxreloc.images import turn
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.query_state import Localization
@@ -29,7 +31,7 @@ class PairMatcher(Protocol):
         intrinsics: Float[np.ndarray, "3 3"],
         found: Localization,
     ) -> tuple[PairMatches, ...]:
-        """Args: found: the answer to this image, with the neighbours; refused, nothing agrees."""
+        """Args: found: the answer to this image as it is; where it is refused nothing agrees."""
 
 
 class NetworkMatcher:
@@ -117,6 +119,28 @@ class SiftMatcher:
 def network_matcher(scene_map: SceneMap) -> NetworkMatcher | None:
     """Of the map's network, if it is one that matches."""
     return NetworkMatcher(scene_map) if isinstance(scene_map.network, Matcher) else None
+
+
+def matches_as_given(
+    matcher: PairMatcher,
+    image: UInt8[np.ndarray, "h w 3"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    found: Localization,
+) -> tuple[PairMatches, ...]:
+    """Those of an image as it was localized, turned or not, in pixels of the image as given.
+
+    Args:
+      found: the answer, whose neighbours the matches are with.
+    """
+    turned, turned_intrinsics, turned_from_given = turn(image, intrinsics, found.turn_deg // 90)
+    world_from_turned = found.world_from_query.copy()
+    world_from_turned[:3, :3] = world_from_turned[:3, :3] @ turned_from_given.T
+    as_turned = dataclasses.replace(found, world_from_query=world_from_turned)
+    pixels = intrinsics @ turned_from_given.T @ np.linalg.inv(turned_intrinsics)
+    return tuple(
+        dataclasses.replace(pair, query_px=pair.query_px @ pixels[:2, :2].T + pixels[:2, 2])
+        for pair in matcher(turned, turned_intrinsics, as_turned)
+    )
 
 
 def to_pixels(

@@ -1,6 +1,5 @@
 """Gathers what a report shows of a scene while its queries are being localized."""
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +10,11 @@ from jaxreloc import files
 from jaxreloc.evaluation.report.content import (
     Cameras,
     Estimates,
-    PairMatches,
     QueryPictures,
     SceneContent,
 )
-from jaxreloc.evaluation.report.matchers import PairMatcher
-from jaxreloc.images import decode_image, encode_jpeg, image_size, shrunk, turn
+from jaxreloc.evaluation.report.matchers import PairMatcher, matches_as_given
+from jaxreloc.images import decode_image, encode_jpeg, image_size, shrunk
 from jaxreloc.localization.query_state import Localization
 
 MAX_PICTURED_QUERIES = 64
@@ -118,26 +116,10 @@ class SceneRecorder:
         located: Mapping[str, Localization],
     ) -> QueryPictures:
         shown = _shown(located)
-        matches = self._matches(image, intrinsics, shown) if self._matcher else None
+        matches = None
+        if self._matcher:
+            matches = matches_as_given(self._matcher, image, intrinsics, shown)
         return QueryPictures(_jpeg(image), tuple(map(int, shown.neighbors)), matches)
-
-    def _matches(
-        self, image: np.ndarray, intrinsics: np.ndarray, shown: Localization
-    ) -> tuple[PairMatches, ...]:
-        """Of the image as it was localized, in pixels of the image as given."""
-        turned, turned_intrinsics, turned_from_given = turn(
-            image, intrinsics, shown.turn_deg // 90
-        )
-        pose = shown.world_from_query.copy()
-        pose[:3, :3] = pose[:3, :3] @ turned_from_given.T
-        found = dataclasses.replace(shown, world_from_query=pose)
-        pixels = intrinsics @ turned_from_given.T @ np.linalg.inv(turned_intrinsics)
-        return tuple(
-            dataclasses.replace(
-                pair, query_px=pair.query_px @ pixels[:2, :2].T + pixels[:2, 2]
-            )
-            for pair in self._matcher(turned, turned_intrinsics, found)
-        )
 
 
 def _shown(located: Mapping[str, Localization]) -> Localization:

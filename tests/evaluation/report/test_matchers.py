@@ -2,8 +2,16 @@ import dataclasses
 
 import cv2
 import numpy as np
+import pytest
 
-from jaxreloc.evaluation.report.matchers import SiftMatcher, agreeing, network_matcher, to_pixels
+from jaxreloc.evaluation.report.content import PairMatches
+from jaxreloc.evaluation.report.matchers import (
+    SiftMatcher,
+    agreeing,
+    matches_as_given,
+    network_matcher,
+    to_pixels,
+)
 from jaxreloc.localization.clock import StageClock
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
@@ -73,6 +81,30 @@ def test_any_network_that_matches_is_drawn(rng):
         assert pair.inliers.mean() > 0.6
         assert np.quantile(off[pair.inliers], 0.9) < 5 / MatchingOracle.FOCAL
         assert np.median(off[~pair.inliers]) > 5 / MatchingOracle.FOCAL
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+def test_matches_of_a_turned_picture_lie_on_the_picture_as_given(rng, quarter_turns):
+    """A bright pixel lies where the given picture has it; the pose is that of the turned camera."""
+    given_px = rng.integers(0, [320, 240], 2)
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[given_px[1], given_px[0]] = 255
+    forward = [0.0, 0.0, 1.0]
+    world_from_query = np.eye(4)
+    world_from_query[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+
+    def bright_pixel(turned, intrinsics, found):
+        row, column = np.argwhere(turned[..., 0])[0]
+        rotation = np.linalg.inv(world_from_query[:3, :3]) @ found.world_from_query[:3, :3]
+        np.testing.assert_allclose(rotation @ forward, forward, atol=1e-12)
+        ray = rotation @ np.linalg.inv(intrinsics) @ [column, row, 1.0]
+        np.testing.assert_allclose(K @ ray / ray[2], [*given_px, 1], atol=1e-9)
+        px = np.array([[column, row]], float)
+        return (PairMatches(query_px=px, db_px=px, inliers=np.ones(1, bool)),)
+
+    found = answer(world_from_query, [0], turn_deg=90 * quarter_turns)
+    (pair,) = matches_as_given(bright_pixel, image, K, found)
+    np.testing.assert_allclose(pair.query_px, [given_px], atol=1e-9)
 
 
 def test_an_answer_in_context_is_drawn_by_its_matches(rng):
