@@ -62,8 +62,8 @@ class Retrieval:
         float | None, flag("Between them, in the poses' unit; 0: none.", "LENGTH")
     ] = None
     method: Annotated[
-        Literal["all_matches", "robust", "paper"] | None,
-        flag("all_matches, or fusion of pairs: robust or paper.", "NAME"),
+        Literal["all_matches", "robust", "paper", "median"] | None,
+        flag("all_matches; of pairs: robust, paper, median.", "NAME"),
     ] = None
     mode: Annotated[
         Literal["fast", "default", "precise", "thorough"],

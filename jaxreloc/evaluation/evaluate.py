@@ -27,7 +27,7 @@ METHODS = {
 }
 DEFAULT_METHODS = ("nearest", "network", "sift")
 # Of `evaluate_fusions`.
-FUSIONS = ("paper", "robust")
+FUSIONS = ("paper", "robust", "median")
 MOST_NEIGHBORS = 10
 BLOCK = 64  # queries that are kept in memory
 

@@ -31,6 +31,12 @@ kept; docs/experiments/paper_fusion.md lists them.
      are those of normalised translations and are not used at all.
   5. A neighbour whose rotation disagrees is trusted less for the position as well.
 
+`method="median"` takes each neighbour's metric answer as it is:
+  position: the geometric median of `centre_i + R_world_from_db_i t_i`.
+  rotation: the L1 geodesic mean of the hypotheses.
+It suits networks whose error of the translation is as large as the baselines of what they are asked
+about, of which directions tell little. Normalised translations it cannot use.
+
 What is known of each relative pose beforehand can be given as a `Reliability`. With the stated
 standard deviation `s_i` of neighbour i and the model's `s_0` (`RotationConfig.std_rad`,
 `LocationConfig.direction_std`, `LocationConfig.length_std`), its residuals have the variance
@@ -58,7 +64,7 @@ from jaxreloc.geometry._kernels.location import LocationConfig
 from jaxreloc.geometry._kernels.ransac import Sampling
 from jaxreloc.geometry._kernels.rotation import PaperMean, RotationConfig
 
-Method = Literal["robust", "paper"]
+Method = Literal["robust", "paper", "median"]
 MAX_COORDINATE = 1e12  # metres; a neighbour beyond it counts as not valid
 MAX_LOCAL = 1e6  # units of local coordinates
 MAX_VARIANCE = MAX_COORDINATE**2  # square metres; of a position of which nothing is known
@@ -133,9 +139,9 @@ def fuse(
         camera's axes, metres (`poses.to_camera_axes` converts from world axes).
       valid: which neighbours exist; all by default. A neighbour with a number that is not finite,
         a zero quaternion or a coordinate beyond 1e12 m counts as not valid.
-      reliability: what is known of each neighbour's errors, for `robust`; by default they are
+      reliability: what is known of each neighbour's errors, for `robust` alone; by default they are
         equally reliable. NaN counts as not valid.
-      method: "robust" or "paper", see the module.
+      method: "robust", "paper" or "median", see the module.
       config: of the method.
       key: draws the hypotheses where N exceeds `config.sampling.max_exhaustive`; a fixed key by
         default. The same key gives the same answer.
@@ -144,13 +150,14 @@ def fuse(
       With batch axes `*batch`. `success` is False, and the pose a fallback, where the data do not
       determine it: no valid neighbour (the pose is then the identity); `paper`: no two
       directions that cross (position of the first valid neighbour); `robust`: two neighbours or
-      more of which no two agree, or a position that is unknown to twice its distance.
+      more of which no two agree, or a position that is unknown to twice its distance; `median`:
+      normalised translations alone.
       `location_inliers` and `rotation_inliers` say which neighbours agree with the answer;
       `position_covariance` and `rotation_std` are of the estimate's error.
 
     Raises:
       ValueError: at trace time, for an unknown method, shapes that do not fit, or a reliability
-        given to the method that has no use for it.
+        given to a method that has no use for it.
     """
     return _fuse(
         world_from_db, db_from_query, valid, reliability, key, method=method, config=config
@@ -201,8 +208,8 @@ def _check(db_shape, relative_shape, valid, reliability, method) -> None:
     if valid is not None and valid.shape != db_shape[:-1]:
         raise ValueError(f"valid has shape {valid.shape}, the poses {db_shape[:-1]}")
     for name, stated in vars(reliability).items():
-        if stated is not None and method == "paper":
-            raise ValueError(f"method 'paper' knows no reliability, but {name} is given")
+        if stated is not None and method != "robust":
+            raise ValueError(f"method {method!r} knows no reliability, but {name} is given")
         if stated is not None and stated.shape != db_shape[:-1]:
             raise ValueError(f"{name} has shape {stated.shape}, the poses {db_shape[:-1]}")
 
@@ -241,6 +248,10 @@ def _fuse_block(db, relative, valid, reliability, *, key, method, config):
     if method == "paper":
         rotated = rotation.paper_rotation(q_query, valid, config.paper_rotation_mean)
         located = location.paper_location(bearings, pairs)
+        success = located.success
+    elif method == "median":
+        rotated = rotation.median_rotation(q_query, valid)
+        located = location.median_location(bearings, config.location)
         success = located.success
     else:
         stated = _stated_prior(reliability.inlier_prior, valid)

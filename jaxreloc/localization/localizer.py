@@ -38,7 +38,7 @@ from jaxreloc.localization.second_looks import (
 from jaxreloc.usage import check_choice
 
 BATCH_SIZE = 16
-METHODS = ("all_matches", "robust", "paper")
+METHODS = ("all_matches", "robust", "paper", "median")
 
 
 class Localizer:
@@ -56,7 +56,7 @@ class Localizer:
       scene_map: the database, with the network that made its features.
       num_neighbors: N, the images that a query is related to; None takes the method's and mode's.
       method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
-        networks that match; "robust" and "paper" fuse the relative poses of pairs.
+        networks that match; the others fuse the relative poses of pairs (`geometry.fusion`).
       mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
         looks at more of them. With a network that has context, as what ships, all but "fast" match
         in context what no turn makes sure, in the view of which the map shows most, and "thorough"

@@ -24,6 +24,8 @@ def test_fusions_use_the_first_n_neighbours(rng, monkeypatch):
         robust, paper = errors[f"robust, N = {n}"], errors[f"paper, N = {n}"]
         assert np.median(robust.position_m) < 1e-3 and np.median(robust.rotation_deg) < 0.1
         assert np.median(paper.rotation_deg) < 0.1
+        median = errors[f"median, N = {n}"]
+        assert np.median(median.position_m) < 1e-3 and np.median(median.rotation_deg) < 0.1
         assert n == 1 or np.median(paper.position_m) < 1e-3
     localizer = Localizer(scene_map, method="paper", num_neighbors=1, min_baseline=0.0)
     nearest = np.array(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from jaxlie import SE3
 from scipy.spatial.transform import Rotation
 
@@ -19,7 +20,7 @@ from tests.geometry.simulated_pairs import Noise, predict, random_poses, rooms, 
 
 BATCH, COUNT = 64, 6  # one shape, so that most tests share the compiled function
 BLOCKS = 1100  # queries, more than one block
-METHODS = ("paper", "robust")
+METHODS = ("paper", "robust", "median")
 EXACT = Noise(direction_deg=0.0, rotation_deg=0.0, length=0.0, outliers=0.0)
 MILD = Noise(direction_deg=2.0, rotation_deg=2.0, length=0.1, outliers=0.0)
 
@@ -223,6 +224,60 @@ def test_degenerate_input_gives_a_defined_answer(rng, method, case):
         np.testing.assert_allclose(fused.world_from_query.translation(), db[:, 0, 4:], atol=1e-5)
 
 
+def sums_of_distances(points, answers):
+    return np.linalg.norm(answers - points[:, None], axis=-1).sum(axis=1)
+
+
+def test_the_median_has_the_least_sum_of_distances(rng):
+    """To the neighbours' own answers: no other point near it, and not SciPy, has less."""
+    _, db, relative, _ = cameras(rng, Noise())
+    fused = run(db, relative, method="median")
+    turned = rotation_of(db.reshape(-1, 7)).apply(relative[..., 4:].reshape(-1, 3))
+    answers = db[..., 4:] + turned.reshape(BATCH, COUNT, 3)
+    found = np.asarray(fused.world_from_query.translation(), np.float64)
+    best = np.stack(
+        [
+            scipy.optimize.minimize(
+                lambda x, own=own: np.linalg.norm(own - x, axis=1).sum(),
+                np.median(own, axis=0),
+                method="Nelder-Mead",
+                options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 2000},
+            ).x
+            for own in answers
+        ]
+    )
+    ratio = sums_of_distances(found, answers) / sums_of_distances(best, answers)
+    assert np.quantile(ratio, 0.9) < 1.001 and ratio.max() < 1.02
+    hypotheses = (rotation_of(db.reshape(-1, 7)) * rotation_of(relative.reshape(-1, 7))).as_matrix()
+    of_query = hypotheses.reshape(BATCH, COUNT, 3, 3)
+    wxyz = np.asarray(fused.world_from_query.wxyz_xyz)
+    rotations = rotation_of(wxyz).as_matrix()
+    cost = l1_cost_of(rotations, of_query)
+    for _ in range(5):
+        beside = (Rotation.from_rotvec(rng.normal(size=(BATCH, 3)) * 0.05)).as_matrix() @ rotations
+        assert (l1_cost_of(beside, of_query) > cost - 1e-3).all()
+
+
+def l1_cost_of(rotations, hypotheses):
+    """The sum of the angles from each rotation to its hypotheses, radians."""
+    cos = (np.einsum("bij,bnij->bn", rotations, hypotheses) - 1) / 2
+    return np.arccos(np.clip(cos, -1, 1)).sum(axis=1)
+
+
+def test_the_median_outvotes_two_wrong_neighbours_of_six(rng):
+    query, db, relative, _ = cameras(rng, EXACT)
+    relative[:, 1:3] = random_poses(rng, BATCH, 2)
+    fused = run(db, relative, method="median")
+    metres, degrees = deviation(fused, query)
+    assert np.quantile(metres, 0.9) < 0.02 and degrees.max() < 0.1
+    assert fused.success.all() and np.asarray(fused.location_inliers)[:, [0, 3, 4, 5]].all()
+
+
+def test_normalised_translations_have_no_median(rng):
+    _, db, relative, _ = cameras(rng, Noise(length="unit", outliers=0.0))
+    assert not run(db, relative, method="median").success.any()
+
+
 def test_no_translation_of_identical_neighbours_is_their_centre(rng):
     db = np.repeat(random_poses(rng, BATCH, 1), COUNT, axis=1)
     relative = np.broadcast_to(np.eye(7)[0], db.shape)
@@ -330,7 +385,7 @@ def test_wrong_arguments_are_named(rng):
         fuse(db, relative)
     with pytest.raises(ValueError, match=r"valid has shape \(5,\), the poses \(4, 5\)"):
         fuse(db, db, valid=jnp.ones(5, bool))
-    with pytest.raises(ValueError, match="unknown method 'mean'; known: robust, paper"):
+    with pytest.raises(ValueError, match="unknown method 'mean'; known: robust, paper, median"):
         fuse(db, db, method="mean")
     with pytest.raises(ValueError, match="N >= 1"):
         fuse(se3(np.zeros(7)), se3(np.zeros(7)))
@@ -443,8 +498,9 @@ def test_a_reliability_that_does_not_fit_is_named():
     db = se3(np.zeros((4, 5, 7)))
     with pytest.raises(ValueError, match=r"length_std has shape \(5,\), the poses \(4, 5\)"):
         fuse(db, db, reliability=Reliability(length_std=jnp.ones(5)))
-    with pytest.raises(ValueError, match="'paper' knows no reliability, but inlier_prior is given"):
-        fuse(db, db, reliability=Reliability(inlier_prior=jnp.ones((4, 5))), method="paper")
+    for method in ("paper", "median"):
+        with pytest.raises(ValueError, match=f"'{method}' knows no reliability, but inlier_prior"):
+            fuse(db, db, reliability=Reliability(inlier_prior=jnp.ones((4, 5))), method=method)
 
 
 def random_or_adversarial(rng, count):

@@ -29,7 +29,7 @@ def localizer(database, **options):
     return Localizer(SceneMap.from_images(network, encode_frames(database, network)), **options)
 
 
-@pytest.mark.parametrize("method", ["paper", "robust"])
+@pytest.mark.parametrize("method", ["paper", "robust", "median"])
 def test_exact_relative_poses_give_the_exact_pose(database, rng, method):
     queries = oracle_frames(rng, 4)
     locate = localizer(database, method=method)

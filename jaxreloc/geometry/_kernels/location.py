@@ -1,4 +1,4 @@
-"""One position from N bearings to it, some of them wrong: the two consensus kernels.
+"""One position from N bearings to it, some of them wrong: two consensus kernels, and a median.
 
 Neighbour i stands at `centre_i` and its relative pose says that the query lies along
 `direction_i` (world axes) at the distance `length_i`. For a position x, with `v_i = x - centre_i`,
@@ -29,6 +29,8 @@ SAME_LENGTH = 1e-4  # relative; predicted lengths this alike come from normalise
 DAMPING = 1e-4  # of the information's trace in a step; bounds the condition of the 3x3 systems
 STATED_DAMPING = 1e-6  # the same in the stated covariance, where it would pass for knowledge
 LINES_RIDGE = 1e-3
+MEDIAN_STEPS = 30  # of Weiszfeld's iteration
+MEDIAN_FLOOR = 1e-3  # local units
 
 
 class Bearings(NamedTuple):
@@ -154,6 +156,40 @@ def robust_location(
     position = tuple(jnp.where(consensus, a, b) for a, b in zip(position, passing, strict=True))
     success = consensus & located & (num_valid > 0)
     return LocationEstimate(position, weight, covariance, success)
+
+
+def median_location(bearings: Bearings, config: LocationConfig) -> LocationEstimate:
+    """The geometric median of the neighbours' metric answers x_i, argmin_x sum_i |x - x_i|.
+
+    x_i = centre_i + length_i direction_i. Weiszfeld's iteration, with distances of at least
+    MEDIAN_FLOOR. An answer agrees that lies within one unit, the typical predicted length. The
+    covariance is that of one answer, s^2 I, since the errors of a query's answers are mostly one
+    error: s^2 is the mean of the squared distances by axis, together with a prior answer that is
+    off by `config.length_std` of the unit. Normalised translations are no answers.
+    """
+    answers = columns.add(bearings.centre, columns.scale(bearings.direction, bearings.length))
+    member = bearings.valid & ~bearings.normalized
+    weight = member.astype(bearings.length.dtype)
+    count = jnp.maximum(columns.total(weight), 1.0)
+
+    def mean(weights: jax.Array) -> lanes.Vector:
+        total = jnp.maximum(columns.total(weights), 1e-12)
+        return tuple(columns.total(weights * x) / total for x in answers)
+
+    def squared(position: lanes.Vector) -> jax.Array:
+        off = columns.subtract(answers, lanes.expand(position, 0))
+        return jnp.where(member, lanes.dot(off, off), 0.0)
+
+    def step(position: lanes.Vector, _: None) -> tuple[lanes.Vector, None]:
+        return mean(weight / jnp.sqrt(squared(position) + MEDIAN_FLOOR**2)), None
+
+    position, _ = jax.lax.scan(step, mean(weight), None, length=MEDIAN_STEPS)
+    off = squared(position)
+    variance = (columns.total(off) / 3 + config.length_std**2) / count
+    none = jnp.zeros_like(variance)
+    covariance = tuple(tuple(variance if i == j else none for j in range(3)) for i in range(3))
+    agrees = (member & (off < 1.0)).astype(weight.dtype)
+    return LocationEstimate(position, agrees, covariance, jnp.any(member, axis=0))
 
 
 class _Problem(NamedTuple):

@@ -74,6 +74,19 @@ def paper_rotation(
     return RotationEstimate(mean, weight, _std(residual_squared, weight, None, RotationConfig()))
 
 
+def median_rotation(q_wxyz: lanes.Vector, valid: jax.Array) -> RotationEstimate:
+    """`l1_mean` of all hypotheses; those within the paper's 20 deg agree.
+
+    `std` is that of one hypothesis, since the errors of a query's hypotheses are mostly one error.
+    """
+    mean = l1_mean(q_wxyz, valid)
+    weight = (_agreement(tuple(x[None] for x in mean), q_wxyz)[0] & valid).astype(mean[0].dtype)
+    every = valid.astype(mean[0].dtype)
+    return RotationEstimate(
+        mean, weight, jnp.sqrt(_variance(_chord_squared(mean, q_wxyz), every, RotationConfig()))
+    )
+
+
 def l1_mean(q_wxyz: lanes.Vector, member: jax.Array) -> lanes.Vector:
     """The rotation with the least sum of angles to the members: `argmin_S sum_i angle(S, Q_i)`.
 

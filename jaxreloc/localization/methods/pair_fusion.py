@@ -1,4 +1,4 @@
-"""The methods `robust` and `paper`: the relative poses of pairs, fused.
+"""The methods `robust`, `paper` and `median`: the relative poses of pairs, fused.
 
 The confidence of a pose is a logistic function of two pieces of evidence,
 
