@@ -1,4 +1,4 @@
-"""Colour jitter of a training image (uint8 RGB, height x width x 3)."""
+"""Changed colours of a training image (uint8 RGB, height x width x 3)."""
 
 import cv2
 import numpy as np
@@ -6,6 +6,7 @@ from jaxtyping import Float, UInt8
 
 Image = UInt8[np.ndarray, "h w 3"]
 
+GAIN, GAMMA = 0.12, 0.2
 LUMA_RGB = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -25,6 +26,16 @@ def color_jitter(
     for k in rng.permutation(len(adjustments)):
         image = adjustments[k](image, factors[k])
     return image, intrinsics
+
+
+def change_light(image: Image, rng: np.random.Generator) -> Image:
+    """255 g_c (image / 255)^gamma: another lamp and another camera's tones.
+
+    The gains g_c of the colours and gamma are log-normal, of deviations GAIN and GAMMA.
+    """
+    gains, gamma = np.exp(rng.normal(0, GAIN, 3)), np.exp(rng.normal(0, GAMMA))
+    tones = 255 * gains * (np.arange(256) / 255)[:, None] ** gamma
+    return cv2.LUT(image, _to_uint8(tones)[None])
 
 
 def adjust_brightness(image: Image, factor: float) -> Image:

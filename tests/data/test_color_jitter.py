@@ -82,3 +82,26 @@ def test_colour_steps_agree_with_opencv_grey(rng):
     expected = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     for channel in range(3):
         np.testing.assert_allclose(grey[..., channel], expected, atol=1)
+
+
+def test_another_light_keeps_black_and_the_order_of_tones(rng):
+    """Each colour's tones are a power of what they were, with one exponent for all three."""
+    tones = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    changed = [color_jitter.change_light(tones, rng)[0].astype(float) for _ in range(200)]
+    gains, gammas = [], []
+    for image in changed:
+        assert (image[0] == 0).all() and (np.diff(image, axis=0) >= 0).all()
+        unclipped = (image[60:120] > 5) & (image[60:120] < 250)
+        logs = np.log(image[60:120] / 255), np.log(np.arange(60, 120) / 255)[:, None]
+        slopes = [
+            np.polyfit(logs[1][ok, 0], logs[0][ok, c], 1)
+            for c, ok in enumerate(unclipped.T)
+            if ok.sum() > 30
+        ]
+        if len(slopes) == 3:
+            assert np.ptp([slope for slope, _ in slopes]) < 0.15
+            gammas.append(slopes[0][0])
+            gains.append([gain for _, gain in slopes])
+    assert len(gains) > 150
+    assert 0.15 < np.std(np.log(gammas)) < 0.25
+    assert 0.09 < np.std(gains) < 0.15

@@ -2,13 +2,15 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.training.inputs.views import view_features as module
-from jaxreloc.training.inputs.views.view_features import ViewSettings, view_features
+from jaxreloc.training.inputs.views.view_features import view_features
+from jaxreloc.training.inputs.views.view_painter import ViewPainter, ViewSettings
 from jaxreloc.usage import UsageError
 
 DIM = 1280
@@ -79,12 +81,42 @@ def test_moved_views_need_depth_and_keep_off_what_is_near(tmp_path, rng):
     moved = dataclasses.replace(SETTINGS, views=9, move_m=(0.3, 0.1, 0.2))
     with pytest.raises(UsageError, match=r"attic: has no depth.*data.move_m=\(0.0,0.0,0.0\)"):
         view_features(frames_of(images), moved, tmp_path, lambda line: None)
-    near = rng.uniform(0.05, 0.2)
+    near = rng.uniform(0.2, 0.3)
     depths = [np.full((64, 96), x, np.float32) for x in (5.0, near)]
-    made = view_features(frames_of(images, depths), moved, tmp_path, lambda line: None)
-    far_moves, near_moves = np.abs(made.cam_from_view[:, 1:, :3, 3])
-    assert (far_moves <= np.array(moved.move_m) + 1e-9).all() and np.ptp(far_moves[:, 0]) > 0
-    assert np.linalg.norm(near_moves, axis=1).max() <= 0.5 * near + 1e-6
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, :3, :3] = Rotation.from_euler("y", 180, degrees=True).as_matrix()  # another wall
+    frames = dataclasses.replace(frames_of(images, depths), world_from_cam=poses)
+    made = view_features(frames, moved, tmp_path, lambda line: None)
+    far_moves, near_moves = made.cam_from_view[:, 1:, :3, 3]
+    assert (np.abs(far_moves) <= np.array(moved.move_m) + 1e-9).all()
+    assert np.ptp(far_moves[:, 0]) > 0
+    assert near_moves[:, 2].max() <= 0.5 * near + 0.05, "half of the way to the wall"
+
+
+def test_a_moved_view_shows_what_the_pictures_beside_it_show(rng):
+    """Of a wall with a gradient: where a view's own picture ends its neighbour goes on."""
+
+    def picture(x):
+        columns = x + 3.0 * (np.arange(96) - 47.5) / 60
+        grey = np.rint(127 + 40 * columns).clip(0, 255).astype(np.uint8)
+        return np.broadcast_to(grey[None, :, None], (64, 96, 3)).copy()
+
+    images = [picture(0.0), picture(1.5)]
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 0, 3] = 1.5
+    frames = dataclasses.replace(
+        frames_of(images, [np.full((64, 96), 3.0, np.float32)] * 2), world_from_cam=poses
+    )
+    settings = dataclasses.replace(
+        SETTINGS, views=12, turn_deg=(0.0, 0.0, 0.0), move_m=(1.4, 0.1, 0.1), jitter=0.0
+    )
+    views, cam_from_view = ViewPainter(frames, settings).views(0, rng)
+    right = cam_from_view[:, 0, 3] > 0.2
+    assert len(views) == 12 and right.any()
+    for view, pose in zip(np.array(views)[right], cam_from_view[right], strict=True):
+        taken = cv2.resize(picture(pose[0, 3]), (48, 32), interpolation=cv2.INTER_AREA)
+        off = np.abs(view[8:-8, 10:-10].astype(int) - taken[8:-8, 10:-10])
+        assert np.median(off) <= 6, "no farther from the wall than a tenth of a metre"
 
 
 def test_a_damaged_file_is_named(tmp_path, rng):
