@@ -27,7 +27,8 @@ METHODS = {
 }
 DEFAULT_METHODS = ("nearest", "network", "sift")
 # Of `evaluate_fusions`.
-FUSIONS = ("paper", "robust", "median")
+ASKED_ALIKE = (("paper", "robust"), ("median",))  # with the same neighbours
+FUSIONS = tuple(itertools.chain(*ASKED_ALIKE))
 MOST_NEIGHBORS = 10
 BLOCK = 64  # queries that are kept in memory
 
@@ -143,27 +144,31 @@ def evaluate_fusions(
 ) -> dict[str, PoseErrors]:
     """Every query by the fusions of pairs with 1 to MOST_NEIGHBORS neighbours, as "paper, N = 5".
 
-    Each query is related to its neighbours once. Where no two directions cross, as with one
-    neighbour, the paper takes the nearest image's centre, which is an answer of that method.
+    Each query is related once to the neighbours of the paper and `robust`, which keep a distance
+    from each other, and once to those of `median`, the most similar. Where no two directions cross,
+    as with one neighbour, the paper takes the nearest image's centre, which is an answer of that
+    method.
     """
-    localizer = Localizer(
-        scene_map, method="robust", num_neighbors=MOST_NEIGHBORS, min_baseline=min_baseline
-    )
-    solvers = [PairFusion(scene_map, name, num_neighbors=MOST_NEIGHBORS) for name in FUSIONS]
     found: dict[str, list[Localization]] = {}
-    indices = iter(progress(range(len(queries))))
-    while block := list(itertools.islice(indices, BLOCK)):
-        asked = [localizer.retrieve(queries.images[i], queries.intrinsics[i]) for i in block]
-        related = [localizer.method.relate(query) for query in asked]
-        for solver, n in itertools.product(solvers, range(1, MOST_NEIGHBORS + 1)):
-            nearest = [
-                dataclasses.replace(
-                    query, is_neighbor=query.is_neighbor & (np.arange(len(query.neighbors)) < n)
-                )
-                for query in asked
-            ]
-            located = solver.solve(nearest, related, batch_size=BLOCK)
-            found.setdefault(f"{solver.fusion}, N = {n}", []).extend(located)
+    for fusions in ASKED_ALIKE:
+        localizer = Localizer(
+            scene_map, method=fusions[0], num_neighbors=MOST_NEIGHBORS, min_baseline=min_baseline
+        )
+        solvers = [PairFusion(scene_map, name, num_neighbors=MOST_NEIGHBORS) for name in fusions]
+        indices = iter(progress(range(len(queries))))
+        while block := list(itertools.islice(indices, BLOCK)):
+            asked = [localizer.retrieve(queries.images[i], queries.intrinsics[i]) for i in block]
+            related = [localizer.method.relate(query) for query in asked]
+            for solver, n in itertools.product(solvers, range(1, MOST_NEIGHBORS + 1)):
+                nearest = [
+                    dataclasses.replace(
+                        query,
+                        is_neighbor=query.is_neighbor & (np.arange(len(query.neighbors)) < n),
+                    )
+                    for query in asked
+                ]
+                located = solver.solve(nearest, related, batch_size=BLOCK)
+                found.setdefault(f"{solver.fusion}, N = {n}", []).extend(located)
     return {
         name: pose_errors(
             np.stack([x.world_from_query for x in located]),

@@ -62,8 +62,8 @@ class Localizer:
         in context what no turn makes sure, in the view of which the map shows most, and "thorough"
         what is answered, too. What else there is has one mode.
       min_baseline: the distance that neighbours keep from each other, in the unit of the map's
-        poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, and 0
-        the most similar images.
+        poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, of
+        "median" 0, and 0 takes the most similar images.
       index: finds the most similar images; None takes that of the map, which compares all of them
         unless one is kept on disk.
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,

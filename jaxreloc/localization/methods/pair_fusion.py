@@ -45,7 +45,8 @@ class PairFusion:
     Args:
       fusion: of `fusion.Method`.
       min_baseline: the distance that neighbours keep from each other; None takes
-        `default_baseline` of the map, and 0 the most similar images.
+        `default_baseline` of the map, and 0 the most similar images. "median", which crosses no
+        directions, takes 0 for None.
       relator: predicts relative poses; None takes the map's network.
     """
 
@@ -64,9 +65,9 @@ class PairFusion:
         self.fusion = fusion
         self.num_neighbors = num_neighbors
         self._centres = np.asarray(scene_map.local_from_db.translation())
-        self.min_baseline = (
-            default_baseline(self._centres) if min_baseline is None else min_baseline
-        )
+        if min_baseline is None:
+            min_baseline = 0.0 if fusion == "median" else default_baseline(self._centres)
+        self.min_baseline = min_baseline
         self._relator = relator or self._by_network
         self._fuse = functools.partial(
             _fuse_neighbors, method=fusion, config=scene_map.network.fusion_config
