@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from benchmarks.device import device_inputs as inputs
 from benchmarks.device.sizes import Sizes
 from benchmarks.networks import pair_step
 from jaxreloc.geometry.absolute_pose import estimate_absolute_pose
-from jaxreloc.geometry.fusion import fuse
+from jaxreloc.geometry.fusion import Method, fuse
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
@@ -83,6 +84,7 @@ Bound = Poses | Relative | Same
 BOUNDS: dict[str, Bound] = {
     "fusion, paper": Poses(1e-3, 0.05, 0.99),
     "fusion, robust": Poses(1e-3, 0.05, 0.99),
+    "fusion, median": Poses(1e-3, 0.05, 0.99),
     "relative pose": Poses(5e-3, 0.1, 0.95),
     "absolute pose": Poses(2e-3, 0.05, 0.95),
     "retrieval, images": Same(0.999),
@@ -131,7 +133,7 @@ def _fusion(sizes: Sizes):
     poses = inputs.fusion_inputs(sizes.queries)
     return {
         f"fusion, {method}": fuse(*poses, method=method).world_from_query.wxyz_xyz
-        for method in ("paper", "robust")
+        for method in get_args(Method)
     }
 
 

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from benchmarks.device import device_inputs as inputs
 from benchmarks.device.sizes import Sizes
 from jaxreloc.compilation import compiler_options
 from jaxreloc.geometry.absolute_pose import estimate_absolute_pose
-from jaxreloc.geometry.fusion import fuse
+from jaxreloc.geometry.fusion import Method, fuse
 from jaxreloc.geometry.relative_pose import estimate_relative_pose
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
@@ -63,7 +64,7 @@ def median_seconds(call: Callable[[], object], seconds: float) -> float:
 
 
 def _kernels(sizes: Sizes):
-    for method in ("paper", "robust"):
+    for method in get_args(Method):
         yield f"fusion, {method}, N = 5", sizes.fusion, functools.partial(_fusion, method)
     relate = functools.partial(_relative_pose, sizes)
     yield "relative pose, 600 matches", sizes.relative_pose, relate
