@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 	@echo
 	@echo "Rendering seven other rooms. The paper's network, trained on other pictures of them (configs/weights),"
 	@echo "sees new camera paths through them (the paper's 7-Scenes protocol, with a tenth of the pictures)."
-	$(RUN) run_eval.py --workdir=configs/weights/seven_rooms --dataset=seven_rooms/small --scene=all --baseline=nearest --num_neighbors=1 --out=$(DEMO)/eval/seven
+	$(RUN) run_eval.py --workdir=configs/weights/seven_rooms --dataset=seven_rooms/small --scene=all --baseline=nearest --method=median --out=$(DEMO)/eval/seven
 	@echo
 	@echo "A minute of training goes on from its weights ($(DEMO)/training)."
 	$(RUN) run_train.py --config=configs/pairs.py:demo --workdir=$(DEMO)/training --config.data.features_dir=$(DEMO)/features

@@ -16,7 +16,7 @@ Variants, `--config=configs/pairs.py:NAME`:
   seven      the head on the seven rendered rooms, on the cells that EfficientNet-lite0 has of moved
              and turned views with ImageNet's weights, and pairs as near as neighbours are
              (docs/experiments/training.md says why, and what comes of it). The
-             features take 20 minutes of one core, once, and the steps 17.
+             features take an hour of one core, once, and the steps 20 minutes.
   demo       `seven` goes on from the weights in configs/weights, on a tenth of the pictures, for a
              minute (`make demo`).
   quick      ResNet-18 on small images of rendered rooms: three minutes, and nothing comes of it.
@@ -133,7 +133,7 @@ def _direction(config: ml_collections.ConfigDict) -> None:
 def _seven(config: ml_collections.ConfigDict) -> None:
     config.task = "head"
     config.batch_size = 64
-    config.num_steps = 12_000
+    config.num_steps = 40_000
     config.data.dataset = "seven_rooms"
     config.data.pair_target = "neighbors"
     config.data.num_pairs = 200_000
@@ -150,7 +150,7 @@ def _seven(config: ml_collections.ConfigDict) -> None:
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 0.05
     config.optimizer.frozen = ("backbone",)
-    config.validate_every = 3_000
+    config.validate_every = 10_000
     config.checkpoint_every = 1_000
 
 
