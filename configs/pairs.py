@@ -160,7 +160,7 @@ def _demo(config: ml_collections.ConfigDict) -> None:
     config.data.dataset = "seven_rooms/small"
     config.data.num_pairs = 4_000
     config.data.num_validation_pairs = 400
-    config.data.views = 3
+    config.data.views = 2
     config.model.start_from = str(WEIGHTS / "seven_rooms")
     config.optimizer.learning_rate = 3e-4
     config.log_every = 50
