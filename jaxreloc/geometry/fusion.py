@@ -3,7 +3,7 @@
 Neighbour i of a query has the known pose `world_from_db_i` and the predicted relative pose
 `db_from_query_i`. Each gives one hypothesis of the query's rotation,
 `R_world_from_db_i R_db_from_query_i`, and one bearing to its centre: from `centre_i` along
-`R_world_from_db_i t_i`, at the predicted distance `|t_i|`. Two consensus searches fuse them.
+`R_world_from_db_i t_i`, at the predicted distance `|t_i|`. Three methods fuse them.
 
 `method="paper"` is the fusion of Laskar et al., "Camera Relocalization by Computing Pairwise
 Relative Poses Using Convolutional Neural Network" (ICCVW 2017, arXiv 1707.09733):
@@ -75,7 +75,7 @@ CPU_BLOCK = 512  # queries at a time, so that what a block computes stays in the
 
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
-    """The models of `method="robust"` and, of both methods, how many hypotheses are tried.
+    """The models of `method="robust"` and, of it and "paper", how many hypotheses are tried.
 
     `paper_rotation_mean` is the mean of tied rotations of `method="paper"`: "chordal" as in the
     authors' script, or "l1" as in the paper's text; see the module.

@@ -337,6 +337,7 @@ gradients = jax.jit(
     "case, method",
     [
         pytest.param(cameras, "paper", marks=pytest.mark.slow),
+        pytest.param(cameras, "median", marks=pytest.mark.slow),
         *((case, "robust") for case in (cameras, *DEGENERATE)),
     ],
 )
