@@ -41,8 +41,10 @@ class ViewSettings:
       views: of each picture; the first is the picture as it is.
       turn_deg: the others are turned by up to this about the y, x and z axes of the camera (pan,
         tilt, roll), evenly distributed,
-      move_m: moved by up to this along the x, y and z axes (metres), which needs depth,
+      move_m: moved by up to this along the x, y and z axes (metres), which needs depth; where the
+        pictures show too little of what such a camera sees, both are less,
       jitter: and their colours changed (`color_jitter`), after their light (`change_light`).
+      pictures: at most, of which a moved view is put together.
       backbone: with ImageNet's weights.
       grid: of the head, see `ConcatHead`.
     """
@@ -55,7 +57,7 @@ class ViewSettings:
     backbone: str
     grid: tuple[int, int] | None
     seed: int
-    pictures: int = 5  # at most, of which a moved view is put together
+    pictures: int = 5
 
 
 class ViewPainter:
