@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := runs/demo
-# Most tests keep one core busy compiling; each process takes up to 3 GB.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Most tests keep one core busy compiling, and some wait; each process takes up to 3 GB.
+PARALLEL := -n 3 --dist worksteal
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --no-annotate --no-python-downloads \
 	--custom-compile-command "make lock" pyproject.toml

@@ -7,7 +7,9 @@ import tempfile
 # is imported, and in the environment of the processes that tests start. `XLA_FLAGS=` in front of
 # a command runs tests with the programs that users get, as `make test-slow` does.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 
 import jax

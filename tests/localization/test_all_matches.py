@@ -3,12 +3,10 @@
 import dataclasses
 
 import jax.numpy as jnp
-import jaxlie
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.localization.all_matches import pose_from_all_matches
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
@@ -189,7 +187,7 @@ def test_what_is_not_allowed_has_no_part_in_context(rng):
 def test_a_network_without_context_is_not_asked_for_it(rng):
     network = ContextOracle(rng, wrong=1.0, has_context=False)
     encoded = encode_frames(looking_frames(rng, COUNT), network)
-    scene_map = SceneMap.from_images(network, encoded)
+    scene_map = with_depth(SceneMap.from_images(network, encoded))
     locate = Localizer(scene_map, mode="thorough", quarter_turns=False)
     query = looking_frames(rng, 1)
     assert locate(query.images[0], query.intrinsics[0]).refused
@@ -266,17 +264,28 @@ def test_deviations_hold_the_errors_of_planted_matches(rng):
     assert np.mean(within) >= 0.7
 
 
+def asked_of(scene_map, query, **of_tracks):
+    """The answer to a query whose matches have other values of these names."""
+
+    class Other(MatchingOracle):
+        def match_tracks(self, *arguments, **options):
+            tracks = super().match_tracks(*arguments, **options)
+            return tracks.replace(**{name: f(tracks) for name, f in of_tracks.items()})
+
+    network = Other(np.random.default_rng(0))
+    locate = Localizer(dataclasses.replace(scene_map, network=network), quarter_turns=False)
+    return locate(query.images[0], query.intrinsics[0])
+
+
 @pytest.mark.parametrize("factor", [1.0, 1.5, 1 / 1.5])
 def test_a_focal_length_that_the_map_does_not_have_must_suit(rng, factor):
     """`factor` times the right one is given."""
     scene_map, query = mapped(rng), looking_frames(rng, 1)
-    matches, *others = matched(scene_map, query)
-    matches = matches.replace(x_query=matches.x_query / factor)
-    found = pose_from_all_matches(others[0], matches, *others[1:], familiar=False)
-    local = np.asarray(found.pose.world_from_query.as_matrix())
-    position, _ = pose_error(scene_map.in_world(local), query.world_from_cam[0])
-    answered = bool(found.pose.success) and float(found.confidence) > 0.5
-    assert answered == (factor == 1.0) or position < 0.5
+    others = scene_map.intrinsics * np.array([[3.0], [3.0], [1.0]])
+    scene_map = dataclasses.replace(scene_map, intrinsics=others)
+    found = asked_of(scene_map, query, x_query=lambda tracks: tracks.x_query / factor)
+    position, _ = pose_error(found.world_from_query, query.world_from_cam[0])
+    assert found.success == (factor == 1.0) or position < 0.5
 
 
 def test_cameras_with_a_focal_length_as_the_maps_are_familiar(rng):
@@ -290,36 +299,11 @@ def test_cameras_with_a_focal_length_as_the_maps_are_familiar(rng):
             assert method.is_familiar(given, (60, 100)) == expected
 
 
-def matched(scene_map, query):
-    """What `pose_from_all_matches` is given for a query: its matches, and all else."""
-    locate = Localizer(scene_map)
-    asked = locate.retrieve(query.images[0], query.intrinsics[0])
-    matches = locate.method.relate(asked)
-    given, usable = locate.method.given_poses(asked)
-    poses = jaxlie.SE3(scene_map.local_from_db.wxyz_xyz[asked.neighbors])
-    depth = scene_map.neighbor_depth(asked.neighbors)
-    return matches, poses, depth, jaxlie.SE3(given), usable
-
-
 def test_what_is_no_match_gives_no_pose(rng):
-    scene_map, query = mapped(rng), looking_frames(rng, 1)
-    locate = Localizer(scene_map)
-    asked = locate.retrieve(query.images[0], query.intrinsics[0])
-    matches = scene_map.network.match_tracks(
-        *scene_map.neighbor_features(asked.neighbors),
-        asked.features,
-        asked.network_intrinsics,
-        asked.similarity,
+    found = asked_of(
+        mapped(rng), looking_frames(rng, 1), weights=lambda tracks: jnp.zeros_like(tracks.weights)
     )
-    given, usable = locate.method.given_poses(asked)
-    found = pose_from_all_matches(
-        jaxlie.SE3(scene_map.local_from_db.wxyz_xyz[asked.neighbors]),
-        matches.replace(weights=jnp.zeros_like(matches.weights)),
-        scene_map.neighbor_depth(asked.neighbors),
-        jaxlie.SE3(given),
-        usable,
-    )
-    assert not bool(found.pose.success) and float(found.confidence) == 0
+    assert found.refused and found.confidence == 0
 
 
 def test_only_what_is_allowed_is_a_neighbour(rng):
