@@ -28,7 +28,6 @@ METHODS = {
 DEFAULT_METHODS = ("nearest", "network", "sift")
 # Of `evaluate_fusions`.
 ASKED_ALIKE = (("paper", "robust"), ("median",))  # with the same neighbours
-FUSIONS = tuple(itertools.chain(*ASKED_ALIKE))
 MOST_NEIGHBORS = 10
 BLOCK = 64  # queries that are kept in memory
 

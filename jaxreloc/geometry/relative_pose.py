@@ -116,25 +116,6 @@ def estimate_relative_pose(
     return _estimate_batch(x_query, x_db, weights, threshold, start, key, config)
 
 
-def refine_relative_pose(
-    db_from_query: SE3,
-    x_query: Float[jax.Array | np.ndarray, "*batch K d"],
-    x_db: Float[jax.Array | np.ndarray, "*batch K d"],
-    weights: Float[jax.Array | np.ndarray, "*batch K"],
-    *,
-    threshold: Float[jax.Array | np.ndarray, "*batch"] | float,
-    steps: int = 12,
-) -> SE3:
-    """The local optimization alone: the pose near `db_from_query` of least robust Sampson error.
-
-    Arguments as in `estimate_relative_pose`; the result has |t| = 1.
-    """
-    batch = _check_shapes(x_query, x_db, weights)
-    threshold = jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), batch)
-    start = jnp.broadcast_to(db_from_query.wxyz_xyz, batch + (7,))
-    return SE3(_refine_batch(start, x_query, x_db, weights, threshold, steps))
-
-
 @functools.partial(jax.jit, static_argnames="config")
 def _estimate_batch(x_query, x_db, weights, threshold, start, key, config):
     draws = _draws(key, config.hypotheses)
@@ -142,16 +123,6 @@ def _estimate_batch(x_query, x_db, weights, threshold, start, key, config):
         functools.partial(_estimate, draws=draws, config=config),
         weights.shape[:-1], x_query, x_db, weights, threshold, start,
     )
-
-
-@functools.partial(jax.jit, static_argnames="steps")
-def _refine_batch(start, x_query, x_db, weights, threshold, steps):
-    def refine_one(x_query, x_db, weights, threshold, start):
-        pose = lanes.expand(lanes.pose_from_array(start))
-        matches = _matches(x_query, x_db, weights)
-        return lanes.pose_to_array(_refine(pose, matches, threshold, steps))[0]
-
-    return _over_batch(refine_one, weights.shape[:-1], x_query, x_db, weights, threshold, start)
 
 
 def _over_batch(function, batch: tuple[int, ...], *arguments):

@@ -1,4 +1,4 @@
-"""Some of the fault campaign (`make faults`): no broken file is a traceback, a hang or a wrong answer."""
+"""Some of the fault campaign: no broken file is a traceback, a hang or a wrong answer."""
 
 import pytest
 
