@@ -7,6 +7,7 @@ import contextvars
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -54,8 +55,7 @@ def render_in_parallel(
     """Renders the rooms and yields the jobs in order, as they are done.
 
     At most two rooms a worker, finished or not, are under way, so that a slow consumer does not
-    fill the disk. The processes are spawned, so a script that calls this needs
-    `if __name__ == "__main__"`.
+    fill the disk.
 
     Args:
       workers: how many processes; None means one a processor that this process may use, or as many
@@ -87,7 +87,7 @@ def _rendered(
 ) -> Iterator[RoomJob]:
     pending: collections.deque[tuple[RoomJob, concurrent.futures.Future]] = collections.deque()
     for job in jobs:
-        with _environment(ENVIRONMENT):  # of the process that this may start
+        with _environment(ENVIRONMENT), _without_main():  # of the processes that this may start
             pending.append((job, executor.submit(render_room_files, job)))
         if len(pending) >= 2 * workers:
             yield _finished(*pending.popleft())
@@ -100,8 +100,7 @@ def _finished(job: RoomJob, future: concurrent.futures.Future) -> RoomJob:
         future.result()
     except concurrent.futures.BrokenExecutor as error:
         raise RuntimeError(
-            f"rendering {job.scene} failed: a worker's process ended; a script that builds rooms "
-            "needs `if __name__ == '__main__':`"
+            f"rendering {job.scene} failed: a worker's process ended"
         ) from error
     except Exception as error:
         error.add_note(f"while rendering {job.scene}")
@@ -118,6 +117,23 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that are spawned within do not import the script that runs.
+
+    They need nothing of it, and a script that builds rooms as it is imported, which most do that
+    call `tfds.load`, would build them in every worker: each waits for the one that started it.
+    """
+    main = vars(sys.modules["__main__"])
+    hidden = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        del main["__spec__"]
+        main.update(hidden)
 
 
 def _processors() -> int:

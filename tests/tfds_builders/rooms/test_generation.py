@@ -331,10 +331,9 @@ from tests.tfds_builders.rooms.test_generation import TINY
 from tfds_builders.rooms.room_jobs import RoomJob
 from tfds_builders.rooms.workers import render_in_parallel
 
-if __name__ == "__main__":
-    jobs = [RoomJob(TINY, "train", i, pathlib.Path(sys.argv[1])) for i in range(10_000)]
-    for job in render_in_parallel(jobs, 2):
-        print(job.index, flush=True)
+jobs = [RoomJob(TINY, "train", i, pathlib.Path(sys.argv[1])) for i in range(10_000)]
+for job in render_in_parallel(jobs, 2):
+    print(job.index, flush=True)
 """
 
 
