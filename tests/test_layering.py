@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 BASE = ["compilation", "config_flag", "extras", "files", "images"]
-BASE += ["interrupts", "new_folder", "usage"]
+BASE += ["interrupts", "new_folder", "progress_bars", "usage"]
 LAYERS = [
     *[f"jaxreloc.{name}" for name in ("geometry", "formats")],
     "tfds_builders",

@@ -1,14 +1,12 @@
 """One progress bar for work of several stages."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TypeVar
 
-import tqdm
+from jaxreloc.progress_bars import progress_bar
 
 T = TypeVar("T")
-FORM = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
 
 
 class Stages:
@@ -29,9 +27,7 @@ class Stages:
         self._bar.total = sum(self._seconds.values())
 
     def __enter__(self) -> "Stages":
-        self._bar = tqdm.tqdm(
-            total=sum(self._seconds.values()), bar_format=FORM, disable=not sys.stderr.isatty()
-        )
+        self._bar = progress_bar(total=sum(self._seconds.values()), counted=False)
         return self
 
     def __exit__(
@@ -62,7 +58,4 @@ class Stages:
             self.at(count / max(total, 1))
 
     def _to(self, place: float) -> None:
-        if place > self._bar.n:
-            self._bar.update(place - self._bar.n)
-        else:
-            self._bar.refresh()
+        self._bar.update(max(place - self._bar.n, 0.0))

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import sys
 from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
@@ -212,12 +211,9 @@ def export(
 
 
 def _bar(total: int | None, what: str) -> Callable[[Iterable], Iterable]:
-    """Wraps an iteration over images; nothing is shown where nobody looks."""
-    import tqdm
+    from jaxreloc.progress_bars import progress_bar
 
-    return functools.partial(
-        tqdm.tqdm, total=total, desc=what, unit="image", disable=not sys.stderr.isatty()
-    )
+    return functools.partial(progress_bar, what=what, total=total)
 
 
 def _check_files(folder: pathlib.Path) -> None:

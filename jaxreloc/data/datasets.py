@@ -47,7 +47,13 @@ class _TfdsDataset:
         builders = [self._builder(config, data_dir) for config in self.configs(scene, variant)]
         builder = next((one for one in builders if one.is_prepared()), builders[0])
         if not builder.is_prepared() and self.built_on_demand:
-            builder.download_and_prepare()
+            import tensorflow_datasets as tfds
+
+            tfds.disable_progress_bar()  # they know no time left, and the builders have their own
+            try:
+                builder.download_and_prepare()
+            finally:
+                tfds.enable_progress_bar()
         if not builder.is_prepared():
             raise UsageError(
                 f"{builder.info.full_name} is not in {builder.data_dir}; {self.remedy}"

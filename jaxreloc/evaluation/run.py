@@ -1,13 +1,12 @@
 """Evaluation of a saved network on the scenes of a dataset: what run_eval.py does."""
 
 import dataclasses
+import functools
 import pathlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from jaxreloc import files
 from jaxreloc.data import datasets
@@ -25,6 +24,7 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.localization.query_state import Localization
+from jaxreloc.progress_bars import progress_bar
 from jaxreloc.usage import UsageError, check_choice
 
 # The ground truths of 7-Scenes as their evaluator names them, and the dataset that has each.
@@ -196,7 +196,7 @@ def _evaluate_scene(
             scene.queries,
             methods=settings.methods,
             shipped=Localizer(_mapped(scene, by_default)[1]) if shipped else None,
-            progress=_progress(f"{scene.name}: queries", "query"),
+            progress=functools.partial(progress_bar, what=f"{scene.name}: queries", unit="query"),
             observe=recorder and _observer(recorder, scene.queries),
         )
     for method in methods:
@@ -209,7 +209,7 @@ def _evaluate_scene(
             scene_map,
             scene.queries,
             min_baseline=settings.min_baseline,
-            progress=_progress(f"{scene.name}: fusions", "query"),
+            progress=functools.partial(progress_bar, what=f"{scene.name}: fusions", unit="query"),
         )
     return methods, fusions, recorder and recorder.content()
 
@@ -233,7 +233,7 @@ def localizer_of(scene_map: SceneMap, settings: Settings) -> Localizer:
 
 
 def _mapped(scene: Scene, network: PoseNetwork) -> tuple[EncodedImages, SceneMap]:
-    progress = _progress(f"{scene.name}: database", "image")
+    progress = functools.partial(progress_bar, what=f"{scene.name}: database")
     images = encode_frames(scene.database, network, progress=progress)
     scene_map = with_depth(SceneMap.from_images(network, images))
     return dataclasses.replace(images, depth=scene_map.depth), scene_map
@@ -290,8 +290,3 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _progress(label: str, unit: str):
-    def wrap(iterable):
-        return tqdm.tqdm(iterable, label, unit=unit, leave=False, disable=not sys.stderr.isatty())
-
-    return wrap

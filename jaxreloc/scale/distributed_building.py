@@ -4,12 +4,9 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
-
-import tqdm
 
 import jaxreloc
 from jaxreloc import files, interrupts
@@ -21,6 +18,7 @@ from jaxreloc.localization.jobs.partial_map import PIECE_SIZE, PartialMap, Piece
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network
 from jaxreloc.models.weights import saved_network
+from jaxreloc.progress_bars import progress_bar
 from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
 from jaxreloc.scale.remote_images import RemoteImages, opened
@@ -118,7 +116,7 @@ def _run(
     plain = [dataclasses.astuple(x) if isinstance(x, Piece) else x for x in todo]
     done = pieces.done(worker, (partial, frames, max_pixels), plain, workers)
     with interrupts.saying(kept):
-        for _ in tqdm.tqdm(done, what, unit="piece", disable=not sys.stderr.isatty()):
+        for _ in progress_bar(done, what, "piece", total=len(plain)):
             pass
 
 

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from jaxreloc import interrupts
 from jaxreloc.extras import extra
+from jaxreloc.progress_bars import progress_bar
 from jaxreloc.usage import UsageError
 from tfds_builders.frame_features import frame_features
 from tfds_builders.random_access import RandomAccessBuilder
@@ -146,7 +147,10 @@ class Builder(RandomAccessBuilder):
             for split, n in rooms.items()
             if n
         }
-        rendered = render_in_parallel(sum(jobs.values(), []), config.workers)
+        every = sum(jobs.values(), [])
+        rendered = render_in_parallel(every, config.workers)
+        self._build.callback(rendered.close)
+        rendered = iter(progress_bar(rendered, "rendering", "room", total=len(every)))
         self._build.callback(rendered.close)
         generators = {}
         for split in jobs:

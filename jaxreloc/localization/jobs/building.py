@@ -3,13 +3,11 @@
 import collections
 import contextlib
 import pathlib
-import sys
 import time
 from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
-import tqdm
 from absl import logging
 from jaxtyping import Int
 
@@ -31,6 +29,7 @@ from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
+from jaxreloc.progress_bars import progress_bar
 from jaxreloc.usage import UsageError
 
 PARTS = (
@@ -265,9 +264,7 @@ def _ticking(total: int, what: str, progress: Progress | None) -> Iterator[Progr
     if progress is not None:
         yield progress
         return
-    with tqdm.tqdm(
-        total=total, desc=what, unit="image", disable=not sys.stderr.isatty()
-    ) as bar:
+    with progress_bar(what=what, total=total) as bar:
 
         def ticking(items: Iterable) -> Iterator:
             for item in items:

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float16
 from jaxreloc.data.kept_arrays import kept_arrays
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.models.weights.network_weights import imagenet_features
+from jaxreloc.progress_bars import progress_bar
 from jaxreloc.training.inputs.views.view_painter import ViewPainter, ViewSettings
 from jaxreloc.usage import UsageError
 
@@ -75,13 +76,14 @@ def _made(
     encode = imagenet_features(settings.backbone, settings.grid)
     painter = ViewPainter(frames, settings)
     features, poses = [], []
-    for first in range(0, len(frames), ENCODED_TOGETHER):
-        views = []
-        for i in range(first, min(first + ENCODED_TOGETHER, len(frames))):
-            own, cam_from_view = painter.views(i, rng)
-            views += own
-            poses.append(cam_from_view)
-        features.append(np.asarray(encode(np.stack(views)), np.float16))
+    views = []
+    for i in progress_bar(range(len(frames)), f"views of {frames.scene}", "picture"):
+        own, cam_from_view = painter.views(i, rng)
+        views += own
+        poses.append(cam_from_view)
+        if len(poses) % ENCODED_TOGETHER == 0 or len(poses) == len(frames):
+            features.append(np.asarray(encode(np.stack(views)), np.float16))
+            views = []
     features = np.concatenate(features)
     shape = len(frames), settings.views, *features.shape[1:]
     return ViewFeatures(features.reshape(shape), np.stack(poses))
