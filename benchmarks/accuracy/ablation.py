@@ -166,7 +166,7 @@ def concat_networks(arguments: list[str]) -> dict[str, list[LoadedNetwork]]:
         label, equals, folder = argument.partition("=")
         if not equals:
             raise UsageError(f"--concat={argument}: give LABEL=DIR")
-        loaded = saved_network.load_network(folder)
+        loaded = saved_network.read_network(folder)
         if loaded.config["model"]["head"] != "concat" or "image_size" not in loaded.config["data"]:
             raise UsageError(
                 f"--concat={argument}: not a network with head 'concat' and config.data.image_size"
@@ -188,7 +188,7 @@ def main(argv: list[str]) -> None:
     del argv
     use_compilation_cache()
     concat = concat_networks(_CONCAT.value)
-    trained = saved_network.load_network(_CHECKPOINT.value) if _CHECKPOINT.value else None
+    trained = saved_network.read_network(_CHECKPOINT.value) if _CHECKPOINT.value else None
     if _IMAGES.value:
         frames = read_posed_images(_IMAGES.value)
         scenes = [Scene(*(split_frames(frames, part) for part in ("database", "query")))]

@@ -42,7 +42,7 @@ class Matcher:
     name = "jaxreloc"
 
     def __init__(self, folder: str | None = None):
-        self._loaded = folder and saved_network.load_network(folder)
+        self._loaded = folder and saved_network.read_network(folder)
         self._of_canvas = functools.cache(self._on_canvas)
 
     def __call__(self, pair: ImagePair) -> Float[np.ndarray, "4 4"] | None:

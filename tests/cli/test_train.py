@@ -35,7 +35,7 @@ def test_own_photographs_end_to_end(tmp_path, rng):
         "step 1/2",
         "step 2/2",
     ]
-    loaded = saved_network.load_network(tmp_path / "workdir")
+    loaded = saved_network.read_network(tmp_path / "workdir")
     assert loaded.config["data"]["crop"] == 32
     written = json.loads((tmp_path / "workdir" / "config.json").read_text())
     assert written["batch_size"] == 4

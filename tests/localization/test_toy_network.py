@@ -3,28 +3,45 @@
 import jax
 import jaxlie
 import numpy as np
+import pytest
+import safetensors.numpy
 
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.geometry.fusion import FusionConfig
+from jaxreloc.localization.jobs import building
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.networks.loading import READERS, load_network
 from jaxreloc.localization.networks.relations import PairRelations
+from jaxreloc.training import train_and_evaluate
+from jaxreloc.usage import UsageError
+from tests.training.tasks import test_toy_task as toy
 
-COUNT = 9
+COUNT = 8
 
 
 class BrightnessNetwork:
-    """Knows a corridor: how bright a picture is says how far along x it was taken (metres)."""
+    """Knows a corridor: how bright a picture is says how far along x it was taken (metres).
+
+    `slope` metres are a hundred levels, as training has found.
+    """
 
     feature_formats = (jax.tree.structure(0.0),)
     fusion_config = FusionConfig()
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    @classmethod
+    def read(cls, path, model=None):
+        return cls(safetensors.numpy.load_file(path)["slope"])
 
     def prepare(self, image, intrinsics):
         return image[:1, :1], intrinsics
 
     def encode(self, images):
-        return images[:, 0, 0, :1].astype(np.float32) / 10
+        return self.slope * images[:, 0, 0, :1].astype(np.float32) / 100
 
     def kept(self, features):
         return features
@@ -41,7 +58,8 @@ class BrightnessNetwork:
         return PairRelations(jaxlie.SE3(pose), np.ones(len(pose), bool))
 
     def save(self, folder):
-        (folder / "network.safetensors").write_bytes(b"knows without weights")
+        line = {"slope": np.asarray(self.slope, np.float32)}
+        safetensors.numpy.save_file(line, folder / "network.safetensors", {"kind": "line"})
 
 
 def corridor(x_metres, height_metres) -> PosedFrames:
@@ -50,22 +68,38 @@ def corridor(x_metres, height_metres) -> PosedFrames:
     poses[:, 0, 3], poses[:, 1, 3] = x_metres, height_metres
     return PosedFrames(
         scene="corridor",
-        names=tuple(f"{i}.png" for i in range(n)),
+        names=tuple(f"{x:g}.png" for x in x_metres),
         world_from_cam=poses,
         intrinsics=np.tile([[30.0, 0, 15.5], [0, 30, 11.5], [0, 0, 1]], (n, 1, 1)),
         image_sizes=np.tile([32, 24], (n, 1)),
-        images=[np.full((24, 32, 3), round(10 * x), np.uint8) for x in x_metres],
+        images=[np.full((24, 32, 3), round(100 / 3 * x), np.uint8) for x in x_metres],
     )
 
 
-def test_a_toy_network_is_mapped_and_asked(tmp_path):
-    network, database = BrightnessNetwork(), corridor(np.arange(COUNT) * 1.0, 1.0)
-    parts = [encode_frames(database, network)]
-    SceneMap.create(tmp_path / "map", network, parts)
-    assert (tmp_path / "map" / "network.safetensors").read_bytes() == b"knows without weights"
-    localizer = Localizer(SceneMap.from_images(network, *parts))
+@pytest.fixture
+def known(monkeypatch):
+    """The one line that makes a network known to what reads files."""
+    monkeypatch.setitem(READERS, "line", BrightnessNetwork.read)
+
+
+def test_a_toy_network_is_trained_mapped_and_asked(tmp_path, known):
+    """By way of the files that training writes, and those of a map that grows."""
+    train_and_evaluate(toy.config(), tmp_path / "run", toy.LineTask())
+    network = load_network(tmp_path / "run")
+    first, rest = (corridor(np.arange(*ends) * 1.0, 1.0) for ends in ((0, 4), (4, COUNT)))
+    SceneMap.create(tmp_path / "map", network, [encode_frames(first, network)])
+    building.add_frames(tmp_path / "map", rest, SceneMap.open(tmp_path / "map"))
+    localizer = Localizer(SceneMap.open(tmp_path / "map"))
+    assert len(localizer.scene_map) == COUNT
     queries = corridor(np.array([2.3, 5.6]), 0.0)
     for i in range(2):
         found = localizer(queries.images[i], queries.intrinsics[i])
         assert found.success and found.location_inliers.sum() >= 2
-        np.testing.assert_allclose(found.world_from_query, queries.world_from_cam[i], atol=0.02)
+        np.testing.assert_allclose(found.world_from_query, queries.world_from_cam[i], atol=0.1)
+
+
+def test_a_network_that_nothing_reads_is_named(tmp_path):
+    BrightnessNetwork(3.0).save(tmp_path)
+    line = f"kind of network of {tmp_path}/network.safetensors 'line'; known: siamese"
+    with pytest.raises(UsageError, match=line):
+        load_network(tmp_path)

@@ -109,7 +109,7 @@ def test_a_run_leaves_networks_checkpoints_curves_and_its_record(straight):
 
 def test_the_best_network_has_the_errors_that_made_it_the_best(straight, tiny_run):
     workdir, best = straight
-    loaded = saved_network.load_network(workdir)
+    loaded = saved_network.read_network(workdir)
     assert loaded.config["data"]["crop"] == tiny.IMAGE_SIZE
     params = {"network": loaded.variables["params"], "loss": {}}
     state = TrainState(np.int32(0), params, loaded.variables["batch_stats"], ())

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import pathlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,10 +18,10 @@ from jaxreloc.localization.networks.regression_network import RegressionNetwork
 from jaxreloc.models.weights import saved_network
 from jaxreloc.models.weights.network_weights import SIZE_MULTIPLE, shipped_matcher
 from jaxreloc.models.weights.saved_network import LoadedNetwork
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import UsageError, check_choice
 
 LONG_SIDE = 512
-NETWORKS = {"concat": RegressionNetwork, "correlation": MatchNetwork}  # by the name of the head
+HEADS = {"concat": RegressionNetwork, "correlation": MatchNetwork}  # by the name of the head
 INPUT_SIZES = {"concat": {"short_side": (), "crop": ()}, "correlation": {"image_size": (2,)}}
 SIZES = 8, 8192  # pixels of these
 
@@ -30,18 +31,34 @@ _in_use: weakref.WeakValueDictionary[str, PoseNetwork] = weakref.WeakValueDictio
 def load_network(
     path: str | os.PathLike, model: Mapping[str, Any] | None = None
 ) -> PoseNetwork:
-    """Reads what training saved; see `saved_network.load_network` for `path` and `model`.
+    """Reads what training saved, by the one of READERS for its kind.
+
+    See `saved_network.read_network` for `path` and `model`.
 
     Raises:
-      UsageError: as there, or its config does not say which pictures it takes.
+      UsageError: as there, or nothing reads its kind.
     """
-    loaded = saved_network.load_network(path, model)
+    file = saved_network.find(pathlib.Path(path))
+    kind = saved_network.kind_of(file)
+    check_choice(f"kind of network of {file}", kind, READERS)
+    return READERS[kind](file, model)
+
+
+def _read_siamese(path: pathlib.Path, model: Mapping[str, Any] | None) -> PoseNetwork:
+    """Raises UsageError where its config does not say which pictures it takes."""
+    loaded = saved_network.read_network(path, model)
     head = loaded.config["model"].get("head", "concat")
     data = loaded.config.get("data")
     is_whole = isinstance(data, Mapping) and data.get("image_size") is not None
     for field, shape in INPUT_SIZES["correlation" if is_whole else head].items():
         _check_sizes(loaded.config, field, shape, path)
     return _network(loaded)
+
+
+# What reads a network, by the `kind` in its file's header. `PoseNetwork.save` writes the file.
+READERS: dict[str, Callable[[pathlib.Path, Mapping[str, Any] | None], PoseNetwork]] = {
+    saved_network.SIAMESE: _read_siamese
+}
 
 
 def _network(loaded: LoadedNetwork, *options: str) -> PoseNetwork:
@@ -54,7 +71,7 @@ def _network(loaded: LoadedNetwork, *options: str) -> PoseNetwork:
     network = _in_use.get(key)
     if network is None:
         head = loaded.config["model"].get("head", "concat")
-        network = _in_use[key] = NETWORKS[head](loaded, *options)
+        network = _in_use[key] = HEADS[head](loaded, *options)
     return network
 
 

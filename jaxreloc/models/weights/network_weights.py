@@ -55,7 +55,7 @@ def first_variables(
     """
     parsed = NetworkConfig.parse(config)
     if parsed.start_from is not None:
-        return saved_network.load_network(parsed.start_from, config).variables
+        return saved_network.read_network(parsed.start_from, config).variables
     if parsed.pretrained is None:
         first = init_variables(network, key)
     else:
@@ -216,7 +216,7 @@ def _read_description(source: str) -> dict[str, np.ndarray]:
     if source == "shipped":
         named = _read_shipped_head()[0]
     else:
-        named = variables.flatten(saved_network.load_network(source).variables)
+        named = variables.flatten(saved_network.read_network(source).variables)
     return _within(_DESCRIPTION, named)
 
 

@@ -24,6 +24,7 @@ from jaxreloc.models.weights.backbone_weights import DEFAULT, load_backbone
 from jaxreloc.usage import UsageError
 
 FILE_NAME = "network.safetensors"
+SIAMESE = "siamese"  # the kind of network of a file whose header names none, as ours
 BACKBONE = "backbone"  # the part of a network that a file may leave to the backbone's package
 # Where a training's workdir keeps its networks, in the order of preference.
 WORKDIR_FOLDERS = ("best", "last")
@@ -61,7 +62,7 @@ def save_network(
 def save_head(folder: str | pathlib.Path, loaded: LoadedNetwork) -> pathlib.Path:
     """Writes a network as `save_network` does, but in half precision and without its backbone.
 
-    `load_network` takes the backbone's weights from where they came from, `model.pretrained`.
+    `read_network` takes the backbone's weights from where they came from, `model.pretrained`.
 
     Raises:
       UsageError: these are not the backbone's weights, or the folder cannot be written.
@@ -91,7 +92,7 @@ def _write(
     return path
 
 
-def load_network(
+def read_network(
     path: str | pathlib.Path, model: Mapping[str, Any] | None = None
 ) -> LoadedNetwork:
     """Reads a network from a workdir (its `best`, else its `last`), a folder or a file.
@@ -104,7 +105,7 @@ def load_network(
       UsageError: there is no network, or it does not fit; every parameter that does not match is
         listed.
     """
-    path = _find(pathlib.Path(path))
+    path = find(pathlib.Path(path))
     config, named = read_file(path)
     network = build.build_network(config["model"] if model is None else model)
     expected = build.variable_shapes(network)
@@ -117,7 +118,12 @@ def load_network(
     return LoadedNetwork(network, variables.unflatten(named), config)
 
 
-def _find(path: pathlib.Path) -> pathlib.Path:
+def find(path: pathlib.Path) -> pathlib.Path:
+    """The file of a network: of a workdir (its `best`, else its `last`), a folder, or itself.
+
+    Raises:
+      UsageError: there is none.
+    """
     if os.path.isfile(path):
         return path
     for folder in (path, *(path / name for name in WORKDIR_FOLDERS)):
@@ -129,13 +135,22 @@ def _find(path: pathlib.Path) -> pathlib.Path:
     )
 
 
+def kind_of(path: pathlib.Path) -> str:
+    """What its header says to read a file with (`networks.loading.READERS`)."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("kind", SIAMESE)
+    except (OSError, safetensors.SafetensorError):
+        return SIAMESE  # whose reader says what is wrong
+
+
 def digest_of_file(path: str | os.PathLike | None) -> str | None:
-    """SHA-256 of a saved network's file, which `load_network` would read; None of none.
+    """SHA-256 of a saved network's file, which `read_network` would read; None of none.
 
     Raises:
       UsageError: there is no network, or it cannot be read.
     """
-    return None if path is None else files.sha256(_find(pathlib.Path(path).expanduser()))
+    return None if path is None else files.sha256(find(pathlib.Path(path).expanduser()))
 
 
 def read_file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -27,7 +27,8 @@ def test_sizes_of_pictures_are_checked(tmp_path, monkeypatch, data, field):
     tiny.install(monkeypatch.setattr, monkeypatch.setitem)
     config = {"model": {"backbone": "tiny"}, "data": data}
     saved_network.save_network(tmp_path, config, tiny.variables())
-    with pytest.raises(UsageError, match=f"{tmp_path}: .* no data.{field} from 8 to 8192 pixels"):
+    message = f"{tmp_path}/network.safetensors: .* no data.{field} from 8 to 8192 pixels"
+    with pytest.raises(UsageError, match=message):
         load_network(tmp_path)
 
 

@@ -31,7 +31,7 @@ def variables(config):
 def test_round_trip_from_a_workdir(tmp_path, config, variables, folder):
     saved_network.save_network(tmp_path / folder, config, variables)
     for path in (tmp_path, tmp_path / folder, tmp_path / folder / saved_network.FILE_NAME):
-        loaded = saved_network.load_network(path)
+        loaded = saved_network.read_network(path)
         jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
         assert loaded.network == build_network(config.model)
         assert loaded.config == {"model": dict(config.model), "data": {"size": [48, 64]}}
@@ -41,14 +41,14 @@ def test_best_comes_before_last(tmp_path, config, variables):
     other = jax.tree.map(lambda x: x + 1, variables)
     saved_network.save_network(tmp_path / "last", config, other)
     saved_network.save_network(tmp_path / "best", config, variables)
-    loaded = saved_network.load_network(tmp_path)
+    loaded = saved_network.read_network(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
 
 
 def test_another_architecture_lists_every_parameter(tmp_path, config, variables):
     saved_network.save_network(tmp_path, config, variables)
     with pytest.raises(UsageError) as error:
-        saved_network.load_network(tmp_path, {"backbone": "resnet34", "head": "concat"})
+        saved_network.read_network(tmp_path, {"backbone": "resnet34", "head": "concat"})
     message = str(error.value)
     # ResNet-34 has eight blocks more, of two convolutions with five arrays each.
     assert message.count(" is missing") == 8 * 2 * 5
@@ -61,7 +61,7 @@ def test_another_shape_is_named(tmp_path, config, variables):
     saved_network.save_network(tmp_path, config, changed)
     expected = r"params/head/translation/bias is \[4\], the network's is \[3\]"
     with pytest.raises(UsageError, match=expected):
-        saved_network.load_network(tmp_path)
+        saved_network.read_network(tmp_path)
 
 
 def test_no_flipped_bit_goes_unnoticed(tmp_path, config, variables, rng):
@@ -109,15 +109,15 @@ def test_parameters_that_are_no_numbers_are_named(tmp_path, config, variables):
     changed["params"]["head"]["translation"]["bias"] = np.float32([0, np.nan, 0])
     saved_network.save_network(tmp_path, config, changed)
     with pytest.raises(UsageError, match="translation/bias has NaN or infinite values"):
-        saved_network.load_network(tmp_path)
+        saved_network.read_network(tmp_path)
 
 
 def test_nothing_there_and_something_else(tmp_path):
     with pytest.raises(UsageError, match="no trained network"):
-        saved_network.load_network(tmp_path)
+        saved_network.read_network(tmp_path)
     (tmp_path / saved_network.FILE_NAME).write_bytes(b"something else")
     with pytest.raises(UsageError, match="not a saved network"):
-        saved_network.load_network(tmp_path)
+        saved_network.read_network(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def headed():
 def test_a_head_alone_is_small_and_read_with_its_backbone(tmp_path, headed):
     path = saved_network.save_head(tmp_path, headed)
     assert path.stat().st_size < 2e6
-    read = flatten(saved_network.load_network(tmp_path).variables)
+    read = flatten(saved_network.read_network(tmp_path).variables)
     for name, array in flatten(headed.variables).items():
         expected = np.float16(array) if "/head/" in name else array
         assert read[name].dtype == np.float32, name
@@ -167,7 +167,7 @@ def test_training_starts_from_a_saved_network(tmp_path, headed):
     saved_network.save_head(tmp_path, headed)
     model = headed.config["model"] | {"start_from": str(tmp_path)}
     first = first_variables(model, headed.network, jax.random.key(8))
-    read = saved_network.load_network(tmp_path).variables
+    read = saved_network.read_network(tmp_path).variables
     jax.tree.map(np.testing.assert_array_equal, first, read)
 
 
@@ -198,7 +198,7 @@ def test_what_training_cannot_start_from(tmp_path, headed, changes, messages):
 def test_the_network_that_the_demo_shows_fits_its_config():
     path = pairs.WEIGHTS / "seven_rooms" / saved_network.FILE_NAME
     assert path.stat().st_size < 10e6
-    loaded = saved_network.load_network(path, pairs.get_config("demo").model)
+    loaded = saved_network.read_network(path, pairs.get_config("demo").model)
     assert all(np.isfinite(x).all() for x in flatten(loaded.variables).values())
     data = loaded.config["data"]
     assert data["dataset"] == "seven_rooms" and data["data_dir"] is None

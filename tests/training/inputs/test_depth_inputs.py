@@ -103,7 +103,7 @@ def test_a_run_trains_the_description_alone_and_leaves_a_matcher(config, tmp_pat
     best = train_and_evaluate(config, tmp_path)
     assert best["step"] in (2, 4) and 0 <= best["coarse_accuracy"] <= 1
     assert np.isfinite(best["loss"])
-    loaded = saved_network.load_network(tmp_path / "last")
+    loaded = saved_network.read_network(tmp_path / "last")
     network = build_network(config.model)
     first = variables.flatten(first_variables(config.model, network, jax.random.key(config.seed)))
     for name, array in variables.flatten(loaded.variables).items():

@@ -201,7 +201,7 @@ def test_a_run_learns_and_leaves_a_matcher(tmp_path, rng):
     small = planted_run(tmp_path, rng)
     best = train_and_evaluate(small, tmp_path / "run")
     assert best["overlap_auc"] > 0.95
-    loaded = saved_network.load_network(tmp_path / "run")
+    loaded = saved_network.read_network(tmp_path / "run")
     assert MatchNetwork(loaded).canvas == (64, 96)
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["estimator"] == loaded.config["estimator"] == "refined"

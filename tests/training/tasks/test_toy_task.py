@@ -80,14 +80,13 @@ class LineTask:
 
     def save(self, folder, config, variables):
         folder.mkdir(exist_ok=True)
-        safetensors.numpy.save_file(
-            {name: np.asarray(x) for name, x in variables["params"].items()}, folder / "line"
-        )
+        line = {name: np.asarray(x) for name, x in variables["params"].items()}
+        safetensors.numpy.save_file(line, folder / "network.safetensors", {"kind": "line"})
 
 
 def config(**fields):
     small = tiny.config()
-    small.num_steps = small.validate_every = small.checkpoint_every = 60
+    small.num_steps = small.validate_every = small.checkpoint_every = 120
     small.optimizer.learning_rate = 0.1
     small.update(fields)
     return small
@@ -95,11 +94,11 @@ def config(**fields):
 
 def test_a_toy_task_is_trained(tmp_path):
     best = train_and_evaluate(config(), tmp_path, LineTask())
-    assert best["step"] == 60 and best["error"] < 0.3
-    line = safetensors.numpy.load_file(tmp_path / "best" / "line")
+    assert best["step"] == 120 and best["error"] < 0.3
+    line = safetensors.numpy.load_file(tmp_path / "best" / "network.safetensors")
     assert line["slope"] == pytest.approx(3, abs=0.3)
     assert line["offset"] == pytest.approx(-1, abs=0.3)
-    assert (tmp_path / "last" / "line").exists()
+    assert (tmp_path / "last" / "network.safetensors").exists()
 
 
 def test_an_unknown_task_is_named(tmp_path):
