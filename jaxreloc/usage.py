@@ -1,4 +1,4 @@
-"""What a script says on stderr: a user's mistake in one line, without traceback; warnings plainly."""
+"""What a script says on stderr: a user's mistake in one line, no traceback; warnings plainly."""
 
 import logging
 import sys
