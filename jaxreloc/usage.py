@@ -1,14 +1,17 @@
-"""What a script does with a user's mistake: one line on stderr, exit status 2, no traceback."""
+"""What a script says on stderr: a user's mistake in one line, no traceback; warnings plainly."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterable
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from jaxreloc import interrupts
 
 EXIT_STATUS = 2
 MAX_WORD = 1000  # characters; paths are shorter
+MESSAGE = "%(message)s"  # of the log: the sentence alone
 
 
 class UsageError(Exception):
@@ -37,7 +40,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)
+            absl_logging.set_verbosity(absl_logging.WARNING)
+        show_warnings()
         try:
             main(argv)
         except UsageError as error:
@@ -48,6 +52,15 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 
     interrupts.install()
     app.run(guarded, flags_parser=parse)
+
+
+def show_warnings() -> None:
+    """Shows warnings on standard error, each as its sentence alone.
+
+    A script's flags have brought absl's handler; its format is replaced.
+    """
+    logging.basicConfig(level=logging.WARNING, format=MESSAGE)
+    absl_logging.get_absl_handler().setFormatter(logging.Formatter(MESSAGE))
 
 
 def one_line(message: object) -> str:

@@ -51,11 +51,11 @@ def _warnings_to(stream: io.StringIO):
     """Shows warnings, as a process does."""
     handler = logging.StreamHandler(stream)
     handler.setLevel(logging.WARNING)
-    logging.getLogger("absl").addHandler(handler)
+    logging.root.addHandler(handler)
     try:
         yield
     finally:
-        logging.getLogger("absl").removeHandler(handler)
+        logging.root.removeHandler(handler)
 
 
 def assert_fails(result: subprocess.CompletedProcess, *words: str) -> None:

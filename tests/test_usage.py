@@ -15,11 +15,18 @@ def main(argv):
     print("ran")
 run_script(main)
 """
+SKIPPED = "photos: 1 picture(s) in .gif are skipped, the first is a.gif; convert them to JPEG\n"
+WARNING = """
+import logging, pathlib
+from jaxreloc.images import note_unread_formats
+def main(argv=()):
+    note_unread_formats("photos", [pathlib.Path("a.gif")])
+"""
 
 
-def run(*arguments):
+def run(*arguments, script=SCRIPT):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
     )
 
 
@@ -34,6 +41,20 @@ def test_mistake_is_one_line_and_status_2(arguments):
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("from jaxreloc.usage import run_script\nrun_script(main)", SKIPPED),
+        ("main()", SKIPPED),
+        ("logging.getLogger('jaxreloc').setLevel('ERROR')\nmain()", ""),
+    ],
+    ids=["script", "library", "silenced library"],
+)
+def test_a_warning_is_its_sentence_alone(script, said):
+    result = run(script=WARNING + script)
+    assert (result.returncode, result.stderr) == (0, said)
 
 
 def test_unknown_choice_lists_the_known():

@@ -2,11 +2,10 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Hashable, Sequence
-
-from absl import logging
 
 from jaxreloc.formats.common.camera_models import camera_by_exif
 from jaxreloc.formats.common.collector import BadFrames
@@ -21,6 +20,7 @@ from jaxreloc.images import (
 from jaxreloc.localization.jobs.query_images import VIDEO_SUFFIXES, find_query_images
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 FEWEST = 3
 MANY_CAMERAS = 3
 
@@ -77,7 +77,7 @@ def find_photographs(
                 found[digest] = Photograph(name, path, header)
     bad.report()
     if doubles and len(found) > 1:
-        logging.warning(
+        logger.warning(
             "%s: %d picture(s) are there twice and are used once, the first is %s, the same as %s",
             source,
             len(doubles),
@@ -106,7 +106,7 @@ def note_cameras(source: str | pathlib.Path, photographs: Sequence[Photograph]) 
     """One warning where there are many cameras that nothing is known of."""
     unknown = {x.camera for x in photographs if x.focal_px is None}
     if len(unknown) >= MANY_CAMERAS:
-        logging.warning(
+        logger.warning(
             "%s: %d kinds of pictures of unknown focal length; it is found for each of them, less "
             "surely than for one: photograph with one camera, without zoom",
             source,

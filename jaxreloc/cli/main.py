@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from collections.abc import Callable, Sequence
 import jaxreloc
 from jaxreloc import interrupts
 from jaxreloc.cli import parsing
-from jaxreloc.usage import EXIT_STATUS, UsageError, one_line
+from jaxreloc.usage import EXIT_STATUS, UsageError, one_line, show_warnings
 
 PROGRAM = "jaxreloc"
 # Each subcommand's module and function.
@@ -52,7 +51,7 @@ def _exit_after(argv: Sequence[str], command: str | None = None) -> None:
 
 def run(argv: Sequence[str], command: str | None = None) -> int:
     """Runs a command line, of `command` if it is given; returns the exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    show_warnings()
     try:
         if command is not None:
             parsing.call(_function(command), argv, f"{PROGRAM} {command}")

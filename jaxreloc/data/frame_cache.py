@@ -6,6 +6,7 @@ An entry holds plain pixels, 262 kB for 341 x 256.
 """
 
 import hashlib
+import logging
 import os
 import pathlib
 import struct
@@ -13,7 +14,6 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float, UInt8
 
 from jaxreloc.files import printable, read_bytes, replacing
@@ -22,6 +22,7 @@ from jaxreloc.formats.frames import Chain, PosedFrames, Selection
 from jaxreloc.images import ImageFiles, resize_frame
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 MEMORY_BYTES = 1 << 30
 _VERSION = b"jaxreloc frame 1"
 _HEADER = struct.Struct("<16sIII4d")  # version, checksum of the rest, height, width, pixel map
@@ -100,7 +101,7 @@ class FrameCache:
         try:
             _write_entry(path, image, pixel_map)
         except UsageError as error:
-            logging.warning("frames are no longer cached: %s", error)
+            logger.warning("frames are no longer cached: %s", error)
             self._directory = None
         return image, pixel_map
 

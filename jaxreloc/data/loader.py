@@ -5,6 +5,7 @@ of workers and of processes, so that a run resumes at any step by asking for it.
 """
 
 import dataclasses
+import logging
 import multiprocessing
 import os
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from jaxtyping import Float32
 
 from jaxreloc.data.color_jitter import color_jitter
@@ -25,6 +26,7 @@ from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.images import cell_centres, center_crop, random_crop, sample_depth
 from jaxreloc.usage import UsageError, check_choice
 
+logger = logging.getLogger(__name__)
 if typing.TYPE_CHECKING:
     import grain
 
@@ -179,7 +181,7 @@ class PairLoader:
     def _note_bad_frames(self, indices: np.ndarray) -> None:
         met = {self._frame_names[i] for i in np.unique(indices[indices >= 0])}
         for name in sorted(met - self.bad_frames):
-            logging.warning("%s cannot be read; its pairs are skipped", name)
+            logger.warning("%s cannot be read; its pairs are skipped", name)
         self.bad_frames |= met
 
 

@@ -5,12 +5,12 @@ is done once: the poses are kept in an index file in the folder of the build.
 """
 
 import dataclasses
+import logging
 import pathlib
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float32, UInt8
 
 from jaxreloc.extras import extra
@@ -22,6 +22,7 @@ from jaxreloc.usage import UsageError, check_choice
 with extra("datasets"):
     import tensorflow_datasets as tfds
 
+logger = logging.getLogger(__name__)
 _TEXTS = ("scene", "sequence", "image_id")
 _POSES = ("world_from_cam", "intrinsics", "depth_intrinsics")
 _PICTURES = ("image", "depth")
@@ -135,13 +136,13 @@ def _read_index(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.n
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **index)
     except UsageError as error:
-        logging.info("the index of %s is made anew each time: %s", split, error)
+        logger.info("the index of %s is made anew each time: %s", split, error)
     return index
 
 
 def _build_index(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.ndarray]:
     records = _records(builder, split, _PICTURES)
-    logging.info("gathering the poses of %d frames of %s", len(records), builder.info.full_name)
+    logger.info("gathering the poses of %d frames of %s", len(records), builder.info.full_name)
     fields = [name for name in (*_TEXTS, *_POSES) if name in builder.info.features]
     columns = {name: [] for name in (*fields, "image_size")}
     for record in records:

@@ -1,5 +1,6 @@
 """Absolute poses from relative poses that another program wrote: `run_eval.py --pairs`."""
 
+import logging
 import pathlib
 
 import jax
@@ -7,7 +8,6 @@ import jax.numpy as jnp
 import jaxlie
 import numpy as np
 import tabulate
-from absl import logging
 from jaxtyping import Float32
 
 from jaxreloc.evaluation.metrics import PoseErrors, pose_errors, summarize
@@ -21,6 +21,7 @@ from jaxreloc.geometry.fusion import Method, fuse
 from jaxreloc.geometry.poses import to_camera_axes
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 TRANSLATION_FRAMES = ("world", "camera")
 
 
@@ -79,7 +80,7 @@ def fuse_estimates(
     norm = np.linalg.norm(used[..., :4], axis=-1)
     valid = np.isfinite(used).all(axis=-1) & (norm > 0)
     if not valid.all():
-        logging.warning(
+        logger.warning(
             "%d of %d estimates are not poses and are left out", (~valid).sum(), valid.size
         )
     used = np.where(valid[..., None], used, np.float32([1, 0, 0, 0, 0, 0, 0]))

@@ -5,14 +5,16 @@ Both files are in the format that evaluations of 7-Scenes exchange, `name qw qx 
 (github.com/tsattler/visloc_pseudo_gt_limitations, folder `estimates`) are measured as one's own.
 """
 
+import logging
 import pathlib
 
 import numpy as np
-from absl import logging
 
 from jaxreloc.evaluation.metrics import PoseErrors, pose_errors
 from jaxreloc.formats.readers.pose_list import EvaluationPoses, read_evaluation_poses
 from jaxreloc.usage import UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def read_pose_errors(
@@ -33,7 +35,7 @@ def read_pose_errors(
             f"{poses_path}: no name of {truth_path}; here {_some(poses)}, there {_some(truth)}"
         )
     if unknown := len(set(poses.names) - set(truth.names)):
-        logging.warning("%s: %d poses are not of queries and are left out", poses_path, unknown)
+        logger.warning("%s: %d poses are not of queries and are left out", poses_path, unknown)
     return truth.names, pose_errors(poses.world_from_cam[rows], truth.world_from_cam, rows >= 0)
 
 

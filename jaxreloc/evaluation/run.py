@@ -233,9 +233,12 @@ def localizer_of(scene_map: SceneMap, settings: Settings) -> Localizer:
 
 
 def _mapped(scene: Scene, network: PoseNetwork) -> tuple[EncodedImages, SceneMap]:
-    progress = functools.partial(progress_bar, what=f"{scene.name}: database")
-    images = encode_frames(scene.database, network, progress=progress)
-    scene_map = with_depth(SceneMap.from_images(network, images))
+    encoding = functools.partial(progress_bar, what=f"{scene.name}: database")
+    images = encode_frames(scene.database, network, progress=encoding)
+    matching = functools.partial(
+        progress_bar, what=f"{scene.name}: depths", total=len(scene.database)
+    )
+    scene_map = with_depth(SceneMap.from_images(network, images), matching)
     return dataclasses.replace(images, depth=scene_map.depth), scene_map
 
 

@@ -7,19 +7,20 @@ checked in the header, before anything is decoded.
 import contextlib
 import dataclasses
 import io
+import logging
 import math
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from absl import logging
 from PIL import Image
 
 from jaxreloc import files
 from jaxreloc.images import exif, heif
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Pictures that are not read: skipping them is said.
 UNREAD_SUFFIXES = {".gif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw"}
@@ -139,7 +140,7 @@ def check_shape(size: tuple[int, int], source: str) -> None:
 def note_unread_formats(source: str | pathlib.Path, paths: Iterable[pathlib.Path]) -> None:
     """One warning that counts the pictures of formats that are not read, if there are any."""
     if unread := sorted(path for path in paths if path.suffix.lower() in UNREAD_SUFFIXES):
-        logging.warning(
+        logger.warning(
             "%s: %d picture(s) in %s are skipped, the first is %s; convert them to JPEG%s",
             source,
             len(unread),

@@ -1,14 +1,16 @@
 """Intrinsics for a query that comes without."""
 
 import dataclasses
+import logging
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float
 
 from jaxreloc.formats.common.camera_models import Camera, camera_by_exif, contradiction
 from jaxreloc.images import PictureHeader
 from jaxreloc.localization.map.scene_map import SceneMap
+
+logger = logging.getLogger(__name__)
 
 # Of the logarithm of a focal length that nothing is known of, and of one that EXIF says.
 UNKNOWN_DEVIATION, EXIF_DEVIATION = 0.5, 0.03
@@ -79,7 +81,7 @@ class AssumedCamera:
                 focal = self._relative_focal * max(width, height)
                 intrinsics = Camera.centred(focal, width, height).intrinsics
             how = "searched from" if is_start else "taken to be"
-            logging.warning(
+            logger.warning(
                 "no intrinsics given: the focal length of %d x %d images is %s %.0f px, as the "
                 "map's have",
                 width,

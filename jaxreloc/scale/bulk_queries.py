@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 import jaxreloc
 from jaxreloc import files
@@ -28,6 +28,7 @@ from jaxreloc.scale import pieces
 from jaxreloc.scale.cluster import as_path, connected
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 PIECE_SIZE = 4  # queries
 MAX_BYTES = 1 << 30
 
@@ -74,7 +75,7 @@ def answering(
             for part in pieces.done(_Localizing, arguments, parts, workers or fitting):
                 for line, problem in part:
                     if problem:
-                        logging.warning("%s", problem)
+                        logger.warning("%s", problem)
                     yield parse_json_line(line), problem
 
         yield elsewhere

@@ -8,6 +8,7 @@ middle of a save leaves the checkpoint before it as the newest.
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import re
@@ -20,7 +21,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
@@ -54,7 +54,7 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, say: Callable[[str], None]):
         # Orbax reports every failure with its traceback; `say` has the one line that matters.
-        logging.get_absl_logger().addFilter(_is_not_orbax)
+        logging.getLogger("absl").addFilter(_is_not_orbax)
         self._folder = folder.absolute()  # a relative path fails in the background, unseen
         self._say = say
         self._writing: int | None = None

@@ -7,6 +7,7 @@ every case with a fault under OUT/failures. A batch again: --seed, --target=NAME
 import argparse
 import collections
 import json
+import logging
 import pathlib
 import random
 import secrets
@@ -14,7 +15,6 @@ import time
 import zlib
 
 import hypothesis
-from absl import logging
 from hypothesis import strategies as st
 
 from tests.faults import scenarios
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--target", choices=ALL, action="append")
     parser.add_argument("--batch", type=int, help="only this one of the target")
     arguments = parser.parse_args()
-    logging.set_verbosity(logging.ERROR)
+    logging.disable(logging.WARNING)
     campaign = Campaign(arguments.out, arguments.seed)
     print(f"seed {campaign.seed}; {arguments.out}", flush=True)
     targets = arguments.target or [x for x in ALL if x not in NEED_MOUNTS or can_mount()]

@@ -130,7 +130,7 @@ def test_kill_in_a_save_then_sigterm_then_the_rest_is_the_straight_run(
 
     stopped = worker(tmp_path, overrides={"num_steps": 12}, slow_steps=0.5)
     for line in stopped.stdout:
-        if line.startswith("step 6/12"):
+        if line.startswith("step 4/12"):
             stopped.send_signal(signal.SIGTERM)
             break
     output = finish(stopped)
@@ -138,7 +138,7 @@ def test_kill_in_a_save_then_sigterm_then_the_rest_is_the_straight_run(
     assert last_line.startswith("stopped by SIGTERM at step ")
     assert last_line.endswith("run the same command again to resume")
     number = int(last_line.split()[5].rstrip(","))
-    assert 6 <= number < 12 and checkpoint_steps(tmp_path)[-1] == number
+    assert 4 <= number < 12 and checkpoint_steps(tmp_path)[-1] == number
 
     train_and_evaluate(config(num_steps=12), tmp_path)
     assert_same_network(network(tmp_path), network(straight[0]))
@@ -322,11 +322,11 @@ def test_a_signal_to_one_process_stops_all_at_one_step(tmp_path):
     options |= {"coordinator": coordinator, "num_processes": 2}
     first, second = (worker(tmp_path, **options, process_id=k) for k in (0, 1))
     for line in first.stdout:
-        if line.startswith("step 4/100"):
+        if line.startswith("step 1/100"):
             second.send_signal(signal.SIGTERM)
             break
     output = finish(first)
     finish(second)
     assert "stopped by another process at step" in output
     number = int(output.split("at step ")[-1].split(",")[0])
-    assert 4 <= number < 20 and checkpoint_steps(tmp_path)[-1] == number
+    assert 1 <= number < 20 and checkpoint_steps(tmp_path)[-1] == number

@@ -1,16 +1,18 @@
 """Pairs that a list names, such as the authors' of arXiv 1707.09733, over frames at hand."""
 
+import logging
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float
 
 from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.usage import UsageError, check_choice
+
+logger = logging.getLogger(__name__)
 
 
 def read_listed_pairs(
@@ -70,7 +72,7 @@ def pairs_from_list(
             "skip missing pairs"
         )
     if missing:
-        logging.warning("%d of %d listed pairs miss a frame", len(missing), len(found))
+        logger.warning("%d of %d listed pairs miss a frame", len(missing), len(found))
     rows = np.array([k for k, place in enumerate(found) if place is not None])
     scene_index, db_index, query_index = np.array([found[k] for k in rows]).T
     db_from_query = np.tile(np.eye(4), (len(rows), 1, 1))

@@ -1,10 +1,10 @@
 """Pairs of frames to train and to test on: who sees whom, and from where."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float, Float32, Int
 from scipy.spatial.transform import Rotation
 
@@ -14,6 +14,8 @@ from jaxreloc.data.pairing.pair_target import TARGETS, PairTarget, allot
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.usage import UsageError
+
+logger = logging.getLogger(__name__)
 
 # Axes of a label's translation: the database camera's, or the world's (as in the authors' lists).
 TRANSLATION_FRAMES = ("camera", "world")
@@ -113,7 +115,7 @@ def mine_pairs(
             "rotations, baselines and overlaps asked for; widen the target's bins or add frames"
         )
     if found < ENOUGH * num_pairs:
-        logging.warning("found %d pairs of the %d asked for", found, num_pairs)
+        logger.warning("found %d pairs of the %d asked for", found, num_pairs)
     order = rng.permutation(found)
     scene, first, second, overlap = (column[order] for column in chosen)
     swapped = rng.random(found) < 0.5

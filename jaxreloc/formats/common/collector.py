@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
-from absl import logging
 from jaxtyping import Float64
 
 from jaxreloc.files import printable
@@ -26,6 +26,7 @@ from jaxreloc.images import (
 )
 from jaxreloc.usage import CommonError, UsageError
 
+logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 _WAY_OUT = (
     "leave such frames out with --skip_bad_frames, in training "
@@ -75,7 +76,7 @@ class BadFrames:
         """One warning with the count and the list of the skipped frames, if there are any."""
         if self.problems:
             listed = "\n  ".join(self.problems)
-            logging.warning(
+            logger.warning(
                 "%s: skipped %d bad frame(s):\n  %s", self.source, len(self.problems), listed
             )
 
@@ -181,7 +182,7 @@ class FrameCollector:
         if not (without := depth_paths.count(None)):
             depths = DepthFiles(depth_paths, self._depth_per_metre)
         elif without < len(frames):
-            logging.warning(
+            logger.warning(
                 "%s: %d of %d frames have no depth picture; the others' depth is not used",
                 self.source,
                 without,
@@ -227,7 +228,7 @@ def unlisted_images(listed: Iterable[pathlib.Path]) -> list[pathlib.Path]:
 def note_unposed(source: str | pathlib.Path, names: Iterable[str]) -> None:
     """One warning with the number of images that no pose was found for, if there are any."""
     if names := sorted(names):
-        logging.warning(
+        logger.warning(
             "%s: %d image(s) have no pose and are left out, the first is %s",
             source,
             len(names),
@@ -239,7 +240,7 @@ def _note_distortion(source: str | pathlib.Path, cameras: set[Camera]) -> None:
     coefficients = "; ".join(
         " ".join(f"{value:.4g}" for value in camera.distortion) for camera in list(cameras)[:3]
     )
-    logging.warning(
+    logger.warning(
         "%s: %d camera(s) have lens distortion (%s); images are undistorted as they are read",
         source,
         len(cameras),

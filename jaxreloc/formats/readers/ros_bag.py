@@ -7,6 +7,7 @@ library that reads bags raises whatever it comes upon in a damaged one, so that 
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from absl import logging
 from jaxtyping import UInt8
 
 from jaxreloc.extras import extra
@@ -22,6 +22,7 @@ from jaxreloc.formats.common.camera_models import Camera, UndistortedImages
 from jaxreloc.images import decode_image
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 SUFFIXES = {".bag", ".mcap", ".db3"}
 METADATA = "metadata.yaml"  # of a folder of ROS 2
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -172,7 +173,7 @@ def _camera(reader: Any, topic: str, path: pathlib.Path) -> Camera | None:
         if any(_values(message, "k")):
             return _calibrated(message, source, is_rectified="rect" in own)
         break
-    logging.warning("%s: no calibrated camera_info beside %s", path, topic)
+    logger.warning("%s: no calibrated camera_info beside %s", path, topic)
     return None
 
 

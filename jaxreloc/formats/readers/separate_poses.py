@@ -6,12 +6,12 @@ a picture takes the pose nearest in time.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from absl import logging
 
 from jaxreloc.formats.common.camera_models import Camera, pinhole
 from jaxreloc.formats.common.collector import BadFrames, FrameCollector, NamedPose
@@ -22,6 +22,8 @@ from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.readers import colmap, pose_list, seven_scenes, transforms_json, tum
 from jaxreloc.images import PICTURE_SUFFIXES, image_size, note_unread_formats, read_header
 from jaxreloc.usage import UsageError
+
+logger = logging.getLogger(__name__)
 
 # Of a camera that nothing is known of: COLMAP's own guess.
 DEFAULT_FOCAL = 1.2  # lengths of the longer side
@@ -80,7 +82,7 @@ def read_separate_poses(
             "rename one side"
         )
     if lost:
-        logging.warning(
+        logger.warning(
             "%s: %d of %d poses have no picture in %s and are left out, the first is %s",
             path,
             len(lost),
@@ -90,7 +92,7 @@ def read_separate_poses(
         )
     if len(used) < len(pictures.names):
         rest = [name for name in pictures.names if folder / name not in used]
-        logging.warning(
+        logger.warning(
             "%s: %d of %d pictures have no pose and are left out, the first is %s",
             folder,
             len(rest),
@@ -179,7 +181,7 @@ class _CommonCamera:
         width, height = image_size(picture)
         focal = DEFAULT_FOCAL * max(width, height)
         if not self._warned:
-            logging.warning(
+            logger.warning(
                 "no intrinsics: a focal length of %g times the longer side (%.0f px) is assumed; "
                 "write 'fx fy cx cy' into %s",
                 DEFAULT_FOCAL,

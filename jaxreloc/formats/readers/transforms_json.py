@@ -6,6 +6,7 @@ poses and cameras are of the picture as it is stored, unless the camera's size s
 """
 
 import functools
+import logging
 import math
 import os
 import pathlib
@@ -13,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from jaxreloc import files
 from jaxreloc.formats.common.camera_models import Camera, fitting_size, from_corner_convention
@@ -31,6 +31,7 @@ from jaxreloc.formats.rigid_arrays import CV_FROM_GL
 from jaxreloc.images import read_header
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 FILE_NAME = "transforms.json"
 
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg")  # synthetic NeRF scenes leave the suffix out
@@ -75,7 +76,7 @@ def read_transforms_json(
             name = relative_name(image, path.parent)
             collector.add(name, image, world_from_cam, camera, stored=True)
     if missing:
-        logging.warning(
+        logger.warning(
             "%s: %d of %d listed images do not exist and are left out, the first is %s",
             path,
             len(missing),

@@ -5,11 +5,11 @@ optical frame (x right, y down, z forward), metres and seconds.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float64, Int64
 
 from jaxreloc.formats.common.camera_models import Camera
@@ -21,6 +21,7 @@ from jaxreloc.formats.rigid_arrays import rigid_from_quaternion
 from jaxreloc.images import read_header
 from jaxreloc.usage import CommonError, UsageError
 
+logger = logging.getLogger(__name__)
 MAX_TIME_DIFFERENCE = 0.02  # seconds
 DEPTH_PER_METRE = 5000.0
 
@@ -111,7 +112,7 @@ def read_tum(
                 depth=path / depths[depth_index[i]] if has_depth else None,
             )
     if unposed:
-        logging.warning(
+        logger.warning(
             "%s: %d of %d pictures have no pose%s within %g s and are left out",
             path,
             unposed,

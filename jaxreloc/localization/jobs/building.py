@@ -2,13 +2,13 @@
 
 import collections
 import contextlib
+import logging
 import pathlib
 import time
 from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
-from absl import logging
 from jaxtyping import Int
 
 from jaxreloc.formats.common.geodesy import GeographicOrigin
@@ -32,6 +32,7 @@ from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.progress_bars import progress_bar
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 PARTS = (
     ("feature_*.npy", "descriptors of cells"),
     ("descriptors.npy", "descriptors of whole images"),
@@ -198,7 +199,7 @@ def keep_index(folder: pathlib.Path, *, asked: bool = False) -> None:
         except UsageError as error:
             if asked:
                 raise
-            logging.warning("%s: every query compares all images (%s)", folder, error)
+            logger.warning("%s: every query compares all images (%s)", folder, error)
 
 
 def remove_from_map(map_path: str | pathlib.Path, names: Iterable[str]) -> str:

@@ -1,10 +1,10 @@
 """The camera of each query: given, or by EXIF, or assumed and found with the pose."""
 
 import dataclasses
+import logging
 import pathlib
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float, UInt8
 
 from jaxreloc.formats.common.camera_models import Camera, turned_upright, undistorted
@@ -13,6 +13,8 @@ from jaxreloc.formats.common.intrinsics_file import read_intrinsics, read_pinhol
 from jaxreloc.images import PictureHeader
 from jaxreloc.localization.jobs.query_images import QueryImage
 from jaxreloc.localization.localizer import Localizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ class QueryCameras:
         camera, _ = turned_upright(given, header, f"{self._path}: intrinsics", stored=False)
         sizes = {(known.width, known.height) for known in self._known.values()}
         if sizes and (camera.width, camera.height) not in sizes:
-            logging.warning(
+            logger.warning(
                 "%s: is used for %d x %d images, too; they should be of one size",
                 self._path,
                 camera.width,

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -11,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from absl import logging
 from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import interrupts
@@ -28,6 +28,8 @@ from jaxreloc.localization.neighbors.reranking import RERANKED
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index, recall
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.usage import UsageError
+
+logger = logging.getLogger(__name__)
 
 # Localizes pictures, by their names and files: the answers, and why one could not be read.
 Elsewhere = Callable[
@@ -250,7 +252,7 @@ def localize_each(
             except (UsageError, ValueError, cv2.error) as error:
                 problem = f"{query.name}: {error}"
         if found is None:
-            logging.warning("%s", problem)
+            logger.warning("%s", problem)
             yield localized_pose(query.name, None), problem
             continue
         if queries.is_video:

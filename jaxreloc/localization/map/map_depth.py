@@ -37,16 +37,19 @@ RELATIVE_DEVIATION = 0.02
 LARGEST_RELATIVE_DEVIATION = 0.5  # what is known less well is not kept
 
 
-def with_depth(scene_map: SceneMap) -> SceneMap:
+def with_depth(
+    scene_map: SceneMap, progress: Progress = lambda images: images
+) -> SceneMap:
     """The map with the depth of all its images, where its network matches any.
 
-    What a depth camera has measured stays.
+    What a depth camera has measured stays. `progress` wraps the iteration, as tqdm does.
     """
     if scene_map.depth is not None or len(scene_map) < 2:
         return scene_map
     if not isinstance(scene_map.network, Matcher):
         return scene_map
-    return dataclasses.replace(scene_map, depth=triangulate(scene_map, range(len(scene_map))))
+    depth = triangulate(scene_map, range(len(scene_map)), progress)
+    return dataclasses.replace(scene_map, depth=depth)
 
 
 def triangulate(

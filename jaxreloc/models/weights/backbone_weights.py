@@ -23,6 +23,7 @@ from jaxreloc import files
 from jaxreloc.models.weights import torch_files, variables
 from jaxreloc.usage import UsageError, check_choice
 
+logger = logging.getLogger(__name__)
 DEFAULT = "default"
 DOWNLOAD_TIMEOUT_S = 30
 
@@ -144,7 +145,7 @@ def download(url: str, folder: pathlib.Path) -> pathlib.Path:
     path = folder / pathlib.PurePosixPath(urllib.parse.urlparse(url).path).name
     if path.is_file():
         return path
-    logging.info("downloading %s to %s", url, path)
+    logger.info("downloading %s to %s", url, path)
     with files.replacing(path) as temporary:
         try:
             with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response:

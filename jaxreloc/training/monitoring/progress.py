@@ -1,17 +1,21 @@
 """What a run shows while it runs: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from typing import TextIO
 
 import tqdm
 
+from jaxreloc.progress_bars import MINUTE
+
 
 class Progress:
     """Shows loss, pairs per second and time left of the steps `start` to `total`.
 
-    On a terminal a bar is redrawn in place; elsewhere `report` prints a line. Silent where `shown`
-    is False, as in all processes of a run but the first.
+    On a terminal a bar is redrawn in place; elsewhere `report` prints a line, but besides the first
+    and that of the last step no more than one a minute. Silent where `shown` is False, as in all
+    processes of a run but the first.
     """
 
     def __init__(
@@ -21,6 +25,7 @@ class Progress:
         self._total, self._batch_size, self._shown = total, batch_size, shown
         self._bar: tqdm.tqdm | None = None
         self._mark = (0, time.perf_counter())
+        self._said_at = -math.inf
 
     def start(self, step: int) -> None:
         """Starts counting time at `step`, the last one done."""
@@ -43,7 +48,8 @@ class Progress:
         pairs_per_second = pairs / max(self._mark[1] - last_time, 1e-9)
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.4g}, {pairs_per_second:.3g} pairs/s")
-        else:
+        elif step >= self._total or self._mark[1] - self._said_at >= MINUTE:
+            self._said_at = self._mark[1]
             left = (self._total - step) * self._batch_size / max(pairs_per_second, 1e-9)
             self.say(
                 f"step {step}/{self._total}: loss {loss:.4g}, {pairs_per_second:.3g} pairs/s, "

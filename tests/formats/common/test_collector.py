@@ -28,7 +28,7 @@ def test_skipped_frames_are_counted_and_listed_in_one_warning(caplog):
     for name in ("a", "b"):
         with bad.guard():
             raise UsageError(f"{name}.png: broken")
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         bad.report()
     (message,) = caplog.messages
     assert message == "list.txt: skipped 2 bad frame(s):\n  a.png: broken\n  b.png: broken"

@@ -67,7 +67,7 @@ def test_missing_images_are_counted_in_one_warning(tmp_path, rng, caplog):
     path = make_transforms_json(tmp_path, random_poses(rng, 5))
     for i in (1, 3):
         (tmp_path / f"images/{i}.png").unlink()
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         assert len(read_transforms_json(path)) == 3
     assert len(caplog.messages) == 1
     assert "2 of 5 listed images do not exist" in caplog.messages[0]
@@ -75,7 +75,7 @@ def test_missing_images_are_counted_in_one_warning(tmp_path, rng, caplog):
 
 def test_distortion_is_noted_and_undone(tmp_path, rng, caplog):
     path = make_transforms_json(tmp_path, random_poses(rng, 2), {**CAMERA, "k1": -0.4})
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         frames = read_transforms_json(path)
     assert len(caplog.messages) == 1 and "lens distortion (-0.4" in caplog.messages[0]
     assert frames.images[1].shape == (HEIGHT, WIDTH, 3)
@@ -116,7 +116,7 @@ def test_a_bad_frame_raises_or_is_skipped(tmp_path, rng, caplog, change, message
     with pytest.raises(UsageError, match=re.escape(message)) as error:
         read_transforms_json(path)
     assert str(tmp_path) in str(error.value) and "--skip_bad_frames" in str(error.value)
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         frames = read_transforms_json(path, skip_bad_frames=True)
     assert frames.names == ("images/0.png", "images/2.png")
     assert "skipped 1 bad frame" in caplog.text and message in caplog.text
@@ -127,7 +127,7 @@ def test_a_picture_that_breaks_off_raises_when_decoded_or_is_skipped(tmp_path, r
     truncate(tmp_path / "images/1.png")
     with pytest.raises(UsageError, match="images/1.png: not a readable picture"):
         read_transforms_json(path).images[1]
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         assert len(read_transforms_json(path, skip_bad_frames=True)) == 2
     assert "images/1.png: not a readable picture" in caplog.text
 
@@ -149,7 +149,7 @@ def test_no_intrinsics_is_refused_with_the_remedy(tmp_path, rng):
 
 
 def test_fox(shared_data, caplog):
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         frames = read_transforms_json(shared_data / "fox")
     assert len(frames) == 50
     assert sum("17 of 67 listed images do not exist" in message for message in caplog.messages) == 1

@@ -63,7 +63,7 @@ def test_pictures_take_the_pose_and_depth_nearest_in_time(tmp_path, rng, caplog)
         pose_times=[1.009, 1.09, 1.1049, 1.3199],
         depth_times=[1.001, 1.101, 1.199, 1.299],
     )
-    with caplog.at_level(logging.WARNING, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="jaxreloc"):
         frames = read_tum(folder)
     assert frames.names == ("rgb/1.0.png", "rgb/1.1.png", "rgb/1.3.png")
     np.testing.assert_allclose(

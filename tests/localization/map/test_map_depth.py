@@ -1,6 +1,8 @@
 """Depth of a map's cells: of planted scenes, on disk, and from a depth camera."""
 
 import dataclasses
+import functools
+import io
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,17 @@ import pytest
 
 from jaxreloc.localization import all_matches
 from jaxreloc.localization.map import map_depth
-from jaxreloc.localization.map.encoding import CellDepth, decode_depth, encode_depth
+from jaxreloc.localization.map.encoding import (
+    CellDepth,
+    decode_depth,
+    encode_depth,
+    encode_frames,
+)
+from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.models.matching.rays import RayTracks
+from jaxreloc.progress_bars import progress_bar
 from tests.geometry.planted_tracks import FOCAL, planted
+from tests.localization.fakes import MatchingOracle, looking_frames
 
 
 def matches_of(scene) -> RayTracks:
@@ -63,6 +73,17 @@ def test_neighbours_in_the_same_place_give_no_depth(rng):
     inverse_depth, deviation, unit = map_depth._depths(*quaternion_poses(same), matches_of(same))
     assert np.isfinite(np.asarray(inverse_depth)).all() and float(unit) > 0
     np.testing.assert_array_equal(np.asarray(deviation), 0)
+
+
+def test_a_bar_shows_how_many_images_have_depths(monkeypatch, rng):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    frames, network = looking_frames(rng, 6), MatchingOracle(rng)
+    scene_map = SceneMap.from_images(network, encode_frames(frames, network))
+    shown = functools.partial(progress_bar, what="depths", total=len(frames))
+    assert len(map_depth.with_depth(scene_map, shown).depth.codes) == len(frames)
+    assert "depths:   0%" in terminal.getvalue() and "0/6" in terminal.getvalue()
 
 
 def test_depth_is_kept_to_three_thousandths_in_any_unit(rng):

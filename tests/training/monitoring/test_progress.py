@@ -2,6 +2,8 @@
 
 import io
 
+import numpy as np
+
 from jaxreloc.training.monitoring import progress
 from jaxreloc.training.monitoring.progress import Progress
 
@@ -25,6 +27,17 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
     assert shown.report(40, 0.12345) == 40  # 20 steps of 8 pairs in 4 seconds
     shown.close()
     assert out.getvalue() == "step 40/100: loss 0.1235, 40 pairs/s, 00:12 left\n"
+
+
+def test_lines_are_a_minute_apart_but_for_the_first_and_the_last(monkeypatch):
+    set_clock(monkeypatch, 0.0, *np.arange(0.0, 200.0, 8.0))
+    out = io.StringIO()
+    shown = Progress(240, 8, out=out)
+    shown.start(0)
+    speeds = [shown.report(step, 1.0) for step in range(10, 250, 10)]
+    assert speeds == [10.0] * 24
+    steps = [int(line.split("/")[0].removeprefix("step ")) for line in out.getvalue().splitlines()]
+    assert steps == [10, 90, 170, 240]  # after 8, 72, 136 and 192 seconds
 
 
 def test_time_not_spent_on_steps_does_not_count(monkeypatch):

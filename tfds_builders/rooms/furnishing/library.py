@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -18,7 +19,6 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-from absl import logging
 from jaxtyping import Bool, Float32, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -32,6 +32,7 @@ from tfds_builders.rooms.graphics.mesh_repair import facing_out, subdivided
 from tfds_builders.rooms.graphics.meshes import Material, Mesh
 from tfds_builders.rooms.settings import SPLITS
 
+logger = logging.getLogger(__name__)
 VERSION = 1  # of the prepared arrays; part of their folder's name
 SOURCES = {
     "furniture": "Sweet Home 3D libraries, *.sh3f",
@@ -106,7 +107,7 @@ class _Texture:
 def _prepare(
     found: dict[str, list[pathlib.Path]], root: pathlib.Path, folder: pathlib.Path
 ) -> None:
-    logging.info("preparing the furniture library; this takes a minute, once")
+    logger.info("preparing the furniture library; this takes a minute, once")
     textures = [*_surface_textures(found["textures"], root)]
     textures += _photograph_textures(found["photographs"], root)
     models = [m for path in found["furniture"] for m in read_models(path, MAX_TRIANGLES)]

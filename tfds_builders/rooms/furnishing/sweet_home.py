@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import logging
 import pathlib
 import posixpath
 import re
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from absl import logging
 from jaxtyping import UInt8
 
 from jaxreloc.extras import extra
@@ -22,6 +22,7 @@ from tfds_builders.rooms.graphics.meshes import Material, Mesh, merged
 with extra("rooms"):
     import trimesh
 
+logger = logging.getLogger(__name__)
 CATALOGUE = "PluginFurnitureCatalog.properties"
 MAX_FILE_BYTES = 2_000_000
 MAX_REPEATS = 1000  # of a texture; coordinates beyond are errors
@@ -88,7 +89,7 @@ def _read_model(
     try:
         mesh = _obj_mesh(archive.read(name), files)
     except (ValueError, IndexError) as error:
-        logging.warning("%s: left out, since its model cannot be read (%s)", name, error)
+        logger.warning("%s: left out, since its model cannot be read (%s)", name, error)
         return None
     if mesh is None or len(mesh) > max_triangles:
         return None

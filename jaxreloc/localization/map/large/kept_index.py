@@ -13,12 +13,12 @@ lists and codes that the first one was trained with, so that images are added wi
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from absl import logging
 from jaxtyping import Array, Float, Int
 
 from jaxreloc import files, interrupts
@@ -30,6 +30,7 @@ from jaxreloc.localization.map.map_segments import stored_descriptors
 from jaxreloc.localization.neighbors.retrieval import Index
 from jaxreloc.usage import UsageError
 
+logger = logging.getLogger(__name__)
 FOLDER, ABOUT = "index", "index.json"
 PART_SIZE = 1 << 20
 PAYS = 100_000  # images, from which on it is made without being asked for
@@ -119,7 +120,7 @@ def open_index(folder: pathlib.Path, manifest: Manifest) -> "KeptIndex | None":
     missing = [x for x in manifest.segments if _told([x])[0] not in known]
     if missing:
         count = sum(x.num_images for x in missing)
-        logging.warning(
+        logger.warning(
             "%s: the index lacks %d images and is not used; jaxreloc map index makes it again",
             folder,
             count,
@@ -137,7 +138,7 @@ def open_index(folder: pathlib.Path, manifest: Manifest) -> "KeptIndex | None":
     except UsageError as error:
         if "pip install" not in str(error):
             raise
-        logging.warning("%s: its index is not used (%s)", folder, error)
+        logger.warning("%s: its index is not used (%s)", folder, error)
         return None
 
 

@@ -20,6 +20,7 @@ from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.models.matching import descriptors
 from jaxreloc.models.matching.context.context_matching import by_blocks
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
+from jaxreloc.progress_bars import progress_bar
 from jaxreloc.usage import UsageError
 
 ENCODED_TOGETHER = 8
@@ -83,7 +84,8 @@ def _made(frames: PosedFrames, network: MatchNetwork, say: Callable[[str], None]
     centres = cell_centres(network.canvas, DETAIL_STRIDE)
     of_depth = frames.intrinsics if frames.depth_intrinsics is None else frames.depth_intrinsics
     coarse, fine, depth, intrinsics = [], [], [], []
-    for first in range(0, len(frames), ENCODED_TOGETHER):
+    firsts = range(0, len(frames), ENCODED_TOGETHER)
+    for first in progress_bar(firsts, f"cells of {frames.scene}", counted=False):
         rows = range(first, min(first + ENCODED_TOGETHER, len(frames)))
         prepared = [network.prepare(frames.images[i], frames.intrinsics[i]) for i in rows]
         images = np.stack([image for image, _ in prepared])
