@@ -92,7 +92,8 @@ class Localizer:
         self.network = scene_map.network
         self.quarter_turns = quarter_turns
         self.index = scene_map.index if index is None else index
-        known = METHODS if isinstance(self.network, Matcher) else METHODS[1:]
+        self._is_matcher = isinstance(self.network, Matcher)
+        known = METHODS if self._is_matcher else METHODS[1:]
         name = method or known[0]
         check_choice("method", name, known)
         check_choice("mode", mode, all_matches_method.MODES)
@@ -149,6 +150,35 @@ class Localizer:
         )
         return self.localize(query)
 
+    def retrieve(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"] | None = None,
+        candidates: Int[np.ndarray, "C"] | None = None,
+        expected: Float[np.ndarray, "G 4 4"] | None = None,
+        allowed: Bool[np.ndarray, "M"] | None = None,
+        near: Sequence[float] | None = None,
+        focal_deviation: float | None = None,
+    ) -> Query:
+        """Encodes the image and finds its neighbours; see `__call__`."""
+        view = self._view(image, intrinsics, focal_deviation)
+        if near is not None:
+            within = self.scene_map.images_near(near)
+            allowed = within if allowed is None else within & allowed
+        if allowed is not None and not (len(allowed) == len(self.scene_map) and allowed.any()):
+            raise ValueError("allowed has to be a flag for each image of the map, one of them true")
+        return self._retrieve([view], candidates=candidates, expected=expected, allowed=allowed)[0]
+
+    def locate(self, query: Query, method: Method | None = None) -> Localization:
+        """The pose of a query as given, by the localizer's method or another."""
+        return _locate_batch(method or self.method, [query])[0]
+
+    def localize(self, query: Query) -> Localization:
+        """The pose of a query; looks again at what is refused or rolled."""
+        found = [self.locate(query)]
+        self._look_again(found, [(0, query)], batch_size=1)
+        return found[0]
+
     def localize_all(
         self,
         images: Sequence[UInt8[np.ndarray, "h w 3"]],
@@ -180,7 +210,7 @@ class Localizer:
         found, again = [], []
         at_once = max(1, batch_size // len(QUARTER_TURNS))
         for query, answer in self._located(self._retrieved(views, batch_size), batch_size):
-            if self._turns_to_try(answer) or self._in_context(was_refused=answer.refused):
+            if self._turns_to_try(answer) or self.method.in_context(was_refused=answer.refused):
                 again.append((len(found), query))
             found.append(answer)
             if len(again) == at_once:
@@ -188,34 +218,6 @@ class Localizer:
                 again = []
         self._look_again(found, again, batch_size)
         return found
-
-    def _look_again(
-        self, found: list[Localization], again: Sequence[tuple[int, Query]], batch_size: int
-    ) -> None:
-        """As `localize` does, for several queries; puts the answers that are kept in `found`."""
-        turns = [self._turns_to_try(found[i]) for i, _ in again]
-        turned = (
-            turned_view(query.view, k)
-            for (_, query), tried in zip(again, turns, strict=True)
-            for k in tried
-        )
-        retrieved = iter(list(self._retrieved(turned, batch_size)))
-        tries = [list(itertools.islice(retrieved, len(tried))) for tried in turns]
-        ranked = [likeliest(views) for views in tries]
-        located = self._located((query for x, _ in ranked for query in x), batch_size)
-        for (i, _), (likely, others) in zip(again, ranked, strict=True):
-            answers = [answer for _, answer in itertools.islice(located, len(likely))]
-            found[i] = best_of_turns(found[i], answers, others)
-        views = {i: [query, *tried] for (i, query), tried in zip(again, tries, strict=True)}
-        for was_refused in (False, True):
-            rows = [i for i in views if found[i].refused == was_refused]
-            method = self._in_context(was_refused=was_refused)
-            if method is None:
-                continue
-            chosen = (to_match_in_context(found[i], views[i]) for i in rows)
-            answers = self._located(chosen, batch_size, method)
-            for i, (_, answer) in zip(rows, answers, strict=True):
-                found[i] = self._best_in_context(found[i], answer)
 
     def warm_up(
         self, *, candidates: bool = False, batch_size: int | None = None, searching: bool = False
@@ -237,7 +239,7 @@ class Localizer:
         image = decode_image(self.scene_map.pictures[0], "picture 0 of the map")
         height, width = image.shape[:2]
         intrinsics = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
-        if isinstance(self.network, Matcher):
+        if self._is_matcher:
             intrinsics = self.scene_map.network_intrinsics[0].astype(np.float64)
         view = View(image, intrinsics, focal_deviation=UNKNOWN_DEVIATION if searching else None)
         none = np.zeros(0, int) if candidates else None
@@ -245,97 +247,78 @@ class Localizer:
             start = time.perf_counter()
             if batch_size is None:
                 (query,) = self._retrieve([view], candidates=none)
-                found = self.locate(query)
-                if found.success:
-                    self._again_in_context(found, [query])
+                answered = [(query, self.locate(query))]
             else:
                 queries = list(self._retrieved([view] * batch_size, batch_size))
-                for query, found in self._located(queries, batch_size):
-                    if found.success:
-                        self._again_in_context(found, [query])
+                answered = list(self._located(queries, batch_size))
+            for query, found in answered:
+                if found.success:
+                    self._look_again([found], [(0, query)], batch_size=1)
             elapsed_ms = 1e3 * (time.perf_counter() - start)
-        in_context = self._in_context(was_refused=True)
+        in_context = self.method.in_context(was_refused=True)
         if in_context is not None:
             in_context.relate(query)
         return elapsed_ms / (batch_size or 1)
 
-    def retrieve(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        intrinsics: Float[np.ndarray, "3 3"] | None = None,
-        candidates: Int[np.ndarray, "C"] | None = None,
-        expected: Float[np.ndarray, "G 4 4"] | None = None,
-        allowed: Bool[np.ndarray, "M"] | None = None,
-        near: Sequence[float] | None = None,
-        focal_deviation: float | None = None,
-    ) -> Query:
-        """Encodes the image and finds its neighbours; see `__call__`."""
-        view = self._view(image, intrinsics, focal_deviation)
-        if near is not None:
-            within = self.scene_map.images_near(near)
-            allowed = within if allowed is None else within & allowed
-        if allowed is not None and not (len(allowed) == len(self.scene_map) and allowed.any()):
-            raise ValueError("allowed has to be a flag for each image of the map, one of them true")
-        return self._retrieve([view], candidates=candidates, expected=expected, allowed=allowed)[0]
+    def _look_again(
+        self, found: list[Localization], again: Sequence[tuple[int, Query]], batch_size: int
+    ) -> None:
+        """Turned, and then in context; puts the answers that are kept in `found`.
 
-    def locate(self, query: Query, method: Method | None = None) -> Localization:
-        """The pose of a query as given, by the localizer's method or another."""
-        return _locate_batch(method or self.method, [query])[0]
-
-    def localize(self, query: Query) -> Localization:
-        """The pose of a query; looks again at what is refused or rolled."""
-        found = self.locate(query)
-        tries = [
-            self._retrieve(
-                [turned_view(query.view, k)],
-                candidates=query.candidates,
-                expected=query.expected,
-                allowed=query.allowed,
-            )[0]
-            for k in self._turns_to_try(found)
-        ]
-        likely, others = likeliest(tries)
-        found = best_of_turns(found, [self.locate(x) for x in likely], others)
-        return self._again_in_context(found, [query, *tries])
+        Args:
+          again: the queries, asked alike, with their places in `found`.
+        """
+        turns = [self._turns_to_try(found[i]) for i, _ in again]
+        turned = (
+            turned_view(query.view, k)
+            for (_, query), tried in zip(again, turns, strict=True)
+            for k in tried
+        )
+        asked = again[0][1].asked if again else {}
+        retrieved = iter(list(self._retrieved(turned, batch_size, **asked)))
+        tries = [list(itertools.islice(retrieved, len(tried))) for tried in turns]
+        ranked = [likeliest(views) for views in tries]
+        located = self._located((query for x, _ in ranked for query in x), batch_size)
+        for (i, _), (likely, others) in zip(again, ranked, strict=True):
+            answers = [answer for _, answer in itertools.islice(located, len(likely))]
+            found[i] = best_of_turns(found[i], answers, others)
+        views = {i: [query, *tried] for (i, query), tried in zip(again, tries, strict=True)}
+        for was_refused in (False, True):
+            rows = [i for i in views if found[i].refused == was_refused]
+            method = self.method.in_context(was_refused=was_refused)
+            if method is None:
+                continue
+            chosen = (to_match_in_context(found[i], views[i]) for i in rows)
+            answers = self._located(chosen, batch_size, method)
+            has_depth = self.scene_map.depth is not None
+            for i, (_, answer) in zip(rows, answers, strict=True):
+                found[i] = best_in_context(found[i], answer, judged_as_refused=has_depth)
 
     def _turns_to_try(self, found: Localization) -> Sequence[int]:
         """The quarter turns of a picture that are worth a look, after it was located as given."""
         if not self.quarter_turns:
             return ()
-        is_matcher = isinstance(self.network, Matcher)
-        return turns_to_try(found, self.scene_map.world_from_db, rolled=is_matcher)
+        return turns_to_try(found, self.scene_map.world_from_db, rolled=self._is_matcher)
 
-    def _in_context(self, *, was_refused: bool) -> Method | None:
-        """What matches such a query again in context; None: it is left alone."""
-        if not isinstance(self.method, AllMatches):
-            return None
-        return self.method.in_context(was_refused=was_refused)
-
-    def _again_in_context(self, found: Localization, views: Sequence[Query]) -> Localization:
-        """The answer to one of the views in context, if there is a better one there."""
-        method = self._in_context(was_refused=found.refused)
-        if method is None:
-            return found
-        return self._best_in_context(found, self.locate(to_match_in_context(found, views), method))
-
-    def _best_in_context(self, found: Localization, again: Localization) -> Localization:
-        has_depth = self.scene_map.depth is not None
-        return best_in_context(found, again, judged_as_refused=has_depth)
-
-    def _retrieved(self, views: Iterable[View], batch_size: int) -> Iterator[Query]:
-        views = iter(views)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-            while batch := list(itertools.islice(views, batch_size)):
-                yield from self._retrieve(batch, batch_size=batch_size, run=threads.map)
-
-    def _located(
-        self, queries: Iterable[Query], batch_size: int, method: Method | None = None
-    ) -> Iterator[tuple[Query, Localization]]:
-        queries = iter(queries)
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-            while batch := list(itertools.islice(queries, batch_size)):
-                found = _locate_batch(method or self.method, batch, batch_size, threads.map)
-                yield from zip(batch, found, strict=True)
+    def _view(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        intrinsics: Float[np.ndarray, "3 3"] | None,
+        focal_deviation: float | None = None,
+    ) -> View:
+        """The image as given; see `__call__` for what is checked."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(
+                f"an image is RGB, uint8 of shape [h, w, 3], not {image.dtype} of {image.shape}"
+            )
+        height, width = image.shape[:2]
+        if intrinsics is None:
+            assumed = self.assumed_camera.intrinsics(
+                width, height, is_start=self.method.finds_focal_length
+            )
+            return View(image, assumed, focal_deviation=focal_deviation or UNKNOWN_DEVIATION)
+        check_intrinsics(intrinsics, width, height)
+        return View(image, np.asarray(intrinsics, np.float64), focal_deviation=focal_deviation)
 
     def _retrieve(
         self,
@@ -398,25 +381,22 @@ class Localizer:
         after = np.broadcast_to(others, (len(best), len(others)))
         return np.concatenate([best, after], axis=1)[:, :ranked]
 
-    def _view(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        intrinsics: Float[np.ndarray, "3 3"] | None,
-        focal_deviation: float | None = None,
-    ) -> View:
-        """The image as given; see `__call__` for what is checked."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(
-                f"an image is RGB, uint8 of shape [h, w, 3], not {image.dtype} of {image.shape}"
-            )
-        height, width = image.shape[:2]
-        if intrinsics is None:
-            assumed = self.assumed_camera.intrinsics(
-                width, height, is_start=self.method.finds_focal_length
-            )
-            return View(image, assumed, focal_deviation=focal_deviation or UNKNOWN_DEVIATION)
-        check_intrinsics(intrinsics, width, height)
-        return View(image, np.asarray(intrinsics, np.float64), focal_deviation=focal_deviation)
+    def _retrieved(
+        self, views: Iterable[View], batch_size: int, **asked: np.ndarray | None
+    ) -> Iterator[Query]:
+        views = iter(views)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            while batch := list(itertools.islice(views, batch_size)):
+                yield from self._retrieve(batch, batch_size=batch_size, run=threads.map, **asked)
+
+    def _located(
+        self, queries: Iterable[Query], batch_size: int, method: Method | None = None
+    ) -> Iterator[tuple[Query, Localization]]:
+        queries = iter(queries)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            while batch := list(itertools.islice(queries, batch_size)):
+                found = _locate_batch(method or self.method, batch, batch_size, threads.map)
+                yield from zip(batch, found, strict=True)
 
 
 def _locate_batch(

@@ -27,6 +27,11 @@ class Query:
     expected: Float[np.ndarray, "G 4 4"] | None = None  # world_from_query, as given
     allowed: Bool[np.ndarray, "M"] | None = None  # database images, as given; None: all
 
+    @property
+    def asked(self) -> dict[str, np.ndarray | None]:
+        """What was asked along with the image."""
+        return {name: getattr(self, name) for name in ("candidates", "expected", "allowed")}
+
     def of_neighbors(self, rows: slice) -> "Query":
         """The query with some of its neighbours alone."""
         names = "neighbors", "is_neighbor", "similarity"

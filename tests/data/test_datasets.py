@@ -130,3 +130,24 @@ def test_synthetic_rooms_splits_follow_the_room():
     assert split("test-000", "query") == "test_query" and split("test-000", "database") == "test"
     assert split("train-012", "query") == "train_query"
     assert split(None, "query") == "test_query" and split(None, "train") == "train"
+
+
+def test_a_build_shows_no_bars_of_tfds(monkeypatch):
+    """Which flood a log; while it lasts, and then they are as before."""
+    bars = tfds.core.utils.tqdm_utils
+
+    class Building:
+        built = False
+
+        def is_prepared(self):
+            return self.built
+
+        def download_and_prepare(self):
+            self.built = isinstance(bars.tqdm([]), bars.EmptyTqdm)
+
+    builder = Building()
+    monkeypatch.setattr(datasets._TfdsDataset, "_builder", lambda *arguments: builder)
+    monkeypatch.setattr("jaxreloc.data.tfds_frames.SplitFrames", lambda builder, split: split)
+    dataset = datasets._TFDS_DATASETS["synthetic_rooms"]
+    assert dataset.open("train-000", None, "query", None) == "train_query"
+    assert builder.built and not isinstance(bars.tqdm([]), bars.EmptyTqdm)

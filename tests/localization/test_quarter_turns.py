@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.geometry.fusion import FusedPose
 from jaxreloc.images import turn_camera
+from jaxreloc.localization import localizer as localizer_module
 from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
@@ -159,13 +160,13 @@ def test_nothing_is_turned_where_it_is_not_wanted(rng):
 def test_every_try_is_timed(rng, monkeypatch):
     locate, picture = localizer(rng), answering(rng, {1: 0.97})[0]
     times = []
-    plain_locate = locate.locate
+    plain_locate = localizer_module._locate_batch
 
-    def timed_locate(query):
-        times.append(plain_locate(query))
-        return times[-1]
+    def timed_locate(*arguments):
+        times.extend(found := plain_locate(*arguments))
+        return found
 
-    monkeypatch.setattr(locate, "locate", timed_locate)
+    monkeypatch.setattr(localizer_module, "_locate_batch", timed_locate)
     found = locate(picture, INTRINSICS, NONE)
     assert [x.turn_deg for x in times] == [0, 90, 180, 270]
     for stage, ms in found.stage_ms.items():
@@ -304,10 +305,10 @@ def map_localizer(network, frames):
 def timed(locate, picture, intrinsics):
     """The answer, whose time is that of all that was retrieved and located."""
     retrieved, located = [], []
-    retrieve, answer = locate._retrieve, locate.locate
+    retrieve, answer = locate._retrieve, localizer_module._locate_batch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locate, "_retrieve", lambda *x, **y: kept(retrieved, retrieve(*x, **y)))
-        patch.setattr(locate, "locate", lambda *x: kept(located, [answer(*x)])[0])
+        patch.setattr(localizer_module, "_locate_batch", lambda *x: kept(located, answer(*x)))
         found = locate(picture, intrinsics)
     clocks = [query.clock.stage_ms for query in retrieved]
     for stage in ("prepare", "backbone", "retrieval"):

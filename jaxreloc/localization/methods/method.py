@@ -21,6 +21,7 @@ class Neighbors(NamedTuple):
 class Method(Protocol):
     """Chooses neighbours, relates the query to them, and solves for its pose."""
 
+    num_neighbors: int  # of a query, at most, but for its candidates
     num_ranked: int  # similar images that neighbours are chosen from
     finds_focal_length: bool  # of a query, where that is not known
     fusion: str  # of `fusion.Method`: how relative poses from elsewhere are fused beside it
@@ -59,3 +60,6 @@ class Method(Protocol):
           batch_size: as many queries at most, so that one shape compiles for all numbers of them.
           run: goes through the queries, as `map` does or as a pool of threads.
         """
+
+    def in_context(self, *, was_refused: bool) -> "Method | None":
+        """What matches such a query again in context; None: it is left alone."""

@@ -109,6 +109,9 @@ class PairFusion:
             query.network_intrinsics,
         )
 
+    def in_context(self, *, was_refused: bool) -> None:
+        """Relative poses are of pairs."""
+
     def solve(
         self,
         queries: Sequence[Query],
