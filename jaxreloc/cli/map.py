@@ -45,23 +45,21 @@ def build(
     if geographic_origin:
         place = numbers("geographic_origin", geographic_origin, 3)
         origin = GeographicOrigin(*place).check("--geographic_origin")
+    options = {"skip_bad_frames": skip_bad_frames, "index": index}
+    options["long_side"] = network.long_side or LONG_SIDE
     use_compilation_cache()
     limit_pictures(max_megapixels)
     is_remote = engine.on_ray and "://" in images
     if poses is None and not is_remote and lacks_poses(images):
         if engine.on_ray:
             raise UsageError("--engine=ray needs poses; leave it out, or give --poses")
+        if origin is not None:
+            raise UsageError("--geographic_origin is of poses, which these images lack; drop it")
         from jaxreloc.capture import from_photographs
 
-        lines = from_photographs.build_map_from_photographs(
-            images,
-            out,
-            network.named,
-            distance=distance,
-            skip_bad_frames=skip_bad_frames,
-            long_side=network.long_side or LONG_SIDE,
-        )
-        for line in lines:
+        for line in from_photographs.build_map_from_photographs(
+            images, out, network.named, distance=distance, **options
+        ):
             print(line)
         return
     if distance:
@@ -76,17 +74,9 @@ def build(
             address=engine.address,
             workers=engine.workers,
         )
-    line = build_map(
-        images,
-        out,
-        network.named,
-        poses=poses,
-        skip_bad_frames=skip_bad_frames,
-        long_side=network.long_side or LONG_SIDE,
-        geographic_origin=origin,
-        index=index,
+    print(
+        build_map(images, out, network.named, poses=poses, geographic_origin=origin, **options)
     )
-    print(line)
 
 
 def add(
@@ -120,8 +110,10 @@ def depth(map: Map) -> None:
     from jaxreloc.localization.jobs import building
 
     use_compilation_cache()
-    count = building.triangulate_map(map)
-    print(f"{building.describe_map(pathlib.Path(map).expanduser())}; {count} triangulated")
+    folder = pathlib.Path(map).expanduser()
+    count = building.triangulate_map(folder)
+    building.keep_up(folder)  # an interrupted build did not come to that either
+    print(f"{building.describe_map(folder)}; {count} triangulated")
 
 
 def index(
