@@ -126,9 +126,11 @@ def _evaluate_network(
     use_compilation_cache()
     model = None
     if localizer.config:
-        from jaxreloc.config_flag import load_config
+        from jaxreloc.config_flag import check_field, load_config
 
-        model = load_config(localizer.config, overrides).model
+        config = load_config(localizer.config, overrides)
+        check_field(config, "model")
+        model = config.model
     defaults = run.Settings
     settings = run.Settings(
         dataset=scenes.dataset,

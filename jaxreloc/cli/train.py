@@ -35,10 +35,11 @@ def train(
     --engine=ray renders the rooms that the config needs; training stays in this process.
     """
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
-    from jaxreloc.config_flag import load_config
+    from jaxreloc.config_flag import check_field, load_config
     from jaxreloc.training import distributed, train_and_evaluate
 
     loaded = load_config(config, overrides)
+    check_field(loaded, "data.dataset")
     distributed.initialize(
         processes.coordinator,
         processes.num_processes,

@@ -132,6 +132,15 @@ def test_unknown_config_field_lists_the_known(workdir):
     assert_fails(run_eval("--scene=chess", f"--workdir={workdir}", *config), "backbon", "backbone")
 
 
+def test_a_config_that_is_none(workdir, tmp_path):
+    (tmp_path / "a.txt").write_text("two words")
+    config = f"--config={tmp_path}/a.txt"
+    assert_fails(run_eval("--scene=chess", f"--workdir={workdir}", config), f"{config}: line 1: ")
+    given = "import ml_collections\nget_config = ml_collections.ConfigDict\n"
+    (tmp_path / "a.txt").write_text(given)
+    assert_fails(run_eval("--scene=chess", f"--workdir={workdir}", config), "field config.model")
+
+
 def test_unreadable_picture_and_pose_that_is_not_rigid(photographs, workdir):
     picture = photographs / "images" / "03.png"
     good = picture.read_bytes()
