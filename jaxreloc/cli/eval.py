@@ -148,14 +148,13 @@ def _evaluate_network(
         estimator=localizer.estimator,
     )
     for dataset, folder in _evaluations(scenes, localizer, out):
-        print(f"{dataset}, results in {folder}\n")
         each = dataclasses.replace(settings, dataset=dataset)
         shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
         with localizer.rendering(dataset), _elsewhere(localizer, each, model, folder) as elsewhere:
             tables = run.evaluate_network(
                 localizer.named, each, folder, model=model, views=shown, elsewhere=elsewhere
             )
-        print(tables, end="\n\n")
+        print(f"{dataset}, results in {folder}", tables, sep="\n\n", end="\n\n")
 
 
 def _elsewhere(

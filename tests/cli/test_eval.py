@@ -16,6 +16,12 @@ def run_eval(*arguments):
     return call_command("eval", *arguments)
 
 
+def assert_refused(result, *words):
+    """One line about the mistake, and none before it."""
+    assert_fails(result, *words)
+    assert result.stdout == "" and len(result.stderr.splitlines()) == 1
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workdir")
@@ -81,15 +87,15 @@ def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
 
 
 def test_wrong_names_list_the_right_ones(workdir):
-    assert_fails(
+    assert_refused(
         run_eval("--dataset=seven_scene", "--scene=chess", f"--workdir={workdir}"),
         "seven_scenes",
         "posed_images",
         "synthetic_rooms",
         "university",
     )
-    assert_fails(run_eval("--scene=ches", f"--workdir={workdir}"), "chess", "redkitchen", "stairs")
-    assert_fails(
+    assert_refused(run_eval("--scene=ches", f"--workdir={workdir}"), "chess", "redkitchen", "stairs")
+    assert_refused(
         run_eval("--scene=chess", f"--workdir={workdir}", "--baseline=surf"),
         "surf",
         "nearest",
