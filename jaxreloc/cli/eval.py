@@ -11,6 +11,11 @@ from jaxreloc.cli.options import Engine, Network, Rerun, Retrieval, Views, Viz
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError, check_choice
 
+# Where no network runs: two flags of which either says so, and the others that are heeded.
+WITHOUT_NETWORK = (
+    ("pairs", "estimates", "translation_frame", "method", "num_neighbors"),
+    ("poses", "truth"),
+)
 BASELINES = ("nearest", "sift")  # and "shipped", where another is evaluated
 DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
 
@@ -20,8 +25,8 @@ class OtherPrograms:
     pairs: Annotated[str | None, flag("Pair list of --estimates; no network runs.", "FILE")] = None
     estimates: Annotated[str | None, flag("Relative poses of these pairs.", "FILE")] = None
     translation_frame: Annotated[
-        Literal["world", "camera"], flag("Of the estimates: world or camera.", "NAME")
-    ] = "world"
+        Literal["world", "camera"] | None, flag("Of the estimates: world or camera.", "NAME")
+    ] = None
     poses: Annotated[Listed, flag("Pose files to measure against --truth.", "A,B")] = ()
     truth: Annotated[Listed, flag("Files of the true poses.", "A,B")] = ()
 
@@ -71,6 +76,9 @@ def evaluate(
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Evaluates relocalization in scenes and prints the tables."""
+    changed = baseline != BASELINES
+    others = {"baseline": changed, "out": out, "viz": viz, "rerun": rerun, "config": overrides}
+    _check_heeded(_given(scenes) | _given(localizer) | {name for name in others if others[name]})
     views = Views(viz=viz, rerun=rerun)
     if localizer.on_ray and (views.viz or views.rerun):
         raise UsageError("--viz and --rerun are written by one process; leave --engine out")
@@ -84,6 +92,25 @@ def evaluate(
         _evaluate_network(scenes, localizer, baseline, out, views, overrides)
 
 
+def _given(group: object) -> set[str]:
+    """The names of the flags of a group that differ from their defaults."""
+    fields = dataclasses.fields(group)
+    return {field.name for field in fields if getattr(group, field.name) != field.default}
+
+
+def _check_heeded(given: set[str]) -> None:
+    """Raises UsageError for a flag that would do nothing beside the others."""
+    for heeded in WITHOUT_NETWORK:
+        if given & set(heeded[:2]) and (ignored := given - set(heeded)):
+            first, second = heeded[:2]
+            raise UsageError(
+                f"--{min(ignored)} has no use with --{first} and --{second}, where no network "
+                "runs; leave it out"
+            )
+    if "translation_frame" in given and not given & {"pairs", "estimates"}:
+        raise UsageError("--translation_frame is for --pairs and --estimates; leave it out")
+
+
 def _table_of_estimates(others: OtherPrograms, retrieval: Retrieval) -> str:
     from jaxreloc.evaluation.pair_estimates import evaluate_pair_estimates
 
@@ -92,8 +119,8 @@ def _table_of_estimates(others: OtherPrograms, retrieval: Retrieval) -> str:
     return evaluate_pair_estimates(
         others.pairs,
         others.estimates,
-        method=retrieval.method,
-        translation_frame=others.translation_frame,
+        method=retrieval.method or "robust",
+        translation_frame=others.translation_frame or "world",
         num_neighbors=retrieval.num_neighbors,
     )
 
@@ -125,6 +152,8 @@ def _evaluate_network(
 
     use_compilation_cache()
     model = None
+    if overrides and not localizer.config:
+        raise UsageError(f"{overrides[0]} changes a config; name it with --config=FILE")
     if localizer.config:
         from jaxreloc.config_flag import check_field, load_config
 

@@ -66,9 +66,9 @@ class Retrieval:
         flag("all_matches; of pairs: robust, paper, median.", "NAME"),
     ] = None
     mode: Annotated[
-        Literal["fast", "default", "precise", "thorough"],
-        flag("Of all_matches: time or accuracy.", "NAME"),
-    ] = "default"
+        Literal["fast", "default", "precise", "thorough"] | None,
+        flag("fast, default, precise or thorough.", "NAME"),
+    ] = None
 
     def __post_init__(self):
         if self.num_neighbors is not None and self.num_neighbors < 1:

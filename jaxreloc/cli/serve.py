@@ -66,8 +66,9 @@ class Replicas(Engine):
 def serve(
     maps: Annotated[str, flag("Folder of maps, or of one map.", "DIR")],
     mode: Annotated[
-        Literal["fast", "default", "precise", "thorough"], flag("Time or accuracy.", "NAME")
-    ] = "default",
+        Literal["fast", "default", "precise", "thorough"] | None,
+        flag("fast, default, precise or thorough.", "NAME"),
+    ] = None,
     quarter_turns: Annotated[
         bool, flag("Do not look at refused pictures again, turned.")
     ] = True,

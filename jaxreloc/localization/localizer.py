@@ -35,10 +35,35 @@ from jaxreloc.localization.second_looks import (
     to_match_in_context,
     turns_to_try,
 )
-from jaxreloc.usage import check_choice
+from jaxreloc.usage import UsageError, check_choice
 
 BATCH_SIZE = 16
 METHODS = ("all_matches", "robust", "paper", "median")
+
+
+def chosen_method(
+    method: str | None, mode: str | None, min_baseline: float | None, *, matches: bool
+) -> str:
+    """The name of the method that is asked for, or else of that which suits the network.
+
+    Args:
+      matches: whether the network is a `Matcher`.
+
+    Raises:
+      UsageError: a name is unknown, or the method has no use for the mode or the baseline.
+    """
+    known = METHODS if matches else METHODS[1:]
+    name = method or known[0]
+    check_choice("method", name, known)
+    check_choice("mode", mode or "default", all_matches_method.MODES)
+    if name == "all_matches" and min_baseline is not None:
+        raise UsageError(
+            "min_baseline is for the methods robust, paper and median, not for all_matches; leave "
+            "it out, or choose one of these"
+        )
+    if name != "all_matches" and mode is not None:
+        raise UsageError(f"mode is for the method all_matches, not for {name}; leave it out")
+    return name
 
 
 class Localizer:
@@ -57,13 +82,13 @@ class Localizer:
       num_neighbors: N, the images that a query is related to; None takes the method's and mode's.
       method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
         networks that match; the others fuse the relative poses of pairs (`geometry.fusion`).
-      mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
-        looks at more of them. With a network that has context, as what ships, all but "fast" match
-        in context what no turn makes sure, in the view of which the map shows most, and "thorough"
-        what is answered, too. What else there is has one mode.
-      min_baseline: the distance that neighbours keep from each other, in the unit of the map's
-        poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, of
-        "median" 0, and 0 takes the most similar images.
+      mode: of "all_matches" alone; None is "default". "fast" has fewer neighbours and leaves the
+        pictures out, "precise" looks at more of them. With a network that has context, as what
+        ships, all but "fast" match in context what no turn makes sure, in the view of which the map
+        shows most, and "thorough" what is answered, too.
+      min_baseline: of the other methods: the distance that neighbours keep from each other, in the
+        unit of the map's poses (see `retrieval.diverse`); None takes `retrieval.default_baseline`
+        of the map, of "median" 0, and 0 takes the most similar images.
       index: finds the most similar images; None takes that of the map, which compares all of them
         unless one is kept on disk.
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
@@ -83,7 +108,7 @@ class Localizer:
         *,
         num_neighbors: int | None = None,
         method: str | None = None,
-        mode: str = "default",
+        mode: str | None = None,
         min_baseline: float | None = None,
         index: Index | None = None,
         quarter_turns: bool = True,
@@ -92,12 +117,11 @@ class Localizer:
         self.network = scene_map.network
         self.quarter_turns = quarter_turns
         self.index = scene_map.index if index is None else index
-        known = METHODS if isinstance(self.network, Matcher) else METHODS[1:]
-        name = method or known[0]
-        check_choice("method", name, known)
-        check_choice("mode", mode, all_matches_method.MODES)
+        matches = isinstance(self.network, Matcher)
+        name = chosen_method(method, mode, min_baseline, matches=matches)
+        by_mode = all_matches_method.MODES[mode or "default"]
         self.method: Method = (
-            AllMatches(scene_map, all_matches_method.MODES[mode].of_neighbors(num_neighbors))
+            AllMatches(scene_map, by_mode.of_neighbors(num_neighbors))
             if name == "all_matches"
             else PairFusion(
                 scene_map,

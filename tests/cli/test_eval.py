@@ -94,13 +94,42 @@ def test_wrong_names_list_the_right_ones(workdir):
         "synthetic_rooms",
         "university",
     )
-    assert_refused(run_eval("--scene=ches", f"--workdir={workdir}"), "chess", "redkitchen", "stairs")
+    result = run_eval("--scene=ches", f"--workdir={workdir}")
+    assert_refused(result, "chess", "redkitchen", "stairs")
     assert_refused(
         run_eval("--scene=chess", f"--workdir={workdir}", "--baseline=surf"),
         "surf",
         "nearest",
         "sift",
     )
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--pairs=p", "--estimates=e", "--scene=a"], "--scene has no use with --pairs and --est"),
+        (["--pairs=p", "--estimates=e", "--mode=fast"], "--mode has no use with --pairs"),
+        (["--pairs=p", "--estimates=e", "--poses=a"], "--poses has no use with --pairs"),
+        (["--pairs=p", "--estimates=e", "--method=all_matches"], "known: median, paper, robust"),
+        (["--poses=p", "--truth=t", "--workdir=w"], "--workdir has no use with --poses and --tr"),
+        (["--poses=p", "--truth=t", "--baseline=sift"], "--baseline has no use with --poses"),
+        (["--poses=p", "--truth=t", "--out=o"], "--out has no use with --poses"),
+        (["--poses=p", "--truth=t", "--config.a=1"], "--config has no use with --poses"),
+        (["--scene=a", "--translation_frame=camera"], "--translation_frame is for --pairs and"),
+        (["--scene=a", "--config.a=1"], "--config.a=1 changes a config; name it with --config"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(given, words):
+    assert_refused(run_eval(*given), words)
+
+
+def test_a_method_says_what_it_does_not_take(photographs, workdir, tmp_path):
+    out = f"--out={tmp_path}/results"
+    chosen = (*own_photographs(photographs, workdir), out)
+    assert_refused(run_eval(*chosen, "--mode=fast"), "mode is for the method all_matches, not for")
+    shipped = (*chosen[:3], out, "--min_baseline=0")
+    assert_refused(run_eval(*shipped), "min_baseline is for the methods robust, paper and median")
+    assert not (tmp_path / "results").exists()
 
 
 def test_ground_truths_are_of_seven_scenes(workdir):
