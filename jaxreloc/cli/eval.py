@@ -25,7 +25,8 @@ class OtherPrograms:
     pairs: Annotated[str | None, flag("Pair list of --estimates; no network runs.", "FILE")] = None
     estimates: Annotated[str | None, flag("Relative poses of these pairs.", "FILE")] = None
     translation_frame: Annotated[
-        Literal["world", "camera"] | None, flag("Of the estimates: world or camera.", "NAME")
+        Literal["world", "camera"] | None,
+        flag("Axes of the estimates: world (default) or camera.", "NAME"),
     ] = None
     poses: Annotated[Listed, flag("Pose files to measure against --truth.", "A,B")] = ()
     truth: Annotated[Listed, flag("Files of the true poses.", "A,B")] = ()
@@ -35,13 +36,13 @@ class OtherPrograms:
 class Scenes(OtherPrograms):
     scene: Annotated[Listed, flag("Scenes, separated by commas, or all.", "A,B")] = ()
     dataset: Annotated[str, flag("Their dataset (seven_scenes).", "NAME")] = "seven_scenes"
-    ground_truth: Annotated[Listed, flag("Of seven_scenes: dslam, sfm or both.", "A,B")] = ()
+    ground_truth: Annotated[Listed, flag("For seven_scenes: dslam, sfm or both.", "A,B")] = ()
     data_path: Annotated[
         str | None, flag("Your photographs, or an unpacked 7 Scenes.", "DIR")
     ] = None
     data_dir: Annotated[str | None, flag("Where TFDS keeps prepared datasets.", "DIR")] = None
     skip_bad_frames: Annotated[bool, flag("Leave bad frames out, and list them.")] = False
-    max_queries: Annotated[int | None, flag("Of each scene, evenly chosen.", "N")] = None
+    max_queries: Annotated[int | None, flag("Queries per scene, evenly chosen (all).", "N")] = None
 
     def __post_init__(self):
         if self.max_queries is not None and self.max_queries < 1:
@@ -52,9 +53,9 @@ class Scenes(OtherPrograms):
 class Localizer(Network, Retrieval, Engine):
     estimator: Annotated[
         Literal["network", "matches", "refined"] | None,
-        flag("Of what ships: network, matches or refined.", "NAME"),
+        flag("Shipped network: network, matches or refined.", "NAME"),
     ] = None
-    config: Annotated[str | None, flag("Config that the network has to fit.", "FILE")] = None
+    config: Annotated[str | None, flag("Config file that the network has to fit.", "FILE")] = None
 
     def __post_init__(self):
         Network.__post_init__(self)
@@ -68,7 +69,7 @@ def evaluate(
     scenes: Scenes = Scenes(),
     localizer: Localizer = Localizer(),
     baseline: Annotated[
-        Listed, flag("Rows beside it: nearest, sift, shipped.", "A,B")
+        Listed, flag("Methods to compare: nearest, sift, shipped.", "A,B")
     ] = BASELINES,
     out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
     viz: Viz = False,

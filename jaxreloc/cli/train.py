@@ -12,7 +12,9 @@ from jaxreloc.usage import UsageError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processes:
-    coordinator: Annotated[str | None, flag("Process 0, of several.", "HOST:PORT")] = None
+    coordinator: Annotated[
+        str | None, flag("Address of process 0, if there are several.", "HOST:PORT")
+    ] = None
     num_processes: Annotated[int | None, flag("How many processes there are.", "N")] = None
     process_id: Annotated[int | None, flag("Which of them this is, from 0.", "N")] = None
     cluster: Annotated[bool, flag("Ask SLURM, MPI, Kubernetes or TPU for these.")] = False
