@@ -1,7 +1,10 @@
 """Configs: a file with `get_config(variant)`, any field overridden by a flag."""
 
+import importlib.machinery
+import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from absl import flags
@@ -13,13 +16,15 @@ with extra("train"):
     import ml_collections
     from ml_collections.config_flags import config_flags
 
+REMEDY = "give a Python file with a get_config like those in configs/"
+
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     """The config of `FILE[:VARIANT]`, locked, with `--config.FIELD=VALUE` applied to it.
 
     Raises:
-      UsageError: the file is absent, it has no such field (the message lists those there are), or a
-        value is of another type than the field's.
+      UsageError: the file is absent or raises an error, it has no such field (the message lists
+        those there are), or a value is of another type than the field's.
     """
     values = flags.FlagValues()
     argv = ["config", f"--config={path}", *overrides]
@@ -60,14 +65,45 @@ class _CheckedParser(config_flags.ConfigFileFlagParser):
         self._argv = argv
 
     def parse(self, path: str) -> ml_collections.ConfigDict:
-        if not os.path.isfile(path.split(":")[0]):
+        file, *variant = path.split(":", 1)
+        if not os.path.isfile(file):
             raise UsageError(f"--{self.name}={path}: no such file; see configs/")
-        config = super().parse(path)
+        try:
+            config = _config_of(file, variant)
+        except (UsageError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # it may even exit
+            raise UsageError(f"--{self.name}={path}: {_told(error, file)}; {REMEDY}") from error
+        config.lock()
         for override in overridden_fields(
             self.name, sys.argv if self._argv is None else self._argv
         ):
             check_field(config, override)
         return config
+
+
+def _config_of(file: str, variant: Sequence[str]) -> ml_collections.ConfigDict:
+    """What `get_config(*variant)` of a Python file gives; its errors are those of the file."""
+    name = "config_file"
+    loader = importlib.machinery.SourceFileLoader(name, file)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    sys.modules[name] = module  # where a dataclass of the file looks itself up
+    loader.exec_module(module)
+    config = module.get_config(*variant)
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise TypeError(f"get_config gives {type(config).__name__}, no ml_collections.ConfigDict")
+    return config
+
+
+def _told(error: BaseException, file: str) -> str:
+    """Type, message and, where it lies in the file, line."""
+    if isinstance(error, SyntaxError):
+        lines, message = [error.lineno] if error.filename == file else [], error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines, message = [x.lineno for x in frames if x.filename == file], str(error)
+    line = f"line {lines[-1]}: " if lines else ""
+    return f"{line}{type(error).__name__}: {message}"
 
 
 def overridden_fields(flag: str, argv: Sequence[str]) -> list[str]:

@@ -56,3 +56,29 @@ def test_absent_files_and_unknown_variants():
         load("configs/none.py")
     with pytest.raises(UsageError, match="known: authors, demo, direction, learned, port, quick"):
         load(f"{FILE}:best")
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("a.txt", "two words\n", "line 1: SyntaxError: invalid syntax"),
+        ("a.py", "x = 1\n", "AttributeError: module 'config_file' has no attribute 'get_config'"),
+        ("a.py", "\nx = 1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
+        ("a.py", "def get_config():\n    open('/none')\n", "line 2: FileNotFoundError: .*'/none'"),
+        ("a.py", "def get_config():\n    int('x')\n", "line 2: ValueError: invalid literal"),
+        ("a.py", "get_config = dict\n", "TypeError: get_config gives dict, no ml_collections"),
+        ("a.py", "raise SystemExit(3)\n", "line 1: SystemExit: 3"),
+        ("a.py", "import nowhere\n", "line 1: ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_what_a_file_raises_is_one_line(name, text, expected, tmp_path):
+    (tmp_path / name).write_text(text)
+    remedy = "; give a Python file with a get_config like those in configs/$"
+    with pytest.raises(UsageError, match=f"^--config={tmp_path}/{name}: {expected}.*{remedy}"):
+        load(f"{tmp_path}/{name}")
+
+
+def test_a_variant_that_the_file_does_not_take(tmp_path):
+    (tmp_path / "a.py").write_text("def get_config():\n    return {}\n")
+    with pytest.raises(UsageError, match="a.py:quick: TypeError: get_config.. takes 0 positional"):
+        load(f"{tmp_path}/a.py:quick")

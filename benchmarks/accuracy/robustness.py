@@ -85,7 +85,7 @@ def room_errors(
 def thinned_localizer(database: PosedFrames, step: int, network: MatchNetwork) -> Localizer:
     """Of a map of every so many-th picture; the most similar ones are the neighbours."""
     kept = encode_frames(database.select(range(0, len(database), step)), network)
-    return Localizer(with_depth(SceneMap.from_images(network, kept)), min_baseline=0)
+    return Localizer(with_depth(SceneMap.from_images(network, kept)))
 
 
 def localized(localizer: Localizer, frames: PosedFrames) -> tuple[np.ndarray, np.ndarray]:

@@ -42,9 +42,9 @@ _SOAK = flags.DEFINE_integer("soak", 0, "queries to localize in a long run, inst
 
 BATCH_SIZE = 16
 THREADS = 8
-WAYS = (  # the method, its mode, the longer side in pixels
-    ("robust", "default", LONG_SIDE),
-    ("robust", "default", 256),
+WAYS = (  # the method, its mode if it has any, the longer side in pixels
+    ("robust", None, LONG_SIDE),
+    ("robust", None, 256),
     ("all_matches", "default", LONG_SIDE),
     ("all_matches", "fast", 256),
 )
@@ -78,7 +78,7 @@ def measure(database: PosedFrames, queries: PosedFrames) -> None:
         scene_map = with_depth(maps[side]) if method == "all_matches" else maps[side]
         localizer = Localizer(scene_map, method=method, mode=mode)
         localizer.warm_up()
-        name = f"{method}, {mode}, {side}"
+        name = ", ".join(str(x) for x in (method, mode, side) if x)
         rows.append(
             median_row(name, lambda i, by=localizer: by(images[i], cameras[i]), len(images))
         )

@@ -22,7 +22,6 @@ from jaxreloc.capture.structure import Structure, find_structure, unposed_frames
 from jaxreloc.formats.common.collector import BadFrames
 from jaxreloc.localization.jobs import building
 from jaxreloc.localization.jobs.query_images import VIDEO_SUFFIXES
-from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import EncodedImages
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.loading import LONG_SIDE
@@ -45,6 +44,7 @@ def build_map_from_photographs(
     distance: Sequence[str] = (),
     skip_bad_frames: bool = False,
     long_side: int = LONG_SIDE,
+    index: bool = False,
 ) -> Iterator[str]:
     """Makes a new map; yields lines that say what became of the photographs.
 
@@ -52,16 +52,16 @@ def build_map_from_photographs(
 
     Args:
       source: a folder of photographs, or a video.
-      network_path, long_side: as in `building.build_map`.
+      network_path, long_side, index: as in `building.build_map`.
       distance: two photographs and how many metres apart they were taken, which gives the unit.
       skip_bad_frames: leaves out what is no picture, instead of raising.
 
     Raises:
       UsageError: a file is no picture, the photographs do not hang together, the unit cannot be
-        found, or the map exists.
+        found, the map exists, or FAISS is absent and an index is asked for.
     """
     out, source = pathlib.Path(out).expanduser(), pathlib.Path(source).expanduser()
-    map_files.check_new(out)
+    building.check_new(out, index=index)
     measured = Distance.parse(distance) if distance else None
     print(f"{source}: no poses; they are found from the pictures", file=sys.stderr)
     start = time.perf_counter()
@@ -93,7 +93,7 @@ def build_map_from_photographs(
         moved = [_moved(part, metric) for part in parts]
         SceneMap.create(out, network, moved, metric.geographic_origin, metric.source)
         stages.start("triangulating")
-        building.triangulate_map(out, progress)
+        building.complete(out, index=index, progress=progress)
     yield from report(structure, len(photographs))
     yield metric.said
     yield f"{building.describe_map(out)}; {time.perf_counter() - start:.0f} s"

@@ -11,6 +11,11 @@ from jaxreloc.cli.options import Engine, Network, Rerun, Retrieval, Views, Viz
 from jaxreloc.cli.parsing import Listed, flag
 from jaxreloc.usage import UsageError, check_choice
 
+# Where no network runs: two flags of which either says so, and the others that are heeded.
+WITHOUT_NETWORK = (
+    ("pairs", "estimates", "translation_frame", "method", "num_neighbors"),
+    ("poses", "truth"),
+)
 BASELINES = ("nearest", "sift")  # and "shipped", where another is evaluated
 DEFAULT_OUT = pathlib.Path("runs") / "pretrained"
 
@@ -20,8 +25,9 @@ class OtherPrograms:
     pairs: Annotated[str | None, flag("Pair list of --estimates; no network runs.", "FILE")] = None
     estimates: Annotated[str | None, flag("Relative poses of these pairs.", "FILE")] = None
     translation_frame: Annotated[
-        Literal["world", "camera"], flag("Of the estimates: world or camera.", "NAME")
-    ] = "world"
+        Literal["world", "camera"] | None,
+        flag("Axes of the estimates: world (default) or camera.", "NAME"),
+    ] = None
     poses: Annotated[Listed, flag("Pose files to measure against --truth.", "A,B")] = ()
     truth: Annotated[Listed, flag("Files of the true poses.", "A,B")] = ()
 
@@ -30,13 +36,13 @@ class OtherPrograms:
 class Scenes(OtherPrograms):
     scene: Annotated[Listed, flag("Scenes, separated by commas, or all.", "A,B")] = ()
     dataset: Annotated[str, flag("Their dataset (seven_scenes).", "NAME")] = "seven_scenes"
-    ground_truth: Annotated[Listed, flag("Of seven_scenes: dslam, sfm or both.", "A,B")] = ()
+    ground_truth: Annotated[Listed, flag("For seven_scenes: dslam, sfm or both.", "A,B")] = ()
     data_path: Annotated[
         str | None, flag("Your photographs, or an unpacked 7 Scenes.", "DIR")
     ] = None
     data_dir: Annotated[str | None, flag("Where TFDS keeps prepared datasets.", "DIR")] = None
     skip_bad_frames: Annotated[bool, flag("Leave bad frames out, and list them.")] = False
-    max_queries: Annotated[int | None, flag("Of each scene, evenly chosen.", "N")] = None
+    max_queries: Annotated[int | None, flag("Queries per scene, evenly chosen (all).", "N")] = None
 
     def __post_init__(self):
         if self.max_queries is not None and self.max_queries < 1:
@@ -47,9 +53,9 @@ class Scenes(OtherPrograms):
 class Localizer(Network, Retrieval, Engine):
     estimator: Annotated[
         Literal["network", "matches", "refined"] | None,
-        flag("Of what ships: network, matches or refined.", "NAME"),
+        flag("Shipped network: network, matches or refined.", "NAME"),
     ] = None
-    config: Annotated[str | None, flag("Config that the network has to fit.", "FILE")] = None
+    config: Annotated[str | None, flag("Config file that the network has to fit.", "FILE")] = None
 
     def __post_init__(self):
         Network.__post_init__(self)
@@ -63,7 +69,7 @@ def evaluate(
     scenes: Scenes = Scenes(),
     localizer: Localizer = Localizer(),
     baseline: Annotated[
-        Listed, flag("Rows beside it: nearest, sift, shipped.", "A,B")
+        Listed, flag("Methods to compare: nearest, sift, shipped.", "A,B")
     ] = BASELINES,
     out: Annotated[str | None, flag("Folder of the results.", "DIR")] = None,
     viz: Viz = False,
@@ -71,6 +77,9 @@ def evaluate(
     overrides: Annotated[tuple[str, ...], tyro.conf.Suppress] = (),
 ) -> None:
     """Evaluates relocalization in scenes and prints the tables."""
+    changed = baseline != BASELINES
+    others = {"baseline": changed, "out": out, "viz": viz, "rerun": rerun, "config": overrides}
+    _check_heeded(_given(scenes) | _given(localizer) | {name for name in others if others[name]})
     views = Views(viz=viz, rerun=rerun)
     if localizer.on_ray and (views.viz or views.rerun):
         raise UsageError("--viz and --rerun are written by one process; leave --engine out")
@@ -84,6 +93,25 @@ def evaluate(
         _evaluate_network(scenes, localizer, baseline, out, views, overrides)
 
 
+def _given(group: object) -> set[str]:
+    """The names of the flags of a group that differ from their defaults."""
+    fields = dataclasses.fields(group)
+    return {field.name for field in fields if getattr(group, field.name) != field.default}
+
+
+def _check_heeded(given: set[str]) -> None:
+    """Raises UsageError for a flag that would do nothing beside the others."""
+    for heeded in WITHOUT_NETWORK:
+        if given & set(heeded[:2]) and (ignored := given - set(heeded)):
+            first, second = heeded[:2]
+            raise UsageError(
+                f"--{min(ignored)} has no use with --{first} and --{second}, where no network "
+                "runs; leave it out"
+            )
+    if "translation_frame" in given and not given & {"pairs", "estimates"}:
+        raise UsageError("--translation_frame is for --pairs and --estimates; leave it out")
+
+
 def _table_of_estimates(others: OtherPrograms, retrieval: Retrieval) -> str:
     from jaxreloc.evaluation.pair_estimates import evaluate_pair_estimates
 
@@ -92,8 +120,8 @@ def _table_of_estimates(others: OtherPrograms, retrieval: Retrieval) -> str:
     return evaluate_pair_estimates(
         others.pairs,
         others.estimates,
-        method=retrieval.method,
-        translation_frame=others.translation_frame,
+        method=retrieval.method or "robust",
+        translation_frame=others.translation_frame or "world",
         num_neighbors=retrieval.num_neighbors,
     )
 
@@ -125,10 +153,14 @@ def _evaluate_network(
 
     use_compilation_cache()
     model = None
+    if overrides and not localizer.config:
+        raise UsageError(f"{overrides[0]} changes a config; name it with --config=FILE")
     if localizer.config:
-        from jaxreloc.config_flag import load_config
+        from jaxreloc.config_flag import check_field, load_config
 
-        model = load_config(localizer.config, overrides).model
+        config = load_config(localizer.config, overrides)
+        check_field(config, "model")
+        model = config.model
     defaults = run.Settings
     settings = run.Settings(
         dataset=scenes.dataset,
@@ -146,14 +178,13 @@ def _evaluate_network(
         estimator=localizer.estimator,
     )
     for dataset, folder in _evaluations(scenes, localizer, out):
-        print(f"{dataset}, results in {folder}\n")
         each = dataclasses.replace(settings, dataset=dataset)
         shown = ReportViews(folder / "report.html" if views.viz else None, views.recording)
         with localizer.rendering(dataset), _elsewhere(localizer, each, model, folder) as elsewhere:
             tables = run.evaluate_network(
                 localizer.named, each, folder, model=model, views=shown, elsewhere=elsewhere
             )
-        print(tables, end="\n\n")
+        print(f"{dataset}, results in {folder}", tables, sep="\n\n", end="\n\n")
 
 
 def _elsewhere(

@@ -12,6 +12,7 @@ from jaxreloc.cli import parsing
 from jaxreloc.usage import EXIT_STATUS, UsageError, one_line, show_warnings
 
 PROGRAM = "jaxreloc"
+VERSION = "--version"
 # Each subcommand's module and function.
 COMMANDS = {
     "map build": ("map", "build"),
@@ -73,7 +74,7 @@ def run(argv: Sequence[str], command: str | None = None) -> int:
 
 
 def _dispatch(argv: list[str]) -> None:
-    if argv[:1] == ["--version"]:
+    if argv[:1] == [VERSION]:
         print(jaxreloc.__version__)
         return
     for length in (2, 1):
@@ -88,9 +89,10 @@ def _dispatch(argv: list[str]) -> None:
         return
     known = [command for command in COMMANDS if command.startswith(within)]
     wrong = " ".join((within, rest[0])).strip()
-    if rest[0].startswith("-"):
-        raise UsageError(f"no command {wrong!r}; give one of {', '.join(known)}")
-    raise UsageError(f"no command {wrong!r}; {parsing.nearest(wrong, known)}")
+    if not rest[0].startswith("-"):
+        raise UsageError(f"no command {wrong!r}; {parsing.nearest(wrong, known)}")
+    flags = parsing.HELP[1:] if within else (VERSION, *parsing.HELP[1:])
+    raise UsageError(f"no command {wrong!r}; {parsing.nearest(rest[0], (*flags, *known))}")
 
 
 def _function(command: str) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from jaxreloc.usage import UsageError
 
 Images = Annotated[str, flag("Folder of the photographs.", "DIR")]
 Captured = Annotated[str, flag("Folder of the photographs, or a video.", "PATH")]
-Poses = Annotated[str | None, flag("Their poses, where they lie apart.", "PATH")]
+Poses = Annotated[str | None, flag("Their poses, if these are not in that folder.", "PATH")]
 SkipBadFrames = Annotated[bool, flag("Leave bad frames out, and list them.")]
 Map = Annotated[str, flag("Folder of the map.", "DIR")]
 
@@ -21,15 +21,15 @@ def build(
     out: Annotated[str, flag("Folder of the new map.", "DIR")],
     poses: Poses = None,
     distance: Annotated[
-        Listed, flag("Between two photographs without poses.", "A,B,METRES")
+        Listed, flag("Metres between two photographs without poses.", "A,B,METRES")
     ] = (),
     skip_bad_frames: SkipBadFrames = False,
     geographic_origin: Annotated[
-        Listed, flag("Of poses whose axes are East, North, Up.", "LAT,LON,HEIGHT")
+        Listed, flag("Origin of poses in axes East, North, Up.", "LAT,LON,HEIGHT")
     ] = (),
     max_megapixels: MaxMegapixels = 200.0,
     index: Annotated[
-        bool, flag("Make an index (FAISS), as of 100,000 images without.")
+        bool, flag("Make a search index (automatic from 100,000 images).")
     ] = False,
     network: Network = Network(),
     engine: Engine = Engine(),
@@ -45,23 +45,21 @@ def build(
     if geographic_origin:
         place = numbers("geographic_origin", geographic_origin, 3)
         origin = GeographicOrigin(*place).check("--geographic_origin")
+    options = {"skip_bad_frames": skip_bad_frames, "index": index}
+    options["long_side"] = network.long_side or LONG_SIDE
     use_compilation_cache()
     limit_pictures(max_megapixels)
     is_remote = engine.on_ray and "://" in images
     if poses is None and not is_remote and lacks_poses(images):
         if engine.on_ray:
             raise UsageError("--engine=ray needs poses; leave it out, or give --poses")
+        if origin is not None:
+            raise UsageError("--geographic_origin is of poses, which these images lack; drop it")
         from jaxreloc.capture import from_photographs
 
-        lines = from_photographs.build_map_from_photographs(
-            images,
-            out,
-            network.named,
-            distance=distance,
-            skip_bad_frames=skip_bad_frames,
-            long_side=network.long_side or LONG_SIDE,
-        )
-        for line in lines:
+        for line in from_photographs.build_map_from_photographs(
+            images, out, network.named, distance=distance, **options
+        ):
             print(line)
         return
     if distance:
@@ -76,17 +74,9 @@ def build(
             address=engine.address,
             workers=engine.workers,
         )
-    line = build_map(
-        images,
-        out,
-        network.named,
-        poses=poses,
-        skip_bad_frames=skip_bad_frames,
-        long_side=network.long_side or LONG_SIDE,
-        geographic_origin=origin,
-        index=index,
+    print(
+        build_map(images, out, network.named, poses=poses, geographic_origin=origin, **options)
     )
-    print(line)
 
 
 def add(
@@ -115,22 +105,24 @@ def remove(
 
 
 def depth(map: Map) -> None:
-    """Says how far the cells of a map's images are, where an interrupted build did not."""
+    """Adds missing depths to a map."""
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
     from jaxreloc.localization.jobs import building
 
     use_compilation_cache()
-    count = building.triangulate_map(map)
-    print(f"{building.describe_map(pathlib.Path(map).expanduser())}; {count} triangulated")
+    folder = pathlib.Path(map).expanduser()
+    count = building.triangulate_map(folder)
+    building.keep_up(folder)  # an interrupted build did not come to that either
+    print(f"{building.describe_map(folder)}; {count} triangulated")
 
 
 def index(
     map: Map,
     parts: Annotated[
-        int | None, flag("Files of it: the shards of a server (1).", "N")
+        int | None, flag("Files to split it into: a server's shards (1).", "N")
     ] = None,
 ) -> None:
-    """Makes a map's index again, which finds similar images without comparing all."""
+    """Makes a map's search index, or makes it again."""
     from jaxreloc.localization.jobs import building
 
     print(building.index_map(map, parts))
@@ -173,7 +165,7 @@ def check(
 
 def merge(
     map: Map,
-    other: Annotated[str, flag("Folder of the map that is brought to it.", "DIR")],
+    other: Annotated[str, flag("Folder of the map that is added to it.", "DIR")],
     out: Annotated[str, flag("Folder of the new map.", "DIR")],
 ) -> None:
     """Makes one map of two of the same place."""
@@ -190,7 +182,7 @@ def export(
     out: Annotated[str, flag("The new folder.", "DIR")],
     format: Annotated[Literal["colmap", "nerfstudio"], flag("colmap or nerfstudio.", "NAME")],
     images: Annotated[
-        str | None, flag("What the map was made of; nerfstudio finds it there.", "DIR")
+        str | None, flag("Folder of its photographs, for nerfstudio.", "DIR")
     ] = None,
 ) -> None:
     """Writes a map with its points for other programs."""

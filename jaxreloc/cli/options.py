@@ -11,7 +11,7 @@ from jaxreloc.usage import UsageError
 MIN_LONG_SIDE = 64  # pixels
 
 MaxMegapixels = Annotated[
-    float, flag("Larger pictures are not read (200), million pixels.", "N")
+    float, flag("Largest picture to read, in megapixels (200).", "N")
 ]
 
 
@@ -31,11 +31,11 @@ def limit_pictures(max_megapixels: float) -> None:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
     workdir: Annotated[
-        str | None, flag("Folder of a training; none: what ships.", "DIR")
+        str | None, flag("Training folder; without it, the shipped network.", "DIR")
     ] = None
     checkpoint: Annotated[str | None, flag("Folder of one saved network instead.", "DIR")] = None
     long_side: Annotated[
-        int | None, flag("Of images in what ships (512); 256 is fast.", "PX")
+        int | None, flag("Image side, shipped network (512; 256 is faster).", "PX")
     ] = None
 
     def __post_init__(self):
@@ -56,19 +56,19 @@ class Network:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retrieval:
     num_neighbors: Annotated[
-        int | None, flag("Retrieved images a query (10, of pairs 5).", "N")
+        int | None, flag("Neighbours per query (10; 5 for pair methods).", "N")
     ] = None
     min_baseline: Annotated[
-        float | None, flag("Between them, in the poses' unit; 0: none.", "LENGTH")
+        float | None, flag("Least distance between them, for pair methods.", "LENGTH")
     ] = None
     method: Annotated[
         Literal["all_matches", "robust", "paper", "median"] | None,
-        flag("all_matches; of pairs: robust, paper, median.", "NAME"),
+        flag("all_matches, or of pairs: robust, paper, median.", "NAME"),
     ] = None
     mode: Annotated[
-        Literal["fast", "default", "precise", "thorough"],
-        flag("Of all_matches: time or accuracy.", "NAME"),
-    ] = "default"
+        Literal["fast", "default", "precise", "thorough"] | None,
+        flag("Of all_matches: fast, default, precise, thorough.", "NAME"),
+    ] = None
 
     def __post_init__(self):
         if self.num_neighbors is not None and self.num_neighbors < 1:
@@ -77,7 +77,7 @@ class Retrieval:
             raise UsageError(f"--min_baseline={self.min_baseline}: give 0 or more")
 
 
-Viz = Annotated[bool, flag("Write a report: cameras, queries, matches.")]
+Viz = Annotated[bool, flag("Write an HTML report: cameras, queries, matches.")]
 Rerun = Annotated[str | None, flag("Write this file (.rrd) for the Rerun viewer.", "FILE")]
 
 
@@ -95,10 +95,10 @@ class Views:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Engine:
     engine: Annotated[
-        Literal["local", "ray"], flag("What does the work: local, or ray.", "NAME")
+        Literal["local", "ray"], flag("Where the work runs: local or ray.", "NAME")
     ] = "local"
-    address: Annotated[str | None, flag("Of Ray (HOST:PORT); none: this machine.", "A")] = None
-    workers: Annotated[int | None, flag("Of Ray, at most (one a core or GPU).", "N")] = None
+    address: Annotated[str | None, flag("Ray's HOST:PORT; without it, this machine.", "A")] = None
+    workers: Annotated[int | None, flag("Most Ray workers (one per core or GPU).", "N")] = None
 
     def __post_init__(self):
         given = [x for x in ("address", "workers") if getattr(self, x) is not None]

@@ -26,26 +26,28 @@ class Output(Views, Engine):
 def query(
     map: Annotated[str, flag("Folder of the map.", "DIR")],
     images: Annotated[str, flag("Picture, folder, video, ROS bag, stream, camera:0.", "PATH")],
-    out: Annotated[str, flag("File of the poses; of colmap a folder.", "FILE")],
+    out: Annotated[str, flag("File of the poses; a folder for colmap.", "FILE")],
     format: Annotated[str, flag(FORMATS, "NAME")] = "tum",
     intrinsics: Annotated[
-        str | None, flag("`fx fy cx cy` of the images; none: the map's.", "FILE")
+        str | None, flag("Cameras of the images; without it they are found.", "FILE")
     ] = None,
-    topic: Annotated[str | None, flag("Of a ROS bag with several.", "/NAME")] = None,
+    topic: Annotated[
+        str | None, flag("Topic of the pictures, if a ROS bag has several.", "/NAME")
+    ] = None,
     near: Annotated[
-        Listed, flag("Images of the map at most R away alone.", "X,Y,Z,R")
+        Listed, flag("Only use map images within R of X,Y,Z.", "X,Y,Z,R")
     ] = (),
     near_gps: Annotated[
-        Listed, flag("The same in degrees and metres.", "LAT,LON,R")
+        Listed, flag("Only use map images within R metres of LAT,LON.", "LAT,LON,R")
     ] = (),
     quarter_turns: Annotated[
-        bool, flag("Do not look at refused images again, turned.")
+        bool, flag("Do not try refused images again, turned.")
     ] = True,
     index: Annotated[
         Literal["exact", "faiss"], flag("Search for similar images: exact or faiss.", "NAME")
     ] = "exact",
     max_megapixels: MaxMegapixels = 200.0,
-    resume: Annotated[bool, flag("Go on from what a run that was cut off has left.")] = False,
+    resume: Annotated[bool, flag("Go on where an interrupted run stopped.")] = False,
     retrieval: Retrieval = Retrieval(),
     output: Output = Output(),
 ) -> None:

@@ -16,12 +16,14 @@ MAX_TOKEN_BYTES = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bounds:
-    max_megabytes: Annotated[float, flag("Of a request (32).", "N")] = 32.0
-    max_megapixels: Annotated[float, flag("Of a picture (64).", "N")] = 64.0
-    upload_seconds: Annotated[float, flag("For a request to arrive (30).", "N")] = 30.0
-    answer_seconds: Annotated[float, flag("From there to its answer (60).", "N")] = 60.0
+    max_megabytes: Annotated[float, flag("Largest request, in megabytes (32).", "N")] = 32.0
+    max_megapixels: Annotated[
+        float, flag("Largest picture to read, in megapixels (64).", "N")
+    ] = 64.0
+    upload_seconds: Annotated[float, flag("Time for a request to arrive (30).", "N")] = 30.0
+    answer_seconds: Annotated[float, flag("Time from there to its answer (60).", "N")] = 60.0
     max_waiting: Annotated[int, flag("Queries that wait; more are refused (32).", "N")] = 32
-    memory_gb: Annotated[float, flag("Of open maps together (4).", "N")] = 4.0
+    memory_gb: Annotated[float, flag("Memory for open maps, in gigabytes (4).", "N")] = 4.0
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -37,9 +39,9 @@ class Access:
     ] = "127.0.0.1"
     port: Annotated[int, flag("Port (8000); 0: a free one.", "N")] = 8000
     write_token_file: Annotated[
-        str | None, flag("Its line lets its bearer change maps.", "FILE")
+        str | None, flag("File with the token that lets clients change maps.", "FILE")
     ] = None
-    cors_origins: Annotated[Listed, flag("Whose pages may ask, too.", "A,B")] = ()
+    cors_origins: Annotated[Listed, flag("Other sites whose pages may ask.", "A,B")] = ()
 
     def __post_init__(self):
         if not 0 <= self.port < 65536:
@@ -49,7 +51,7 @@ class Access:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Replicas(Engine):
     replicas: Annotated[
-        int | None, flag("On Ray, at most (one a core or GPU).", "N")
+        int | None, flag("Most Ray replicas (one per core or GPU).", "N")
     ] = None
     shards: Annotated[int, flag("Parts of each map, apart from the replicas (0).", "N")] = 0
 
@@ -66,10 +68,11 @@ class Replicas(Engine):
 def serve(
     maps: Annotated[str, flag("Folder of maps, or of one map.", "DIR")],
     mode: Annotated[
-        Literal["fast", "default", "precise", "thorough"], flag("Time or accuracy.", "NAME")
-    ] = "default",
+        Literal["fast", "default", "precise", "thorough"] | None,
+        flag("Of all_matches: fast, default, precise, thorough.", "NAME"),
+    ] = None,
     quarter_turns: Annotated[
-        bool, flag("Do not look at refused pictures again, turned.")
+        bool, flag("Do not try refused pictures again, turned.")
     ] = True,
     access: Access = Access(),
     bounds: Bounds = Bounds(),

@@ -12,7 +12,9 @@ from jaxreloc.usage import UsageError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processes:
-    coordinator: Annotated[str | None, flag("Process 0, of several.", "HOST:PORT")] = None
+    coordinator: Annotated[
+        str | None, flag("Address of process 0, if there are several.", "HOST:PORT")
+    ] = None
     num_processes: Annotated[int | None, flag("How many processes there are.", "N")] = None
     process_id: Annotated[int | None, flag("Which of them this is, from 0.", "N")] = None
     cluster: Annotated[bool, flag("Ask SLURM, MPI, Kubernetes or TPU for these.")] = False
@@ -35,10 +37,11 @@ def train(
     --engine=ray renders the rooms that the config needs; training stays in this process.
     """
     from jaxreloc.compilation.compilation_cache import use_compilation_cache
-    from jaxreloc.config_flag import load_config
+    from jaxreloc.config_flag import check_field, load_config
     from jaxreloc.training import distributed, train_and_evaluate
 
     loaded = load_config(config, overrides)
+    check_field(loaded, "data.dataset")
     distributed.initialize(
         processes.coordinator,
         processes.num_processes,

@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from jaxreloc.formats.pair_lists import (
 )
 from jaxreloc.geometry.fusion import Method, fuse
 from jaxreloc.geometry.poses import to_camera_axes
-from jaxreloc.usage import UsageError
+from jaxreloc.usage import UsageError, check_choice
 
 logger = logging.getLogger(__name__)
 TRANSLATION_FRAMES = ("world", "camera")
@@ -42,8 +43,10 @@ def evaluate_pair_estimates(
       num_neighbors: uses the first so many of each query; all by default.
 
     Raises:
-      UsageError: a file is not what it should be, or there are fewer neighbours than asked for.
+      UsageError: a file is not what it should be, there are fewer neighbours than asked for, or
+        the method fuses no relative poses.
     """
+    check_choice("method", method, get_args(Method))
     neighbors = read_neighbor_list(pairs_path)
     num_queries, listed = neighbors.db_scenes.shape
     estimates = read_relative_estimates(estimates_path, num_queries * listed)

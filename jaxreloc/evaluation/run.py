@@ -21,7 +21,9 @@ from jaxreloc.localization.localizer import Localizer
 from jaxreloc.localization.map.encoding import EncodedImages, encode_frames
 from jaxreloc.localization.map.map_depth import with_depth
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.localization.methods.method_choice import chosen_method
 from jaxreloc.localization.networks.loading import LONG_SIDE, load_network, pretrained_network
+from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.localization.query_state import Localization
 from jaxreloc.progress_bars import progress_bar
@@ -43,9 +45,9 @@ class Settings:
     data_dir: str | None = None  # where TFDS keeps prepared datasets
     skip_bad_frames: bool = False
     num_neighbors: int | None = None  # None: what suits the method
-    method: str | None = None  # of localizer.METHODS; None: what suits the network
-    mode: str = "default"
-    min_baseline: float | None = None  # between neighbours; None: as the map suggests
+    method: str | None = None  # of method_choice.METHODS; None: what suits the network
+    mode: str | None = None  # of all_matches
+    min_baseline: float | None = None  # of the other methods; None: as the map suggests
     methods: tuple[str, ...] = evaluate.DEFAULT_METHODS
     max_queries: int | None = None  # of each scene, evenly chosen; None: all
     long_side: int = LONG_SIDE  # pixels of the canvas of the network that ships
@@ -99,9 +101,11 @@ def evaluate_network(
         raise UsageError("without --workdir the network is the one that ships; drop it as baseline")
     views.check()
     scenes = load_evaluation_scenes(settings)
+    trained = None if network_path is None else load_network(network_path, model)
+    matches = trained is None or isinstance(trained, Matcher)
+    chosen_method(settings.method, settings.mode, settings.min_baseline, matches=matches)
     make_folder(out)
     max_pictured = max(1, MAX_PICTURED_QUERIES // len(scenes)) if views.wanted else 0
-    trained = None if network_path is None else load_network(network_path, model)
     by_scene, fusions, contents = {}, {}, []
     for scene in scenes:
         evaluated = _evaluate_scene(trained, settings, scene, out, max_pictured, elsewhere)

@@ -20,10 +20,8 @@ from jaxreloc.localization.assumed_camera import (
 )
 from jaxreloc.localization.clock import StageClock, added
 from jaxreloc.localization.map.scene_map import SceneMap
-from jaxreloc.localization.methods import all_matches_method, pair_fusion
-from jaxreloc.localization.methods.all_matches_method import AllMatches
 from jaxreloc.localization.methods.method import Method
-from jaxreloc.localization.methods.pair_fusion import PairFusion
+from jaxreloc.localization.methods.method_choice import method_for
 from jaxreloc.localization.neighbors.retrieval import ExactIndex, Index
 from jaxreloc.localization.networks.matcher import Matcher
 from jaxreloc.localization.quarter_turns import QUARTER_TURNS, View, turned_view
@@ -35,10 +33,8 @@ from jaxreloc.localization.second_looks import (
     to_match_in_context,
     turns_to_try,
 )
-from jaxreloc.usage import check_choice
 
 BATCH_SIZE = 16
-METHODS = ("all_matches", "robust", "paper", "median")
 
 
 class Localizer:
@@ -55,15 +51,15 @@ class Localizer:
     Args:
       scene_map: the database, with the network that made its features.
       num_neighbors: N, the images that a query is related to; None takes the method's and mode's.
-      method: of METHODS. "all_matches" makes one pose of all matches, and is the default for
-        networks that match; the others fuse the relative poses of pairs (`geometry.fusion`).
-      mode: of "all_matches": "fast" has fewer neighbours and leaves the pictures out, "precise"
-        looks at more of them. With a network that has context, as what ships, all but "fast" match
-        in context what no turn makes sure, in the view of which the map shows most, and "thorough"
-        what is answered, too. What else there is has one mode.
-      min_baseline: the distance that neighbours keep from each other, in the unit of the map's
-        poses (see `retrieval.diverse`); None takes `retrieval.default_baseline` of the map, of
-        "median" 0, and 0 takes the most similar images.
+      method: of `method_choice.METHODS`. "all_matches" makes one pose of all matches, and is the
+        default for networks that match; the others fuse the relative poses of pairs (`geometry.fusion`).
+      mode: of "all_matches" alone; None is "default". "fast" has fewer neighbours and leaves the
+        pictures out, "precise" looks at more of them. With a network that has context, as what
+        ships, all but "fast" match in context what no turn makes sure, in the view of which the map
+        shows most, and "thorough" what is answered, too.
+      min_baseline: of the other methods: the distance that neighbours keep from each other, in the
+        unit of the map's poses (see `retrieval.diverse`); None takes `retrieval.default_baseline`
+        of the map, of "median" 0, and 0 takes the most similar images.
       index: finds the most similar images; None takes that of the map, which compares all of them
         unless one is kept on disk.
       quarter_turns: a query that is refused is looked at again, turned by 90, 180 and 270 degrees,
@@ -83,7 +79,7 @@ class Localizer:
         *,
         num_neighbors: int | None = None,
         method: str | None = None,
-        mode: str = "default",
+        mode: str | None = None,
         min_baseline: float | None = None,
         index: Index | None = None,
         quarter_turns: bool = True,
@@ -93,19 +89,12 @@ class Localizer:
         self.quarter_turns = quarter_turns
         self.index = scene_map.index if index is None else index
         self._is_matcher = isinstance(self.network, Matcher)
-        known = METHODS if self._is_matcher else METHODS[1:]
-        name = method or known[0]
-        check_choice("method", name, known)
-        check_choice("mode", mode, all_matches_method.MODES)
-        self.method: Method = (
-            AllMatches(scene_map, all_matches_method.MODES[mode].of_neighbors(num_neighbors))
-            if name == "all_matches"
-            else PairFusion(
-                scene_map,
-                name,
-                num_neighbors=num_neighbors or pair_fusion.NUM_NEIGHBORS,
-                min_baseline=min_baseline,
-            )
+        self.method: Method = method_for(
+            scene_map,
+            method,
+            mode=mode,
+            num_neighbors=num_neighbors,
+            min_baseline=min_baseline,
         )
         self.num_neighbors = self.method.num_neighbors
         self.assumed_camera = AssumedCamera(scene_map)

@@ -54,6 +54,7 @@ def build_map(
       UsageError: as there, or as `cluster.connected`.
     """
     out, sizes = as_path(out), (piece_size, segment_size)
+    building.check_new(out, index=index)
     with opened(images) as (source, remote):
         frames = building.read_frames(source, poses, skip_bad_frames)
         network = building.network_for(frames.image_sizes, network_path, long_side)

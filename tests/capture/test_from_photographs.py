@@ -17,7 +17,9 @@ from jaxreloc.capture.sfm.work_folder import work_folder
 from jaxreloc.capture.stages import Stages
 from jaxreloc.capture.structure import find_structure
 from jaxreloc.formats.common.collector import BadFrames
+from jaxreloc.localization.map.large import catalogue, kept_index
 from jaxreloc.localization.map.scene_map import SceneMap
+from jaxreloc.usage import UsageError
 from tests.capture.textured_room import TexturedRoom, walk, write_walk
 from tests.photographs import save_small_network, write_photographs
 from tests.scripts import assert_fails, call_command
@@ -53,7 +55,9 @@ def walked(tmp_path_factory, workdir):
     (folder / "photographs" / "05.png").rename(folder / "photographs" / "at home 5.png")
     metres = np.linalg.norm(poses[5, :3, 3] - poses[0, :3, 3])
     distance = f"--distance=00.png,at home 5.png,{metres}"
-    result = build(folder / "photographs", folder, workdir, distance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "MIN_IMAGES", 1)  # the map counts as a large one
+        result = build(folder / "photographs", folder, workdir, distance)
     assert result.returncode == 0, result.stderr
     return folder, poses, result
 
@@ -75,6 +79,7 @@ def test_the_map_has_the_cameras_where_they_were(walked):
     np.testing.assert_allclose(between[0][:, :3, :3], between[1][:, :3, :3], atol=0.02)
     np.testing.assert_allclose(scene_map.intrinsics[:, 0, 0], 300, rtol=0.03)
     assert (scene_map.scale.source, scene_map.scale.deviation) == ("distance", None)
+    assert (folder / "map" / catalogue.FILE_NAME).exists()
 
 
 def test_answers_say_where_their_metres_come_from(walked, tmp_path):
@@ -173,6 +178,19 @@ class TestBadInput:
         self.refused(folder, "--distance: there is no photograph zz.png", arguments=missing)
         for wrong in ("00.png,01.png", "00.png,00.png,2", "00.png,01.png,-2", "a,b,far"):
             self.refused(folder, "give two photographs", arguments=(f"--distance={wrong}",))
+
+    def test_an_index_without_its_library(self, folder, rng, monkeypatch):
+        def absent(asker, otherwise):
+            raise UsageError(f"{asker} needs FAISS, or {otherwise}")
+
+        monkeypatch.setattr(kept_index, "check_library", absent)
+        write_walk(folder / "photographs", rng, 3)
+        self.refused(folder, "--index needs FAISS", "leave --index out", arguments=("--index",))
+
+    def test_a_place_on_the_earth_of_no_poses(self, folder, rng):
+        write_walk(folder / "photographs", rng, 3)
+        given = ("--geographic_origin=60,24,0",)
+        self.refused(folder, "--geographic_origin is of poses, which these", arguments=given)
 
     def test_a_distance_of_photographs_with_poses(self, folder, rng):
         shutil.rmtree(folder / "photographs")

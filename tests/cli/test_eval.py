@@ -16,6 +16,12 @@ def run_eval(*arguments):
     return call_command("eval", *arguments)
 
 
+def assert_refused(result, *words):
+    """One line about the mistake, and none before it."""
+    assert_fails(result, *words)
+    assert result.stdout == "" and len(result.stderr.splitlines()) == 1
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workdir")
@@ -81,20 +87,49 @@ def test_own_photographs_end_to_end(photographs, workdir, tmp_path):
 
 
 def test_wrong_names_list_the_right_ones(workdir):
-    assert_fails(
+    assert_refused(
         run_eval("--dataset=seven_scene", "--scene=chess", f"--workdir={workdir}"),
         "seven_scenes",
         "posed_images",
         "synthetic_rooms",
         "university",
     )
-    assert_fails(run_eval("--scene=ches", f"--workdir={workdir}"), "chess", "redkitchen", "stairs")
-    assert_fails(
+    result = run_eval("--scene=ches", f"--workdir={workdir}")
+    assert_refused(result, "chess", "redkitchen", "stairs")
+    assert_refused(
         run_eval("--scene=chess", f"--workdir={workdir}", "--baseline=surf"),
         "surf",
         "nearest",
         "sift",
     )
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--pairs=p", "--estimates=e", "--scene=a"], "--scene has no use with --pairs and --est"),
+        (["--pairs=p", "--estimates=e", "--mode=fast"], "--mode has no use with --pairs"),
+        (["--pairs=p", "--estimates=e", "--poses=a"], "--poses has no use with --pairs"),
+        (["--pairs=p", "--estimates=e", "--method=all_matches"], "known: median, paper, robust"),
+        (["--poses=p", "--truth=t", "--workdir=w"], "--workdir has no use with --poses and --tr"),
+        (["--poses=p", "--truth=t", "--baseline=sift"], "--baseline has no use with --poses"),
+        (["--poses=p", "--truth=t", "--out=o"], "--out has no use with --poses"),
+        (["--poses=p", "--truth=t", "--config.a=1"], "--config has no use with --poses"),
+        (["--scene=a", "--translation_frame=camera"], "--translation_frame is for --pairs and"),
+        (["--scene=a", "--config.a=1"], "--config.a=1 changes a config; name it with --config"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(given, words):
+    assert_refused(run_eval(*given), words)
+
+
+def test_a_method_says_what_it_does_not_take(photographs, workdir, tmp_path):
+    out = f"--out={tmp_path}/results"
+    chosen = (*own_photographs(photographs, workdir), out)
+    assert_refused(run_eval(*chosen, "--mode=fast"), "mode is for the method all_matches, not for")
+    shipped = (*chosen[:3], out, "--min_baseline=0")
+    assert_refused(run_eval(*shipped), "min_baseline is for the methods robust, paper and median")
+    assert not (tmp_path / "results").exists()
 
 
 def test_ground_truths_are_of_seven_scenes(workdir):
@@ -130,6 +165,15 @@ def test_network_of_another_architecture_lists_every_parameter(photographs, work
 def test_unknown_config_field_lists_the_known(workdir):
     config = ("--config=configs/pairs.py", "--config.model.backbon=resnet34")
     assert_fails(run_eval("--scene=chess", f"--workdir={workdir}", *config), "backbon", "backbone")
+
+
+def test_a_config_that_is_none(workdir, tmp_path):
+    (tmp_path / "a.txt").write_text("two words")
+    config = f"--config={tmp_path}/a.txt"
+    assert_fails(run_eval("--scene=chess", f"--workdir={workdir}", config), f"{config}: line 1: ")
+    given = "import ml_collections\nget_config = ml_collections.ConfigDict\n"
+    (tmp_path / "a.txt").write_text(given)
+    assert_fails(run_eval("--scene=chess", f"--workdir={workdir}", config), "field config.model")
 
 
 def test_unreadable_picture_and_pose_that_is_not_rigid(photographs, workdir):

@@ -141,6 +141,9 @@ def test_wrong_commands_name_the_nearest():
     assert_fails(call_command("map", "ad", "--map=x"), "'map ad'; did you mean map add?")
     known = "build add remove depth index info check merge export".split()
     assert_fails(call_command("map", "--images=x"), ", ".join(f"map {name}" for name in known))
+    assert_fails(call_command("--versoin"), "no command '--versoin'; did you mean --version?")
+    assert_fails(call_command("map", "--hlep"), "no command 'map --hlep'; did you mean --help?")
+    assert_fails(call_command("--scene=x"), "known: --version, --help, map build, ")
     assert_fails(call_command("evaluate", "--scene=x"), "did you mean eval?")
     assert_fails(call_command("zzz"), "known: map build", "train")
 

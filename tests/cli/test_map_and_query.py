@@ -247,6 +247,7 @@ def test_mistakes(folder, tmp_path):
     assert_fails(query(folder, images, tmp_path / "o", *both), "give one of them")
     assert_fails(query(folder, images, tmp_path / "o", both[1]), "has no geographic origin")
     assert_fails(query(folder, images, tmp_path / "o", "--workdir=x"), "query takes no --workdir")
+    assert_fails(query(folder, images, tmp_path / "o", "--mode=fast"), "mode is for the method all")
     assert_fails(query(folder, images, tmp_path), "is a folder; --out names the file")
     (tmp_path / "k.txt").write_text("100 100 640 360")
     wrong = f"--intrinsics={tmp_path}/k.txt"

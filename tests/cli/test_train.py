@@ -48,6 +48,7 @@ def test_own_photographs_end_to_end(tmp_path, rng):
             [QUICK, "--workdir=w", "--config.optimizer.lr=1"],
             ["config.optimizer.lr", "learning_rate"],
         ),
+        (["--config=README.md", "--workdir=w"], ["--config=README.md: line ", ": SyntaxError: "]),
         ([QUICK, "--workdir=w", "--process_id=1"], ["--coordinator", "all three"]),
         ([QUICK, "--workdir=README.md/w"], ["README.md/w", "cannot be written"]),
         (

@@ -249,6 +249,13 @@ def test_a_network_that_matches_nothing_has_no_such_method(rng):
     assert Localizer(scene_map).method.fusion == "robust"
     with pytest.raises(UsageError, match="all_matches"):
         Localizer(scene_map, method="all_matches")
+    with pytest.raises(UsageError, match="mode is for the method all_matches, not for robust"):
+        Localizer(scene_map, mode="default")
+
+
+def test_it_takes_no_baseline(rng):
+    with pytest.raises(UsageError, match="min_baseline is for the methods robust, paper"):
+        Localizer(mapped(rng), min_baseline=0)
 
 
 def test_deviations_hold_the_errors_of_planted_matches(rng):

@@ -15,7 +15,7 @@ from jaxreloc.localization.care.kept_pictures import kept_picture
 from jaxreloc.localization.care.leave_one_out import KeptLocalizer
 from jaxreloc.localization.care.map_alignment import Alignment, Similarity, align
 from jaxreloc.localization.care.scene_depth import SceneDepth
-from jaxreloc.localization.jobs.building import triangulate_map
+from jaxreloc.localization.jobs import building
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import (
     EncodedImages,
@@ -64,8 +64,7 @@ def merge_maps(
     origin = a.scene_map.geographic_origin
     merged = map(in_memory, parts)
     SceneMap.create(out, a.scene_map.network, merged, origin, a.scene_map.scale)
-    if any(part.depth is None for part in parts):
-        triangulate_map(out)
+    building.complete(out)
     is_renamed = tuple(names.values()) != b.scene_map.names
     renamed = f"; its names begin with {b.folder.resolve().name}/" if is_renamed else ""
     count = len(a.scene_map) + len(b.scene_map)

@@ -66,19 +66,34 @@ def build_map(
       index: makes an index for approximate retrieval, which else comes at `kept_index.PAYS` images.
 
     Raises:
-      UsageError: a file is not what it should be, or the map exists.
+      UsageError: a file is not what it should be, the map exists, or FAISS is absent and an index
+        is asked for.
     """
     out = pathlib.Path(out).expanduser()
-    map_files.check_new(out)
+    check_new(out, index=index)
     frames = read_frames(images, poses, skip_bad_frames)
     network = network_for(frames.image_sizes, network_path, long_side)
     start = time.perf_counter()
     SceneMap.create(out, network, encode_in_parts(frames, network), geographic_origin)
-    keep_index(out, asked=index)  # by which neighbours are found
-    triangulate_map(out)
-    keep_up(out, index=index)
+    complete(out, index=index)
     rate = len(frames) / (time.perf_counter() - start)
     return f"{describe_map(out)}; {rate:.1f} images/s"
+
+
+def check_new(out: pathlib.Path, *, index: bool) -> None:
+    """Raises UsageError unless a map can be made at `out`, with an index if it is asked for."""
+    map_files.check_new(out)
+    if index:
+        kept_index.check_library("--index", "leave --index out")
+
+
+def complete(
+    folder: pathlib.Path, *, index: bool = False, progress: Progress | None = None
+) -> None:
+    """Adds what a new or grown map has beside its images; see `keep_up`, `triangulate_map`."""
+    keep_index(folder, asked=index)  # by which neighbours are found
+    triangulate_map(folder, progress)
+    keep_up(folder, index=index)
 
 
 def network_for(
@@ -113,13 +128,15 @@ def add_frames(folder: pathlib.Path, frames: PosedFrames, scene_map: SceneMap) -
     """Adds posed images to the map in `folder`, which is open as `scene_map`.
 
     Raises:
-      UsageError: an image of one of their names is in the map, or it cannot be written.
+      UsageError: an image of one of their names is in the map, it cannot be written, or it has an
+        index and FAISS is absent.
     """
     map_files.check_new_names(folder, frames.names)
+    if kept_index.has_index(folder):
+        index = folder / kept_index.FOLDER
+        kept_index.check_library(f"{index}: the index grows with the map and", "delete that folder")
     map_files.add(folder, encode_in_parts(frames, scene_map.network, scene_map.feature_format))
-    keep_index(folder)
-    triangulate_map(folder)
-    keep_up(folder)
+    complete(folder)
 
 
 def triangulate_map(map_path: str | pathlib.Path, progress: Progress | None = None) -> int:

@@ -84,7 +84,7 @@ def open_localizer(
     *,
     num_neighbors: int | None = None,
     method: str | None = None,
-    mode: str = "default",
+    mode: str | None = None,
     min_baseline: float | None = None,
     index: str = "exact",
     quarter_turns: bool = True,

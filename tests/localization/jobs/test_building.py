@@ -1,6 +1,7 @@
 """Maps that are built, grown and described, by a network that matches."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from jaxreloc.localization.jobs import building
 from jaxreloc.localization.map import map_files
 from jaxreloc.localization.map.encoding import encode_frames
+from jaxreloc.localization.map.large import kept_index
 from jaxreloc.localization.map.map_manifest import read_manifest, write_content
 from jaxreloc.localization.map.scene_map import SceneMap
 from jaxreloc.localization.networks.match_network import MatchNetwork
@@ -32,6 +34,15 @@ def folders(tmp_path, network, rng):
     for path in sorted((tmp_path / "second" / "images").iterdir())[:COUNT]:
         path.unlink()
     return tmp_path
+
+
+@pytest.fixture
+def no_faiss(monkeypatch):
+    """Also where it is installed."""
+    module = "jaxreloc.localization.neighbors.faiss_index"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.delattr(module, raising=False)
+    monkeypatch.setitem(sys.modules, "faiss", None)
 
 
 def leaves(folder) -> int:
@@ -77,3 +88,24 @@ def test_a_map_with_features_in_whole_bytes_stays_one(folders, network):
         "int8"
     }
     assert map_files.check_files(folder) == []
+
+
+def test_an_index_without_faiss_is_refused_before_any_picture_is_read(folders, no_faiss):
+    refused = r"^--index needs FAISS: .*; pip install 'jaxreloc\[faiss\]', or leave --index out$"
+    with pytest.raises(UsageError, match=refused):
+        building.build_map("no such folder", folders / "map", folders / "network", index=True)
+    assert not (folders / "map").exists()
+
+
+def test_a_map_with_an_index_does_not_grow_without_faiss(folders, no_faiss):
+    folder = folders / "map"
+    building.build_map(folders / "first", folder, folders / "network")
+    (segment,) = read_manifest(folder).segments
+    part = {"segments": kept_index._told([segment]), "sha256": "0"}
+    (folder / "index").mkdir()
+    (folder / "index" / "index.json").write_text(json.dumps({"parts": [part]}))
+    refused = f"^{folder}/index: the index grows with the map and needs FAISS: .*, or delete that"
+    with pytest.raises(UsageError, match=refused):
+        building.add_to_map(folder, folders / "second", skip_bad_frames=True)
+    assert read_manifest(folder).segments == (segment,)
+    assert f"{COUNT - 1} images" in building.remove_from_map(folder, ["images/00.png"])

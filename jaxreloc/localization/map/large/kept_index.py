@@ -60,6 +60,19 @@ def index_generation(folder: pathlib.Path) -> tuple[int, int] | None:
     return map_files.file_generation(folder / FOLDER / ABOUT)
 
 
+def check_library(asker: str, otherwise: str) -> None:
+    """Raises UsageError where FAISS is absent: before work that an index ends.
+
+    Args:
+      asker: the flag or the folder that needs it.
+      otherwise: what else the user can do.
+    """
+    try:
+        from jaxreloc.localization.neighbors import faiss_index  # noqa: F401
+    except UsageError as error:
+        raise UsageError(f"{asker} needs FAISS: {error}, or {otherwise}") from error
+
+
 def write_index(folder: pathlib.Path, num_parts: int | None = None) -> int:
     """Makes the index of a map anew; returns how many files it has.
 
@@ -88,12 +101,14 @@ def write_index(folder: pathlib.Path, num_parts: int | None = None) -> int:
 
 def grow_index(folder: pathlib.Path) -> None:
     """Adds the images of segments that the index does not know; the others are not read."""
-    from jaxreloc.localization.neighbors import faiss_index
-
     with map_files.locked(folder):
         parts = read_parts(folder)
         known = {segment for part in parts for segment in part.segments}
         missing = [x for x in read_manifest(folder).segments if _told([x])[0] not in known]
+        if not missing:  # as after images were removed, which needs no FAISS
+            return
+        from jaxreloc.localization.neighbors import faiss_index
+
         for segment in missing:
             last = parts[-1]
             index = faiss_index.read_index(_path(folder, last))
@@ -103,8 +118,7 @@ def grow_index(folder: pathlib.Path) -> None:
                 parts.append(last)
             faiss_index.add_rows(index, [stored_descriptors(folder / SEGMENTS, segment)])
             parts[-1] = _written(folder, index, (*last.segments, *_told([segment])))
-        if missing:
-            _write_about(folder, parts)
+        _write_about(folder, parts)
 
 
 def open_index(folder: pathlib.Path, manifest: Manifest) -> "KeptIndex | None":
