@@ -52,7 +52,7 @@ class Localizer:
       scene_map: the database, with the network that made its features.
       num_neighbors: N, the images that a query is related to; None takes the method's and mode's.
       method: of `method_choice.METHODS`. "all_matches" makes one pose of all matches, and is the
-        default for networks that match; the others fuse the relative poses of pairs (`geometry.fusion`).
+        default for networks that match; the others fuse relative poses (`geometry.fusion`).
       mode: of "all_matches" alone; None is "default". "fast" has fewer neighbours and leaves the
         pictures out, "precise" looks at more of them. With a network that has context, as what
         ships, all but "fast" match in context what no turn makes sure, in the view of which the map
