@@ -74,7 +74,7 @@ def explain(
 
 
 def weak_links(registered: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
-    """Registered photographs that fewer than two others hold."""
+    """Registered photographs that are connected to fewer than two others."""
     inside, held = set(registered), collections.Counter()
     for pair in pairs:
         if pair.num_inliers >= STRONG and {pair.a, pair.b} <= inside:

@@ -151,7 +151,7 @@ def report(structure: Structure, total: int) -> Iterator[str]:
     weak = coverage.weak_links(structure.frames.names, structure.pairs)
     if weak:
         shown = ", ".join(weak[:LISTED])
-        yield f"  held by fewer than two others: {shown}; photograph more around there"
+        yield f"  connected to fewer than two others: {shown}; photograph more around there"
 
 
 def _moved(part: EncodedImages, metric: Metric) -> EncodedImages:
