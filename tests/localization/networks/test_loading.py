@@ -21,10 +21,24 @@ def test_canvas_has_the_aspect_of_most_images(sizes, expected):
     assert canvas(np.array(sizes)) == expected
 
 
-def test_image_is_fitted_whole(rng):
+def test_image_is_fitted_whole():
+    """Left half, right half; the canvas of 512 x 384 pixels is black around a picture of others."""
     network = pretrained_network(np.array([[64, 48]]))
-    image, _ = network.prepare(rng.integers(1, 255, (48, 64, 3), np.uint8), np.eye(3))
-    assert image.shape == (384, 512, 3) and (image > 0).mean() > 0.99
+    K = np.array([[60.0, 0, 31.5], [0, 50.0, 10.0], [0, 0, 1]])
+    picture = np.full((48, 64, 3), (10, 20, 30), np.uint8)
+    picture[:, 32:] = 200
+    image, intrinsics = network.prepare(picture, K)
+    assert image.shape == (384, 512, 3)
+    # Eight times as large; four pixels at either side of the middle are interpolated.
+    np.testing.assert_array_equal(image[:, :252], np.broadcast_to((10, 20, 30), (384, 252, 3)))
+    np.testing.assert_array_equal(image[:, 260:], 200)
+    # (31.5 + 0.5) * 8 - 0.5, (10 + 0.5) * 8 - 0.5
+    np.testing.assert_allclose(intrinsics, [[480, 0, 255.5], [0, 400, 83.5], [0, 0, 1]])
+
+    image, intrinsics = network.prepare(picture[:, 32:], K)  # 32 x 48 become 256 x 384
+    np.testing.assert_array_equal(image[:, 128:384], 200)
+    assert not image[:, :128].any() and not image[:, 384:].any()
+    np.testing.assert_allclose(intrinsics, [[480, 0, 255.5 + 128], [0, 400, 83.5], [0, 0, 1]])
 
 
 def test_equal_networks_are_one(tmp_path):
