@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from jaxreloc.localization.networks.loading import load_network
+from jaxreloc.localization.networks.matcher import Matcher
+from jaxreloc.localization.networks.pose_network import PoseNetwork
 from jaxreloc.models import build_network, first_variables
 from jaxreloc.models.weights import saved_network
 from jaxreloc.usage import UsageError
+from tests.conformance import assert_conforms
 from tests.training import tiny
 
 
@@ -38,6 +41,8 @@ def test_a_right_one_is_read(tmp_path, monkeypatch, rng):
     config = {"model": {"backbone": "tiny"}, "data": {"short_side": 40, "crop": 32}}
     saved_network.save_network(tmp_path, config, tiny.variables())
     network = load_network(tmp_path)
+    assert_conforms(network, PoseNetwork)
+    assert not isinstance(network, Matcher)
     picture = rng.integers(0, 256, (48, 64, 3), np.uint8)
     K = np.array([[64.0, 0, 31.5], [0, 48.0, 23.5], [0, 0, 1]])
     image, intrinsics = network.prepare(picture, K)
