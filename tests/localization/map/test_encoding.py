@@ -35,4 +35,4 @@ def test_pictures_are_small_where_nothing_matches_them(rng):
     thumbnail = cv2.imdecode(np.frombuffer(encoded.pictures[0], np.uint8), cv2.IMREAD_COLOR)
     assert thumbnail.shape == (120, 160, 3)
     expected = 0.6 * ((np.arange(160) + 0.5) * 2.5 - 0.5)
-    np.testing.assert_allclose(thumbnail, np.tile(expected[None, :, None], (120, 1, 3)), atol=6)
+    np.testing.assert_allclose(thumbnail, np.tile(expected[None, :, None], (120, 1, 3)), atol=4)
