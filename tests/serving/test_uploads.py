@@ -73,6 +73,14 @@ def test_a_camera_of_the_stored_picture_is_turned_with_it(rng, opened):
     np.testing.assert_array_equal(upright.intrinsics, [[30, 0, 9], [0, 31, 20], [0, 0, 1]])
 
 
+def test_where_the_size_does_not_tell_a_camera_is_of_the_upright_picture(rng, opened):
+    """Orientation 3: upside down, and as wide and high as before."""
+    pixels = noise(rng)
+    upload = read_upload(png(pixels, orientation=3), GIVEN, opened, MANY)
+    np.testing.assert_array_equal(upload.image, pixels[::-1, ::-1])
+    np.testing.assert_array_equal(upload.intrinsics, [[30, 0, 20], [0, 31, 9], [0, 0, 1]])
+
+
 @pytest.mark.parametrize("missing", range(4))
 def test_some_numbers_of_a_camera_are_none(rng, opened, missing):
     given = tuple(None if i == missing else x for i, x in enumerate(GIVEN))
