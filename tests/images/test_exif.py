@@ -1,7 +1,6 @@
 """What EXIF says of a picture, written by Pillow."""
 
 import io
-import sys
 
 import numpy as np
 import pytest
@@ -92,9 +91,3 @@ def test_heic_is_upright_and_has_its_exif(rng):
     with pytest.raises(UsageError, match="a: not a readable picture"):
         decode_image(encoded[: len(encoded) // 2], "a")
     assert ".heic" in PICTURE_SUFFIXES
-
-
-def test_heic_without_the_extra_is_one_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(UsageError, match=r"pip install 'jaxreloc\[heic\]'"):
-        read_header(b"\0\0\0\x18ftypheic" + bytes(100), "a.heic")

@@ -97,9 +97,19 @@ def test_fitting_frames_of_equal_aspect_pads_nothing():
 
 
 def test_resize_frame_takes_one_size_or_two():
-    image = np.zeros((60, 100, 3), np.uint8)
-    assert resizing.resize_frame(image, np.eye(3), 30)[0].shape == (30, 50, 3)
-    assert resizing.resize_frame(image, np.eye(3), (30, 30))[0].shape == (30, 30, 3)
+    """By two, it keeps its aspect on a black canvas: 18 rows of 30, from row 6 on."""
+    image = np.full((60, 100, 3), 40, np.uint8)
+    image[:, :50] = 200
+    half, intrinsics = resizing.resize_frame(image, np.eye(3), 30)
+    expected = np.full((30, 50, 3), 40)
+    expected[:, :25] = 200
+    np.testing.assert_array_equal(half, expected)
+    np.testing.assert_allclose(intrinsics, [[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])
+    fitted, intrinsics = resizing.resize_frame(image, np.eye(3), (30, 30))
+    expected = np.zeros((30, 30, 3))
+    expected[6:24], expected[6:24, :15] = 40, 200
+    np.testing.assert_array_equal(fitted, expected)
+    np.testing.assert_allclose(intrinsics, [[0.3, 0, -0.35], [0, 0.3, 5.65], [0, 0, 1]])
 
 
 def test_center_crop_by_hand():

@@ -37,6 +37,7 @@ class MeanOfNeighbors:
 
     num_ranked, num_neighbors = 12, 5
     finds_focal_length = False
+    fusion = "robust"
 
     def __init__(self, scene_map):
         self._scene_map = scene_map

@@ -1,9 +1,10 @@
+import copy
 import dataclasses
 
 import numpy as np
 import pytest
 
-from jaxreloc.evaluation.report.content import Cameras, PairMatches
+from jaxreloc.evaluation.report.content import PairMatches
 from jaxreloc.evaluation.report.recorder import THUMBNAIL_SIDE, SceneRecorder
 from jaxreloc.images import decode_image, image_size
 from jaxreloc.localization.clock import StageClock
@@ -141,7 +142,17 @@ def test_the_agreeing_ones_are_of_the_images_that_are_shown(rng, tmp_path):
     np.testing.assert_array_equal(content.estimates["network"].agreeing[0], [False, True, False])
 
 
-def test_cameras_of_the_database_are_passed_on(rng, tmp_path):
-    taken = recorder(rng, tmp_path)
+def test_cameras_of_the_database_are_passed_on(rng):
+    database = planted.cameras(rng, 6, "db")
+    given = copy.deepcopy(database)
+    taken = SceneRecorder(
+        "room", database, [planted.jpeg(rng)] * 6, methods={"network": "ours"}, matcher=None
+    )
     taken.add("a", np.zeros((8, 8, 3), np.uint8), K, {"network": localization(rng, [0])})
-    assert isinstance(taken.content().database, Cameras) and len(taken.content().database) == 6
+    content = taken.content()
+    assert (content.name, content.matched_by) == ("room", "")
+    assert content.estimates["network"].title == "ours"
+    assert content.database.names == tuple(f"db/{i:03d}.png" for i in range(6))
+    for name in ("world_from_cam", "intrinsics", "image_sizes"):
+        np.testing.assert_array_equal(getattr(content.database, name), getattr(given, name))
+    np.testing.assert_array_equal(content.queries.intrinsics, [K])

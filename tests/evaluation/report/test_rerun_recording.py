@@ -1,18 +1,8 @@
-import sys
-
 import numpy as np
 import pytest
 
 from jaxreloc.evaluation.report import rerun_recording
-from jaxreloc.usage import UsageError
 from tests.evaluation.report import planted
-
-
-def test_a_missing_package_is_one_line_that_says_how_to_get_it(monkeypatch, tmp_path, rng):
-    monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(UsageError, match=r"pip install 'jaxreloc\[rerun\]'"):
-        rerun_recording.write_recording(tmp_path / "a.rrd", [planted.scene(rng)])
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.report

@@ -1,7 +1,5 @@
 """Pictures out of ROS bags of each kind, their cameras, and what is said of wrong ones."""
 
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -165,12 +163,6 @@ def test_what_is_wrong_is_one_line(tmp_path, pixels, caplog):
     topics = {TOPIC: [make.image(pixels, "rgb8")], "/camera/color/camera_info": [zero]}
     (found,) = bag_pictures(write_bag(tmp_path / "none", "mcap", make, topics), TOPIC)
     assert found.camera is None and "no calibrated camera_info beside" in caplog.text
-
-
-def test_an_absent_library_names_its_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
-    with pytest.raises(UsageError, match=r"pip install 'jaxreloc\[ros\]'"):
-        picture_topic(tmp_path / "a.bag", None)
 
 
 def test_a_folder_of_pictures_with_metadata_is_no_bag(tmp_path):

@@ -21,8 +21,10 @@ def test_every_image_is_encoded_once_whatever_the_batch_size(rng, batch_size):
 
 
 def test_pictures_are_small_where_nothing_matches_them(rng):
+    """A picture that brightens from left to right does so at two fifths of the size."""
     frames = oracle_frames(rng, 1)
-    picture = np.tile(np.arange(400, dtype=np.uint8)[None, :, None], (300, 1, 3))
+    brightness = np.arange(400) * 0.6
+    picture = np.tile(np.rint(brightness).astype(np.uint8)[None, :, None], (300, 1, 3))
     frames = dataclasses.replace(frames, images=[picture])
 
     class Network(OracleNetwork):
@@ -32,3 +34,5 @@ def test_pictures_are_small_where_nothing_matches_them(rng):
     encoded = encode_frames(frames, Network())
     thumbnail = cv2.imdecode(np.frombuffer(encoded.pictures[0], np.uint8), cv2.IMREAD_COLOR)
     assert thumbnail.shape == (120, 160, 3)
+    expected = 0.6 * ((np.arange(160) + 0.5) * 2.5 - 0.5)
+    np.testing.assert_allclose(thumbnail, np.tile(expected[None, :, None], (120, 1, 3)), atol=4)

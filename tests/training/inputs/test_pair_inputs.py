@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -160,12 +161,25 @@ def test_a_batch_is_split_over_devices_in_order(monkeypatch):
 
 
 def test_whole_frames_take_the_place_of_crops(tiny_run):
+    """Frames of 32 x 32 pixels fill the middle of 48 x 24."""
     config = tiny.config()
     config.data.image_size = (24, 48)
     train, validation = pair_inputs.load_pairs(config)
+    focal = 0.75 * 16 / np.tan(np.radians(30))
+    intrinsics = [[focal, 0, 0.75 * 16 - 0.5 + 12], [0, focal, 0.75 * 16 - 0.5], [0, 0, 1]]
     for pairs in (train, validation):
         batch = next(pairs.loader.batches())
-        assert batch["db_image"].shape == batch["query_image"].shape == (8, 24, 48, 3)
+        for side in ("db", "query"):
+            assert batch[f"{side}_image"].shape == (8, 24, 48, 3)
+            found = batch[f"{side}_intrinsics"]
+            np.testing.assert_allclose(found, np.tile(intrinsics, (8, 1, 1)), rtol=1e-6)
+    for side in ("db", "query"):  # in validation, whose colours stay
+        for image, index in zip(batch[f"{side}_image"], batch["pair_index"], strict=True):
+            frame = getattr(validation.pairs, side)[index]
+            whole = validation.scenes[validation.pairs.scene[index]].images[frame]
+            inner = cv2.resize(whole, (24, 24), interpolation=cv2.INTER_AREA)
+            expected = np.pad(inner, ((0, 0), (12, 12), (0, 0)))
+            np.testing.assert_array_equal(image, expected)
 
 
 def test_without_grain_batches_name_the_extra(train, monkeypatch):
