@@ -263,7 +263,9 @@ class _Examples:
         elif self.crop:
             image, intrinsics = center_crop(image, intrinsics, self.crop)
         if self.jitter:
+            shown = image.any(axis=-1, keepdims=True)  # a canvas stays black, which says what it is
             image, intrinsics = color_jitter(image, intrinsics, self.jitter, rng)
+            image = image * shown
         return image, intrinsics
 
     def _blank(self, index: int, bad: list[int]) -> dict:

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jaxreloc import images
-from jaxreloc.files import printable
 from jaxreloc.formats.common.camera_models import pinhole, turned_upright
 from jaxreloc.formats.frames import rigid
 from jaxreloc.images import headers
@@ -100,7 +99,7 @@ def read_prior(text: str | None, scene_map: SceneMap) -> Bool[np.ndarray, "M"] |
     if not text:
         return None
     try:
-        numbers = np.array([float(x) for x in text[:MAX_NAME].split(",")])
+        numbers = np.array([float(x) for x in text.split(",", 4)])
     except ValueError:
         numbers = np.zeros(0)
     if len(numbers) != 4 or not np.isfinite(numbers).all() or numbers[3] <= 0:
@@ -140,7 +139,6 @@ def read_name(name: str | None) -> str:
         or name.startswith(".")
         or not 0 < len(name) <= MAX_NAME
         or not name.isprintable()
-        or printable(name) != name
     ):
         raise Refused(422, "the name of the image is no plain file name; give another as name")
     if suffix not in images.PICTURE_SUFFIXES:

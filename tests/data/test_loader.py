@@ -233,12 +233,13 @@ def test_evaluation_shows_each_pair_once_and_pads(scenes, pairs):
 
 
 def test_whole_frames(scenes, pairs):
-    options = dict(image_size=(24, 32), crop=None, jitter=0.0)
+    options = dict(image_size=(24, 32), crop=None)
     batch = next(loader(scenes, pairs, **options).batches())
     assert batch["query_image"].shape == (BATCH, 24, 32, 3)
     assert batch["query_image"].min() >= 10  # of one aspect: nothing is padded
     np.testing.assert_allclose(batch["query_intrinsics"][:, :2, 2], [[15.5, 11.5]] * BATCH)
-    padded = next(loader(scenes, pairs, **options | {"image_size": (40, 32)}).batches())
+    options["image_size"], options["jitter"] = (40, 32), 0.4  # which leaves the canvas black
+    padded = next(loader(scenes, pairs, **options).batches())
     assert (padded["query_image"][:, :8] == 0).all() and (padded["query_image"][:, 32:] == 0).all()
     np.testing.assert_allclose(padded["query_intrinsics"][:, :2, 2], [[15.5, 19.5]] * BATCH)
 

@@ -18,7 +18,7 @@ from jaxreloc.training import train_and_evaluate
 from jaxreloc.usage import UsageError
 from tests.training.tasks import test_toy_task as toy
 
-COUNT = 8
+COUNT = 9
 
 
 class BrightnessNetwork:
@@ -30,7 +30,7 @@ class BrightnessNetwork:
     feature_formats = (jax.tree.structure(0.0),)
     fusion_config = FusionConfig()
 
-    def __init__(self, slope):
+    def __init__(self, slope=10.0):
         self.slope = slope
 
     @classmethod
@@ -68,11 +68,11 @@ def corridor(x_metres, height_metres) -> PosedFrames:
     poses[:, 0, 3], poses[:, 1, 3] = x_metres, height_metres
     return PosedFrames(
         scene="corridor",
-        names=tuple(f"{x:g}.png" for x in x_metres),
+        names=tuple(f"{i}.png" for i in range(n)),
         world_from_cam=poses,
         intrinsics=np.tile([[30.0, 0, 15.5], [0, 30, 11.5], [0, 0, 1]], (n, 1, 1)),
         image_sizes=np.tile([32, 24], (n, 1)),
-        images=[np.full((24, 32, 3), round(100 / 3 * x), np.uint8) for x in x_metres],
+        images=[np.full((24, 32, 3), round(10 * x), np.uint8) for x in x_metres],
     )
 
 
@@ -86,8 +86,9 @@ def test_a_toy_network_is_trained_mapped_and_asked(tmp_path, known):
     """By way of the files that training writes, and those of a map that grows."""
     train_and_evaluate(toy.config(), tmp_path / "run", toy.LineTask())
     network = load_network(tmp_path / "run")
-    first, rest = (corridor(np.arange(*ends) * 1.0, 1.0) for ends in ((0, 4), (4, COUNT)))
-    SceneMap.create(tmp_path / "map", network, [encode_frames(first, network)])
+    frames = corridor(np.arange(COUNT) * 1.0, 1.0)
+    SceneMap.create(tmp_path / "map", network, [encode_frames(frames.select(range(4)), network)])
+    rest = frames.select(range(4, COUNT))
     building.add_frames(tmp_path / "map", rest, SceneMap.open(tmp_path / "map"))
     localizer = Localizer(SceneMap.open(tmp_path / "map"))
     assert len(localizer.scene_map) == COUNT
@@ -99,7 +100,7 @@ def test_a_toy_network_is_trained_mapped_and_asked(tmp_path, known):
 
 
 def test_a_network_that_nothing_reads_is_named(tmp_path):
-    BrightnessNetwork(3.0).save(tmp_path)
+    BrightnessNetwork().save(tmp_path)
     line = f"kind of network of {tmp_path}/network.safetensors 'line'; known: siamese"
     with pytest.raises(UsageError, match=line):
         load_network(tmp_path)

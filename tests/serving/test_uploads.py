@@ -141,6 +141,8 @@ def test_a_place_that_is_known_roughly_is_a_ball(scene_map):
     near = read_prior("2,1,0,1.5", scene_map)
     np.testing.assert_array_equal(near, [False, True, True, True, False])
     np.testing.assert_array_equal(read_prior(" 2 , 1e0, -0, 100", scene_map), [True] * 5)
+    longer = "2,1,0," + "0" * 300 + "1.5"
+    np.testing.assert_array_equal(read_prior(longer, scene_map), near)
 
 
 @pytest.mark.parametrize(

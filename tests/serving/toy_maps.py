@@ -47,6 +47,9 @@ class MeanOfNeighbors:
         is_neighbor = np.ones(len(index), bool) if allowed is None else allowed[index]
         return Neighbors(index, is_neighbor, None)
 
+    def in_context(self, *, was_refused):
+        return None
+
     def relate(self, query):
         x = query.features.item()
         return np.array([x, 0.0, 0.0]), x > 0

@@ -18,6 +18,7 @@ def depthwise(
     """`y[h, w] = sum_ij x[strides h + i, strides w + j] kernel[i, j]` for each channel.
 
     Args:
+      strides: k at most.
       pads: rows and columns of zeros before and after the image.
     """
     size = kernel.shape[0]

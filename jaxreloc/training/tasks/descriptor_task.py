@@ -88,7 +88,7 @@ class DescriptorTask:
         return DescriptorResult(
             loss=float(np.mean(measured["loss"])),
             coarse_accuracy=float(
-                measured["matched_cells"].sum() / measured["visible_cells"].sum()
+                measured["matched_cells"].sum() / max(measured["visible_cells"].sum(), 1)
             ),
         )
 

@@ -148,6 +148,8 @@ def test_a_result_is_over_the_cells_of_all_pairs():
     assert result.figures() == {"loss": 1.75, "coarse_accuracy": 0.625}
     assert result.figures()[result.selected_by] == 1.75 and result.pictures is None
     assert str(result) == "loss 1.75, 62.5% of coarse cells matched right"
+    nothing = measured | {"matched_cells": np.zeros(2), "visible_cells": np.zeros(2)}
+    assert TASK.result(nothing, None, {}).coarse_accuracy == 0
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(DescriptorLoss)])
