@@ -33,7 +33,7 @@ def is_product(path: pathlib.Path) -> bool:
 
 MODULES = {
     module_name(path): path
-    for folder in ("jaxreloc", "tfds_builders", "benchmarks")
+    for folder in ("jaxreloc", "tfds_builders", "benchmarks", "configs")
     for path in (ROOT / folder).rglob("*.py")
     if is_product(path)
 }

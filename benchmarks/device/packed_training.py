@@ -15,8 +15,8 @@ from benchmarks.device.packed_frames import pack, unpack
 from benchmarks.device.sizes import Sizes
 from configs import pairs as pairs_config
 from jaxreloc.data.loader import PairLoader
+from jaxreloc.data.pairing.mined_pairs import mine_pairs
 from jaxreloc.data.pairing.pair_target import TARGETS
-from jaxreloc.data.pairing.pairs import mine_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.training import train_and_evaluate
 from jaxreloc.training.inputs.pair_inputs import PairSet

@@ -26,7 +26,7 @@ from flax import jax_utils
 
 from jaxreloc.config_flag import define_config
 from jaxreloc.data.loader import PairLoader
-from jaxreloc.data.pairing.pairs import make_pairs
+from jaxreloc.data.pairing.mined_pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import ImageFiles
 from jaxreloc.models import build_network, init_variables

@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.pairing.pairs import mine_pairs
+from jaxreloc.data.pairing.mined_pairs import mine_pairs
 from jaxreloc.formats.frames import PosedFrames
 from tests.data.seven_scenes import all_training_frames
 

@@ -27,7 +27,7 @@ from benchmarks.networks import pair_step
 from benchmarks.networks.pair_step import Rate, make_step, ready_batch, torch_step
 from jaxreloc.config_flag import define_config
 from jaxreloc.data.loader import PairLoader
-from jaxreloc.data.pairing.pairs import make_pairs
+from jaxreloc.data.pairing.mined_pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.images import ImageFiles
 from jaxreloc.training import step

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from jaxreloc.data.color_jitter import color_jitter
 from jaxreloc.data.frame_cache import MEMORY_BYTES, FrameCache
-from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses, wxyz_xyz
+from jaxreloc.data.pairing.mined_pairs import TRANSLATION_FRAMES, Pairs, frame_poses, wxyz_xyz
 from jaxreloc.extras import extra
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.rigid_arrays import inverse

@@ -12,7 +12,7 @@ from jaxreloc.compilation.kept_programs import kept_json
 from jaxreloc.models import layers
 from jaxreloc.models.backbones import efficientnet_lite, resnet
 from jaxreloc.models.heads.concat import ConcatHead
-from jaxreloc.models.heads.correlation import CorrelationHead
+from jaxreloc.models.heads.correlation_head import CorrelationHead
 from jaxreloc.models.matching.coarse_to_fine import MatchSettings
 from jaxreloc.models.matching.context.context_matching import ContextMatching
 from jaxreloc.models.matching.description import TAPS, CellDescription

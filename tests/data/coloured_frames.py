@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.pairing.pairs import make_pairs
+from jaxreloc.data.pairing.mined_pairs import make_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import UsageError
 

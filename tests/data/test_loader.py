@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxreloc.data.loader import PairLoader
-from jaxreloc.data.pairing.pairs import Pairs, make_pairs
+from jaxreloc.data.pairing.mined_pairs import Pairs, make_pairs
 from jaxreloc.geometry.poses import relative_pose
 from jaxreloc.usage import UsageError
 from tests.data.coloured_frames import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxreloc.data.pairing.pairs import TRANSLATION_FRAMES, Pairs, frame_poses
+from jaxreloc.data.pairing.mined_pairs import TRANSLATION_FRAMES, Pairs, frame_poses
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.usage import UsageError, check_choice

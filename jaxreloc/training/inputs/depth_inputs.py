@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreloc.data import datasets
 from jaxreloc.data.loader import PairLoader
-from jaxreloc.data.pairing.pairs import mine_pairs
+from jaxreloc.data.pairing.mined_pairs import mine_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.models.matching.descriptors import DETAIL_STRIDE
 from jaxreloc.training.inputs.match_making import TARGET, joined

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int, PyTree
 
+from jaxreloc.data.pairing.mined_pairs import Pairs, make_pairs, mine_pairs, wxyz_xyz
 from jaxreloc.data.pairing.overlap import pair_overlap
 from jaxreloc.data.pairing.pair_target import Bins, PairTarget
-from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.frames import Chain, PosedFrames
 from jaxreloc.localization.networks.match_network import MatchNetwork
 from jaxreloc.training.inputs import matched_pairs

@@ -10,8 +10,8 @@ import numpy as np
 from jaxreloc.data import datasets
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairing.listed_pairs import read_listed_pairs
+from jaxreloc.data.pairing.mined_pairs import Pairs, mine_pairs
 from jaxreloc.data.pairing.pair_target import TARGETS, PairTarget
-from jaxreloc.data.pairing.pairs import Pairs, mine_pairs
 from jaxreloc.formats.frames import PosedFrames
 from jaxreloc.usage import check_choice
 

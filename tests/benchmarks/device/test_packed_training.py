@@ -8,7 +8,7 @@ import pytest
 from benchmarks.device.packed_frames import pack, unpack
 from benchmarks.device.packed_training import ThreadedLoader
 from jaxreloc.data.loader import PairLoader
-from jaxreloc.data.pairing.pairs import make_pairs
+from jaxreloc.data.pairing.mined_pairs import make_pairs
 from jaxreloc.usage import UsageError
 from tests.training import tiny
 

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreloc.data.loader import PairLoader
 from jaxreloc.data.pairing.listed_pairs import pairs_from_list, read_listed_pairs
-from jaxreloc.data.pairing.pairs import make_pairs
+from jaxreloc.data.pairing.mined_pairs import make_pairs
 from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.usage import UsageError
 from tests.data import seven_scenes

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxreloc.data import datasets
-from jaxreloc.data.pairing.pairs import frame_poses
+from jaxreloc.data.pairing.mined_pairs import frame_poses
 from jaxreloc.formats.pair_lists import read_pair_list
 from jaxreloc.formats.readers.seven_scenes import SCENES
 from jaxreloc.training.inputs import pair_inputs

@@ -7,8 +7,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from jaxreloc.data.pairing.mined_pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.data.pairing.pair_target import Bins, PairTarget
-from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.data.upright import held_upright
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.models.weights import network_weights

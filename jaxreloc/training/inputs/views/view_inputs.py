@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from jaxreloc.data.pairing.pairs import Pairs, mine_pairs, wxyz_xyz
+from jaxreloc.data.pairing.mined_pairs import Pairs, mine_pairs, wxyz_xyz
 from jaxreloc.formats.rigid_arrays import inverse
 from jaxreloc.models.build import NetworkConfig
 from jaxreloc.models.weights.backbone_weights import DEFAULT

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.pairing.pairs import Pairs
+from jaxreloc.data.pairing.mined_pairs import Pairs
 from jaxreloc.training.inputs.cells.cell_features import CellFeatures
 from jaxreloc.training.inputs.cells.cell_inputs import CellLoader
 from jaxreloc.usage import UsageError

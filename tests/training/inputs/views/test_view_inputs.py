@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from configs.pairs import get_config
-from jaxreloc.data.pairing.pairs import Pairs
+from jaxreloc.data.pairing.mined_pairs import Pairs
 from jaxreloc.training.inputs.views.view_features import ViewFeatures
 from jaxreloc.training.inputs.views.view_inputs import ViewLoader, load_view_pairs
 from jaxreloc.usage import UsageError

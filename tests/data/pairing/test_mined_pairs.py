@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from jaxreloc.data.pairing import pairs as pairs_module
+from jaxreloc.data.pairing import mined_pairs as pairs_module
+from jaxreloc.data.pairing.mined_pairs import Pairs, make_pairs, mine_pairs
 from jaxreloc.data.pairing.overlap import depth_overlap, pair_overlap
 from jaxreloc.data.pairing.pair_target import TARGETS, Bins, PairTarget
-from jaxreloc.data.pairing.pairs import Pairs, make_pairs, mine_pairs
 from jaxreloc.usage import UsageError
 from tests.data import box_room, seven_scenes
 

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxreloc.models import layers
 from jaxreloc.models.backbones.features import Features
-from jaxreloc.models.heads.correlation import CorrelationHead
+from jaxreloc.models.heads.correlation_head import CorrelationHead
 from jaxreloc.models.heads.pose_transformer import TOKENS, PoseTransformer, match_tokens
 from jaxreloc.models.matching.description import CellDescription
 from jaxreloc.models.matching.rays import RayMatches
