@@ -138,10 +138,10 @@ def _seven(config: ml_collections.ConfigDict) -> None:
     config.data.pair_target = "neighbors"
     config.data.num_pairs = 200_000
     config.data.num_validation_pairs = 1_000
-    config.data.image_size = (96, 128)
-    config.data.views = 13  # of each picture, whose features are computed once
-    config.data.turn_deg = (36.0, 18.0, 8.0)  # up to, about the axes y, x, z of the camera
-    config.data.move_m = (0.8, 0.3, 0.8)  # up to, along the axes x, y, z; needs depth
+    config.data.image_size = (192, 256)
+    config.data.views = 9  # of each picture, whose features are computed once
+    config.data.turn_deg = (30.0, 15.0, 8.0)  # up to, about the axes y, x, z of the camera
+    config.data.move_m = (0.6, 0.25, 0.6)  # up to, along the axes x, y, z; needs depth
     config.model.grid = (3, 4)
     config.data.features_dir = "~/.cache/jaxreloc/features"
     config.model.backbone = "efficientnet_lite0"

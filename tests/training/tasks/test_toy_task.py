@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jaxreloc.localization.networks.loading import READERS, load_network
 from jaxreloc.training import train_and_evaluate
 from jaxreloc.usage import UsageError
+from tests.localization.test_toy_network import BrightnessNetwork, ask_a_map_of
 from tests.training import tiny
 
 
@@ -99,6 +101,13 @@ def test_a_toy_task_is_trained(tmp_path):
     assert line["slope"] == pytest.approx(10, abs=0.3)
     assert line["offset"] == pytest.approx(-1, abs=0.3)
     assert (tmp_path / "last" / "network.safetensors").exists()
+
+
+def test_a_map_is_made_with_what_it_has_trained(tmp_path, monkeypatch):
+    """The one line makes a network of another kind known to whatever reads files."""
+    monkeypatch.setitem(READERS, "line", BrightnessNetwork.read)
+    train_and_evaluate(config(), tmp_path / "run", LineTask())
+    ask_a_map_of(load_network(tmp_path / "run"), tmp_path / "map")
 
 
 def test_an_unknown_task_is_named(tmp_path):

@@ -19,7 +19,7 @@ from jaxreloc.training.inputs.views.novel_views import (
     turned_views,
 )
 
-KEPT_PICTURES = 2_000  # whose points stay in memory, 0.3 MB each at 96x128
+KEPT_PICTURES = 1_000  # whose points stay in memory, 1.2 MB each at 192x256
 NEAR_M, NEAR_RAD = 0.5, 0.5  # pictures are as near to a view in position as in direction
 MAX_DISTANCE = 3.0  # of a picture from a view, the sum of both in these units
 APART_M, APART_RAD, MIN_APART = 0.1, 0.1, 1.5  # pictures nearer to each other show the same
