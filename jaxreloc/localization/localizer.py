@@ -165,7 +165,8 @@ class Localizer:
     def localize(self, query: Query) -> Localization:
         """The pose of a query; looks again at what is refused or rolled."""
         found = [self.locate(query)]
-        self._look_again(found, [(0, query)], batch_size=1)
+        if self._is_looked_at_again(found[0]):
+            self._look_again(found, [(0, query)], batch_size=1)
         return found[0]
 
     def localize_all(
@@ -199,7 +200,7 @@ class Localizer:
         found, again = [], []
         at_once = max(1, batch_size // len(QUARTER_TURNS))
         for query, answer in self._located(self._retrieved(views, batch_size), batch_size):
-            if self._turns_to_try(answer) or self.method.in_context(was_refused=answer.refused):
+            if self._is_looked_at_again(answer):
                 again.append((len(found), query))
             found.append(answer)
             if len(again) == at_once:
@@ -282,6 +283,10 @@ class Localizer:
             has_depth = self.scene_map.depth is not None
             for i, (_, answer) in zip(rows, answers, strict=True):
                 found[i] = best_in_context(found[i], answer, judged_as_refused=has_depth)
+
+    def _is_looked_at_again(self, found: Localization) -> bool:
+        in_context = self.method.in_context(was_refused=found.refused)
+        return bool(self._turns_to_try(found)) or in_context is not None
 
     def _turns_to_try(self, found: Localization) -> Sequence[int]:
         """The quarter turns of a picture that are worth a look, after it was located as given."""
